@@ -1,0 +1,97 @@
+import type { Agent, Cause, Health, RunRecord, Usage } from "./contracts/agent.js";
+import type { DaemonEvent } from "./contracts/events.js";
+import type { Memo } from "./contracts/journal.js";
+import type { InvalidTemplate, PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
+
+/** Who wants something, and why: kept with what it leads to. */
+export interface Intent {
+  /** `operator`, `agent:ID`, `plugin:NAME`, `daemon`. */
+  actor: string;
+  reason: string;
+  /** What a run that ends by this is attributed to. */
+  cause?: Cause;
+}
+
+export interface CreateAgent {
+  /** Absent: one is made from the template's name. */
+  agent_id?: string;
+  template_id: string;
+  /** Instead of looking `template_id` up. */
+  template?: TemplateDocument;
+  params?: Record<string, unknown>;
+  labels?: Record<string, string>;
+  /** Literal values for this agent alone; kept apart from the journal. */
+  env?: Record<string, string>;
+  parent_id?: string;
+  /** False: the record is made, and stays `stopped`. */
+  start?: boolean;
+  /** Journaled together with the intent. */
+  memo?: Memo;
+}
+
+/** For commands about one live process: a run that is no longer current makes them do nothing. */
+export interface ForRun {
+  run_id?: string;
+}
+
+/**
+ * The kernel's own verbs. Every one that changes something resolves when the intent is journaled,
+ * never when the effect is done, so that a policy cannot hang on its own kill; `settled` waits.
+ */
+export interface AgentCommands {
+  get(agentId: string): Agent | undefined;
+  /** In order of creation. */
+  list(): Agent[];
+  /** The live run with this id. */
+  byRun(runId: string): Agent | undefined;
+  /** The template that the agent is pinned to. */
+  template(agentId: string): PinnedTemplate | undefined;
+  /** Looks an id up in the chain of template sources and validates it. Rejects with `template_not_found`. */
+  findTemplate(templateId: string): Promise<PinnedTemplate>;
+  /** Every template, an id once, and the documents that are not valid. */
+  templates(): Promise<{ items: PinnedTemplate[]; invalid: InvalidTemplate[] }>;
+  /** Checks everything that `create` would, and changes nothing. */
+  check(spec: CreateAgent): Promise<Agent>;
+  /** Rejects with `agent_exists`, `template_not_found`, `params_invalid`, and what the spawner's check says. */
+  create(spec: CreateAgent, intent: Intent): Promise<Agent>;
+  start(agentId: string, intent: Intent): Promise<Agent>;
+  stop(agentId: string, intent: Intent & ForRun & { graceMs?: number }): Promise<Agent>;
+  restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
+  /** Stops it and forgets the record once the tree is gone. */
+  remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
+  /** To the agent's own process. Rejects with `agent_not_running`. */
+  signal(agentId: string, signal: string, intent: Intent & ForRun): Promise<void>;
+  markReady(agentId: string, runId: string): Promise<void>;
+  markHealth(agentId: string, runId: string, health: Health, reason: string): Promise<void>;
+  /** A live sign from the agent itself. */
+  heartbeat(
+    agentId: string,
+    runId: string,
+    report: { status?: string; progress?: number; usage?: Usage },
+  ): Promise<void>;
+  /** Keeps it from starting until released. */
+  hold(agentId: string, intent: Intent): Promise<void>;
+  release(agentId: string, intent: Intent): Promise<void>;
+  /**
+   * Resolves when the condition holds: `launched` (its process exists, or it must wait or has ended),
+   * `ready` (ready, or it will not become so by itself), `ended` (no process and no start to come),
+   * `gone` (the record too), `settled` (no change under way). Rejects with `timeout`.
+   */
+  wait(
+    agentId: string,
+    condition: "launched" | "ready" | "ended" | "gone" | "settled",
+    options?: { timeoutMs?: number; signal?: AbortSignal },
+  ): Promise<Agent>;
+  /** Finished runs, newest first. */
+  runs(agentId: string, limit: number): Promise<RunRecord[]>;
+  /** In order; `gap` when some between were pruned. */
+  events(query: {
+    after: number;
+    limit: number;
+    agentId?: string;
+  }): Promise<{ events: DaemonEvent[]; gap: boolean }>;
+  lastEventId(): number;
+  memo(key: string): Promise<unknown>;
+  /** Adds facts to the journal that outlive the daemon. */
+  remember(memo: Memo): Promise<void>;
+}

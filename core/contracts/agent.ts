@@ -1,0 +1,132 @@
+/** The states of an agent. Wire names: what the API, the journal and events say. */
+export const AGENT_STATES = [
+  /** Accepted and journaled; waiting, with the reason. No process. */
+  "pending",
+  /** The process exists and is not ready yet. */
+  "starting",
+  /** Ready, or declares no readiness. */
+  "running",
+  /** Asked to end; the grace period is running. */
+  "stopping",
+  /** Ended; the next start is at `next_start_at`. No process. */
+  "backoff",
+  /** Ended because somebody asked. The record is kept. */
+  "stopped",
+  /** Ended by itself, and its restart rules say no restart. */
+  "exited",
+  /** Given up: crash loop, spawn error, policy. */
+  "failed",
+] as const;
+export type AgentState = (typeof AGENT_STATES)[number];
+
+/** What is wanted, kept apart from what is observed. Durable. */
+export type Desired = "running" | "stopped";
+
+export type Health = "unknown" | "healthy" | "unhealthy";
+
+/** Why a run ended. */
+export type Cause =
+  | "self"
+  | "stop_request"
+  | "restart"
+  | "policy"
+  | "oom"
+  | "start_timeout"
+  | "unhealthy"
+  | "parent_exit"
+  | "daemon_stop"
+  | "host_reboot";
+
+/**
+ * How a run ended, as the operating system told it.
+ *
+ * `lost` means that nobody can know; it counts as a failure and is never shown as success.
+ * `raw_status` is set when a shell reported the signal as a number over 128.
+ */
+export type ExitStatus =
+  | { kind: "exited"; code: number }
+  | { kind: "signaled"; signal: string; raw_status?: number }
+  | { kind: "spawn_failed"; error: { code: string; detail: string } }
+  | { kind: "lost" };
+
+/** How and why one run ended. */
+export type Exit = ExitStatus & {
+  run_id?: string;
+  pid?: number;
+  cause: Cause;
+  /** Who asked: `operator`, `agent:ID`, `plugin:NAME`, `daemon`; for an end of its own, `agent:ID` itself. */
+  actor: string;
+  /** In words. */
+  reason: string;
+  /** An exit code of the template's `success_exit_codes`, or an end that was asked for. */
+  success: boolean;
+  started_at?: string;
+  ended_at: string;
+  /** The last lines that the run printed, at most 4 KiB. */
+  output_tail?: string;
+};
+
+/** How sure the spawner is that it can end the whole tree. */
+export type Containment = "full" | "best_effort";
+
+/** An agent as the API shows it. A field that is absent is not known. Times are RFC 3339 in UTC. */
+export interface Agent {
+  agent_id: string;
+  template_id: string;
+  template_revision: string;
+  /** The current run; the last one when no process lives. */
+  run_id?: string;
+  state: AgentState;
+  /** Why it is in this state, in words. */
+  reason?: string;
+  desired: Desired;
+  health: Health;
+  /** The agent's own process, while one lives. */
+  pid?: number;
+  parent_id?: string;
+  spawner: string;
+  containment?: Containment;
+  /** Automatic restarts since it was created; asked-for ones are not counted. */
+  restarts: number;
+  created_at: string;
+  started_at?: string;
+  ready_at?: string;
+  next_start_at?: string;
+  last_exit?: Exit;
+  resources?: Resources;
+  usage?: Usage;
+  /** The last heartbeat's own words. */
+  status?: string;
+  progress?: number;
+  labels: Record<string, string>;
+}
+
+/** Over the agent's whole tree. `cpu_percent` is of one core. */
+export interface Resources {
+  cpu_percent: number;
+  memory_bytes: number;
+  processes: number;
+  sampled_at: string;
+}
+
+/** What the agent said it has used: a report, not a measurement. */
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  cost_usd: number;
+}
+
+/** One finished run, kept with what it left behind. */
+export interface RunRecord {
+  run_id: string;
+  agent_id: string;
+  exit: Exit;
+  /** What the agent wrote to `OPENSTARRY_RESULT_FILE`, as it wrote it; at most 1 MiB. */
+  result?: string;
+}
+
+/** `agent_id` and `template_id`. They become file names, so nothing else is allowed in them. */
+export const ID_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$/;
+
+/** States in which no process lives and none will without being asked. */
+export const ENDED_STATES: readonly AgentState[] = ["stopped", "exited", "failed"];

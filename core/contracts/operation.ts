@@ -1,0 +1,73 @@
+import { defineSlot } from "../slots.js";
+import type { StandardSchema } from "../standard-schema.js";
+import type { Principal } from "./authenticator.js";
+
+/**
+ * What an operation is about. One decision point (`onRequest`) turns scope and principal into yes or
+ * no.
+ *
+ * `public`: no token needed. `any`: any valid token. `template:read`. `agent:list`: only what the
+ * principal may see comes back. `agent:read`, `agent:control`, `agent:report`: about
+ * `input.agent_id`. `agent:start`. `operator`: nobody else.
+ */
+export type Scope =
+  | "public"
+  | "any"
+  | "template:read"
+  | "agent:list"
+  | "agent:read"
+  | "agent:report"
+  | "agent:control"
+  | "agent:start"
+  | "operator";
+
+export interface OperationCall {
+  readonly principal: Principal;
+  /** Aborted when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+  /** The caller's `Idempotency-Key`. */
+  readonly idempotencyKey?: string;
+  /** Where a stream is to resume: the caller's `Last-Event-ID`. */
+  readonly lastEventId?: string;
+}
+
+/** One item of a stream. */
+export interface StreamItem {
+  id?: string;
+  event?: string;
+  data: unknown;
+}
+
+/**
+ * Something that can be asked of the daemon. HTTP routes, the OpenAPI document and the access test
+ * matrix are derived from the table of these.
+ */
+export interface Operation<I = Record<string, unknown>, O = unknown> {
+  /** `noun.verb`, as in `agents.create`. */
+  readonly name: string;
+  /** One sentence. */
+  readonly summary: string;
+  readonly scope: Scope;
+  /** An object schema. Without Standard JSON Schema it is described as a free-form object. */
+  readonly input: StandardSchema<unknown, I>;
+  /** Describes the answer; not checked at run time. */
+  readonly output?: StandardSchema;
+  readonly http?: {
+    readonly method: "GET" | "POST" | "PUT" | "DELETE";
+    /** With `{name}` for parts taken from the path; `{name*}` takes the rest, slashes included. */
+    readonly path: string;
+    /** 200 when absent. */
+    readonly status?: (output: O) => number;
+    /** Answers are sent as server-sent events when the handler answers an AsyncIterable. */
+    readonly contentType?: string;
+  };
+  /** Answers, or streams: an AsyncIterable of StreamItem. */
+  handler(input: I, call: OperationCall): Promise<O | AsyncIterable<StreamItem>>;
+}
+
+export const operation = defineSlot<Operation<never>, "many">("operation", "many");
+
+/** Keeps an operation's types together where it is written down. */
+export function defineOperation<I, O>(definition: Operation<I, O>): Operation<never> {
+  return definition as unknown as Operation<never>;
+}

@@ -1,0 +1,31 @@
+import { defineSlot } from "../slots.js";
+import type { RestartRules } from "../template.js";
+import type { Exit } from "./agent.js";
+
+export interface RestartInput {
+  exit: Exit;
+  rules: RestartRules;
+  /** What the last decision for this agent asked to be reminded of. */
+  memory: unknown;
+  /** Wall clock, milliseconds since the epoch. */
+  nowMs: number;
+  /** How long the run lived, by the monotonic clock where the daemon saw it start. */
+  uptimeMs: number;
+}
+
+export type RestartDecision =
+  | { action: "restart"; delayMs: number; reason: string; memory: unknown }
+  /** Leave it ended: `exited`. */
+  | { action: "exit"; reason: string; memory: unknown }
+  /** Give up: `failed`. */
+  | { action: "fail"; reason: string; memory: unknown };
+
+/**
+ * The one decider of automatic restarts. Pure: no timers, no state of its own; `memory` is a JSON
+ * value that the kernel keeps with the agent.
+ */
+export interface RestartPolicy {
+  decide(input: RestartInput): RestartDecision;
+}
+
+export const restartPolicy = defineSlot<RestartPolicy>("restartPolicy", "one");

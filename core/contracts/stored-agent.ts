@@ -1,0 +1,22 @@
+import type { Agent } from "./agent.js";
+import type { PinnedTemplate } from "./template-source.js";
+
+/** An agent as the journal keeps it: what the API shows, and what is needed to start it again. */
+export interface StoredAgent {
+  agent: Agent;
+  /** The revision that automatic restarts use. */
+  template: PinnedTemplate;
+  params: Record<string, unknown>;
+  /** A config agent comes back at the next start after it was deleted. */
+  origin: "config" | "request";
+  /** The spawner's own name for the live process: opaque to everybody else. */
+  target?: unknown;
+  /** What the restart policy wants to be reminded of: opaque to everybody else. */
+  restart_memory?: unknown;
+  /** Set while the run is being ended: what its exit will be attributed to. */
+  ending?: { cause: NonNullable<Agent["last_exit"]>["cause"]; actor: string; reason: string };
+  /** The record goes when the run is over: an unfinished DELETE survives a crash. */
+  deleting?: boolean;
+  /** A policy keeps it in `pending` until released. */
+  held?: { by: string; reason: string };
+}

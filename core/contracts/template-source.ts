@@ -1,0 +1,45 @@
+import { defineSlot } from "../slots.js";
+import type { Template } from "../template.js";
+
+/** A template document as a source found it: not validated, its durations still strings. */
+export interface TemplateDocument {
+  template_id: string;
+  /** Changes when the document does; shown, and pinned by every agent started from it. */
+  revision: string;
+  /** The document as written (snake_case, as in a template file). */
+  document: unknown;
+  /** Where it came from, for messages: a file, an address. */
+  origin: string;
+  /** The folder that relative `command`, `cwd` and `env_file` start from; absent: absolute only. */
+  baseDir?: string;
+}
+
+/** A validated template at one revision. What an agent's record keeps. */
+export interface PinnedTemplate {
+  template: Template;
+  revision: string;
+  origin: string;
+  baseDir?: string;
+}
+
+/** A document that a source holds and that is not a valid template. */
+export interface InvalidTemplate {
+  origin: string;
+  template_id?: string;
+  error: string;
+}
+
+/**
+ * One part of the Agent Design Layer. Sources form a chain; the first that knows an id wins.
+ */
+export interface TemplateSource {
+  readonly name: string;
+  get(templateId: string): Promise<TemplateDocument | undefined>;
+  list(): Promise<{ documents: TemplateDocument[]; invalid: InvalidTemplate[] }>;
+  /** Absent: this source is read-only. */
+  put?(templateId: string, document: unknown): Promise<TemplateDocument>;
+  /** Resolves false when this source does not hold it. */
+  delete?(templateId: string): Promise<boolean>;
+}
+
+export const templateSource = defineSlot<TemplateSource, "chain">("templateSource", "chain");

@@ -1,0 +1,104 @@
+import { AsyncParallelHook, AsyncSeriesBailHook, AsyncSeriesHook, AsyncSeriesWaterfallHook } from "tapable";
+import type { Agent, Health, RunRecord } from "./contracts/agent.js";
+import type { Principal } from "./contracts/authenticator.js";
+import type { SpawnSpec } from "./contracts/spawner.js";
+import type { ErrorCode } from "./errors.js";
+
+/** One agent's figures at one tick. */
+export interface ResourceSample {
+  readonly agent_id: string;
+  readonly run_id: string;
+  readonly cpu_percent: number;
+  readonly memory_bytes: number;
+  readonly processes: number;
+  readonly sampled_at: string;
+}
+
+/** An operation that somebody asks for, on any transport: not a web server's request of the same name. */
+export interface OperationRequest {
+  readonly operation: string;
+  /** What the operation is about, for the decision whether it may happen. */
+  readonly scope: string;
+  readonly input: Readonly<Record<string, unknown>>;
+  readonly principal: Principal;
+}
+
+/** Why a request may not happen. There is no "allow": it could silence a later tap. */
+export interface Denial {
+  code: ErrorCode;
+  detail: string;
+  hint?: string;
+}
+
+/** What each hook hands to its taps, and what a tap may answer. */
+export interface HookTypes {
+  beforeSpawn: { payload: SpawnSpec; answer: SpawnSpec };
+  afterSpawn: {
+    payload: { readonly agent: Agent; readonly run_id: string; readonly adopted: boolean };
+    answer: void;
+  };
+  onReady: { payload: { readonly agent: Agent; readonly run_id: string }; answer: void };
+  onHealthChange: {
+    payload: { readonly agent: Agent; readonly run_id: string; readonly from: Health; readonly to: Health };
+    answer: void;
+  };
+  onResourceSample: { payload: { readonly samples: readonly ResourceSample[] }; answer: void };
+  afterExit: {
+    payload: { readonly agent: Agent; readonly run_id: string; readonly run: RunRecord };
+    answer: void;
+  };
+  onRequest: { payload: OperationRequest; answer: Denial | undefined };
+  onDaemonReady: { payload: { readonly at: string }; answer: void };
+  onDaemonStopping: { payload: { readonly reason: string }; answer: void };
+}
+export type HookName = keyof HookTypes;
+
+/** What the kernel does with the answers, and with a tap that throws. */
+export const HOOK_KINDS: { readonly [H in HookName]: "decider" | "observer" } = {
+  beforeSpawn: "decider",
+  afterSpawn: "observer",
+  onReady: "observer",
+  onHealthChange: "observer",
+  onResourceSample: "observer",
+  afterExit: "observer",
+  onRequest: "decider",
+  onDaemonReady: "observer",
+  onDaemonStopping: "observer",
+};
+
+/** The one table of hooks; one per kernel. Plugins never see it: they get taps (`HookTaps`). */
+export function createHooks() {
+  return Object.freeze({
+    /**
+     * Before every start, automatic restarts included. Each tap answers the SpawnSpec for the next;
+     * identity fields and `OPENSTARRY_*` variables stay what they were. `SpawnVetoed` makes the agent
+     * `failed`; `SpawnDeferred` leaves it `pending` and asks again later; any other error counts as a
+     * failed start. @since 0.1.0
+     */
+    beforeSpawn: new AsyncSeriesWaterfallHook<[SpawnSpec]>(["spec"]),
+    /** The process exists, or was adopted. Done before that run's `afterExit`. @since 0.1.0 */
+    afterSpawn: new AsyncSeriesHook<[HookTypes["afterSpawn"]["payload"]]>(["event"]),
+    /** A run became ready; once per run and daemon. In order per agent. @since 0.1.0 */
+    onReady: new AsyncSeriesHook<[HookTypes["onReady"]["payload"]]>(["event"]),
+    /** Transitions only, in order per agent. @since 0.1.0 */
+    onHealthChange: new AsyncSeriesHook<[HookTypes["onHealthChange"]["payload"]]>(["event"]),
+    /** A batch of samples per tick; a tick is skipped while one is in flight. @since 0.1.0 */
+    onResourceSample: new AsyncParallelHook<[HookTypes["onResourceSample"]["payload"]]>(["batch"]),
+    /**
+     * A run is over and its tree is gone. At least once per run, with `run_id` as its key; exactly once
+     * unless the daemon dies meanwhile. Also for runs that ended while no daemon lived. @since 0.1.0
+     */
+    afterExit: new AsyncSeriesHook<[HookTypes["afterExit"]["payload"]]>(["event"]),
+    /**
+     * Every operation from any transport, after authentication and validation, before it acts. A tap
+     * answers nothing (no objection) or a denial; a tap that throws denies. Not the web server's hook of
+     * that name. @since 0.1.0
+     */
+    onRequest: new AsyncSeriesBailHook<[OperationRequest], Denial | undefined>(["request"]),
+    /** All plugins are started and the agents reconciled. @since 0.1.0 */
+    onDaemonReady: new AsyncSeriesHook<[HookTypes["onDaemonReady"]["payload"]]>(["event"]),
+    /** Before the first agent or plugin is stopped. @since 0.1.0 */
+    onDaemonStopping: new AsyncSeriesHook<[HookTypes["onDaemonStopping"]["payload"]]>(["event"]),
+  });
+}
+export type Hooks = ReturnType<typeof createHooks>;

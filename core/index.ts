@@ -1,0 +1,60 @@
+/**
+ * What a plugin author and a config import. Everything here is public; what is not here is not.
+ */
+export type { AgentCommands, CreateAgent, ForRun, Intent } from "./agent-commands.js";
+export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
+export * from "./contracts/agent.js";
+export * from "./contracts/authenticator.js";
+export * from "./contracts/events.js";
+export * from "./contracts/journal.js";
+export * from "./contracts/operation.js";
+export * from "./contracts/probe.js";
+export * from "./contracts/restart-policy.js";
+export * from "./contracts/spawner.js";
+export * from "./contracts/stored-agent.js";
+export * from "./contracts/template-source.js";
+export {
+  type Config,
+  type ConfigInput,
+  configSchema,
+  defineConfig,
+  type PluginEntry,
+} from "./define-config.js";
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  isOpenStarryError,
+  nearest,
+  OpenStarryError,
+  SpawnDeferred,
+  SpawnVetoed,
+  toOpenStarryError,
+  toProblem,
+} from "./errors.js";
+export type { HookTap, HookTaps } from "./hook-guard.js";
+export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
+export type { Kernel, KernelLimits, KernelOptions, ResolvedPlugin } from "./kernel.js";
+export type { CallOptions, Dispatch } from "./operations.js";
+export * from "./plugin.js";
+export { type Arity, defineSlot, type Provided, type Slot } from "./slots.js";
+export { STAGES, type Stage } from "./stages.js";
+export type {
+  InferInput,
+  InferOutput,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from "./standard-schema.js";
+export {
+  duration,
+  idSchema,
+  paramsJsonSchema,
+  parseTemplate,
+  type RestartRules,
+  size,
+  type Template,
+  type TemplateInput,
+  templateSchema,
+} from "./template.js";
+export { formatDuration, parseDuration, parseSize } from "./units.js";
+export { validate, validateSync } from "./validate.js";

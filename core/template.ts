@@ -1,0 +1,268 @@
+import { z } from "zod";
+import { ID_PATTERN } from "./contracts/agent.js";
+import type { PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
+import { OpenStarryError } from "./errors.js";
+import { parseDuration, parseSize } from "./units.js";
+import { validateSync } from "./validate.js";
+
+/** A length of time with its unit, as in `"30s"`; becomes milliseconds. */
+export const duration = () =>
+  z
+    .string()
+    .max(40)
+    .refine(
+      (text) => parseDuration(text) !== undefined,
+      'expected a duration with its unit, such as "30s" or "10m"',
+    )
+    .transform((text) => parseDuration(text) ?? 0)
+    .meta({ description: 'A duration with its unit: "500ms", "30s", "10m", "2h", "1d".' });
+
+/** An amount of memory or disk with its unit, as in `"10MiB"`; becomes bytes. */
+export const size = () =>
+  z
+    .string()
+    .max(40)
+    .refine((text) => parseSize(text) !== undefined, 'expected a size with its unit, such as "10MiB"')
+    .transform((text) => parseSize(text) ?? 0)
+    .meta({ description: 'A size with its unit: "512KiB", "10MiB", "1GB".' });
+
+export const idSchema = z
+  .string()
+  .regex(ID_PATTERN, "expected 1 to 63 letters, digits, '.', '_' or '-', not starting with '.' or '-'")
+  .meta({ description: "1 to 63 of A-Z a-z 0-9 . _ - ; not starting with . or -" });
+
+const envName = z
+  .string()
+  .max(200)
+  .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "expected a variable name: letters, digits and '_'")
+  .refine((name) => !name.startsWith("OPENSTARRY_"), "names starting with OPENSTARRY_ are the daemon's own");
+
+/** A string that can be an argument or a variable of a process. */
+const osString = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .refine((text) => !text.includes("\0"), "it holds a NUL character");
+
+export const envSchema = z.record(envName, osString(131_071));
+
+export const passEnvSchema = z
+  .array(
+    z
+      .string()
+      .regex(
+        /^[A-Za-z_][A-Za-z0-9_]*\??$/,
+        'expected a variable name, with "?" behind it when it is optional',
+      )
+      .refine(
+        (name) => !name.startsWith("OPENSTARRY_"),
+        "names starting with OPENSTARRY_ are the daemon's own",
+      ),
+  )
+  .max(200);
+
+export const labelsSchema = z.record(
+  z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, "expected 1 to 63 letters, digits, '.', '_', '/' or '-'"),
+  z.string().max(255),
+);
+
+const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"] as const;
+
+const seconds = (count: number) => count * 1_000;
+
+/** When to start again what ended; read by the restart policy. Times in milliseconds. */
+const restartSchema = z
+  .strictObject({
+    policy: z.enum(["never", "on-failure", "always"]).default("on-failure"),
+    max_restarts: z.int().min(0).max(1_000_000).default(5),
+    period: duration().default(seconds(60)),
+    backoff: z
+      .strictObject({ min: duration().default(seconds(1)), max: duration().default(seconds(60)) })
+      .transform(({ min, max }) => ({ minMs: min, maxMs: Math.max(min, max) }))
+      .prefault({}),
+  })
+  .transform(({ period, ...rest }) => ({ ...rest, periodMs: period }));
+export type RestartRules = z.output<typeof restartSchema>;
+
+/** `type` names a probe; what else stands here is the probe's own. */
+const probeSection = z.looseObject({ type: z.string().max(63) });
+
+/** The template document (a YAML or JSON file, or a `PUT` body) and what it becomes. */
+export const templateSchema = z
+  .strictObject({
+    template_id: idSchema,
+    description: z.string().max(2_000).default(""),
+    command: osString(4_096).min(1).meta({ description: "A path, or a name found in PATH. No shell." }),
+    args: z.array(osString(131_071)).max(1_000).default([]),
+    cwd: osString(4_096).optional(),
+    params: z.record(idSchema, z.looseObject({})).default({}),
+    env: envSchema.default({}),
+    pass_env: passEnvSchema.default([]),
+    env_file: z.array(osString(4_096)).max(20).default([]),
+    user: z
+      .string()
+      .regex(/^[a-z_][a-z0-9_.-]{0,31}$/i, "expected a user name")
+      .optional(),
+    spawner: z.string().max(63).default("process"),
+    requires: z
+      .array(
+        z
+          .string()
+          .regex(/^(agent:)?[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$/, 'expected a service name or "agent:ID"'),
+      )
+      .max(100)
+      .default([]),
+    readiness: probeSection
+      .extend({ timeout: duration().default(seconds(60)) })
+      .transform(({ timeout, ...rest }) => ({ ...rest, timeoutMs: timeout }))
+      .optional(),
+    liveness: probeSection.optional(),
+    restart: restartSchema.prefault({}),
+    success_exit_codes: z.array(z.int().min(0).max(255)).max(256).default([0]),
+    stop: z
+      .strictObject({ signal: z.enum(SIGNALS).default("SIGTERM"), grace: duration().default(seconds(10)) })
+      .transform(({ signal, grace }) => ({ signal: signal as string, graceMs: grace }))
+      .prefault({}),
+    children: z
+      .strictObject({
+        max: z.int().min(1).max(10_000).default(8),
+        depth: z.int().min(1).max(100).default(1),
+        on_exit: z.enum(["stop", "reparent"]).default("stop"),
+      })
+      .optional(),
+    logs: z
+      .strictObject({
+        max_size: size().default(10 * 2 ** 20),
+        keep: z.int().min(0).max(1_000).default(5),
+        merge: z.boolean().default(false),
+      })
+      .transform(({ max_size, ...rest }) => ({ ...rest, maxBytes: max_size }))
+      .prefault({}),
+    remove_after: duration().optional(),
+    labels: labelsSchema.default({}),
+  })
+  .transform(({ remove_after, ...rest }) => ({
+    ...rest,
+    ...(remove_after === undefined ? {} : { removeAfterMs: remove_after }),
+  }))
+  .meta({ id: "Template" });
+
+/** A validated template: durations in milliseconds, sizes in bytes, defaults filled in. */
+export type Template = z.output<typeof templateSchema>;
+/** A template as people write it. */
+export type TemplateInput = z.input<typeof templateSchema>;
+
+/** Checks a document of any source. Errors carry `template_invalid` and name origin and field. */
+export function parseTemplate(source: TemplateDocument): PinnedTemplate {
+  const what = `template ${source.template_id} (${source.origin})`;
+  const template = validateSync(templateSchema, source.document, { code: "template_invalid", what });
+  const invalid = (detail: string, hint?: string) =>
+    new OpenStarryError("template_invalid", { detail: `${what}: ${detail}`, ...(hint ? { hint } : {}) });
+  if (template.template_id !== source.template_id) {
+    throw invalid(`template_id is "${template.template_id}", expected "${source.template_id}"`);
+  }
+  for (const [field, text] of placeholderFields(template)) {
+    for (const name of placeholders(text)) {
+      if (
+        name !== "agent_id" &&
+        !(name.startsWith("params.") && Object.hasOwn(template.params, name.slice(7)))
+      ) {
+        throw invalid(
+          `${field}: unknown placeholder {{${name}}}`,
+          `declare it under params, or use one of: ${["agent_id", ...Object.keys(template.params).map((it) => `params.${it}`)].join(", ")}`,
+        );
+      }
+    }
+  }
+  if (source.baseDir === undefined) {
+    const relative = [
+      template.cwd,
+      ...template.env_file,
+      template.command.includes("/") ? template.command : undefined,
+    ];
+    const first = relative.find((path) => path !== undefined && !path.startsWith("/"));
+    if (first !== undefined)
+      throw invalid(`"${first}" is relative`, "give an absolute path, or use a template file");
+  }
+  paramsSchema(template, what);
+  return {
+    template,
+    revision: source.revision,
+    origin: source.origin,
+    ...(source.baseDir === undefined ? {} : { baseDir: source.baseDir }),
+  };
+}
+
+/** The JSON Schema of a template's parameters: those without a default are required. */
+export function paramsJsonSchema(template: Pick<Template, "params">): Record<string, unknown> {
+  return {
+    type: "object",
+    properties: template.params,
+    required: Object.entries(template.params)
+      .filter(([, schema]) => !("default" in schema))
+      .map(([name]) => name),
+    additionalProperties: false,
+  };
+}
+
+function paramsSchema(template: Template, what: string) {
+  try {
+    return z.fromJSONSchema(paramsJsonSchema(template) as Parameters<typeof z.fromJSONSchema>[0]);
+  } catch (cause) {
+    throw new OpenStarryError("template_invalid", {
+      detail: `${what}: params: ${cause instanceof Error ? cause.message : String(cause)}`,
+      hint: "every entry of params is a JSON Schema, such as { type: string, default: ./inbox }",
+      cause,
+    });
+  }
+}
+
+/** Fills in defaults and checks. Rejects with `params_invalid`, naming what is expected. */
+export function parseParams(
+  pinned: PinnedTemplate,
+  params: Record<string, unknown>,
+): Record<string, unknown> {
+  const { template } = pinned;
+  const expected = Object.entries(template.params).map(([name, schema]) => {
+    const type = "enum" in schema ? JSON.stringify(schema["enum"]) : String(schema["type"] ?? "any");
+    return `${name} (${type}${"default" in schema ? ", optional" : ", required"})`;
+  });
+  return validateSync(paramsSchema(template, template.template_id), params, {
+    code: "params_invalid",
+    what: `params of ${template.template_id}`,
+    hint: expected.length ? `it takes ${expected.join(", ")}` : "it takes no parameters",
+  }) as Record<string, unknown>;
+}
+
+/** The fields in which `{{…}}` is expanded, once, each staying one argument. */
+function placeholderFields(template: Template): [string, string][] {
+  return [
+    ...template.args.map((text, index): [string, string] => [`args[${index}]`, text]),
+    ...Object.entries(template.env).map(([name, text]): [string, string] => [`env.${name}`, text]),
+    ...(template.cwd === undefined ? [] : [["cwd", template.cwd] as [string, string]]),
+  ];
+}
+
+const PLACEHOLDER = /\{\{([^{}]{1,100})\}\}/g;
+
+function placeholders(text: string): string[] {
+  return [...text.matchAll(PLACEHOLDER)].map((match) => (match[1] ?? "").trim());
+}
+
+/** Replaces `{{params.NAME}}` and `{{agent_id}}`; what comes out of a value is not looked at again. */
+export function expandPlaceholders(text: string, agentId: string, params: Record<string, unknown>): string {
+  return text.replace(PLACEHOLDER, (_, inner: string) => {
+    const name = inner.trim();
+    const value = name === "agent_id" ? agentId : params[name.slice("params.".length)];
+    const expanded = typeof value === "string" ? value : JSON.stringify(value ?? "");
+    if (expanded.includes("\0")) {
+      throw new OpenStarryError("params_invalid", {
+        detail: `${name} holds a NUL character, which no argument can carry`,
+        hint: `give ${name} without it`,
+      });
+    }
+    return expanded;
+  });
+}

@@ -1,0 +1,51 @@
+const DURATION_MS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const SIZE_BYTES: Record<string, number> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
+
+/** `"500ms"`, `"60s"`, `"10m"`, `"2h"`, `"1d"`, or several as in `"1m30s"`, in milliseconds. */
+export function parseDuration(text: string): number | undefined {
+  if (!/^(\d{1,9}(\.\d{1,3})?(ms|s|m|h|d))+$/.test(text)) return undefined;
+  let total = 0;
+  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)) {
+    total += Number(amount) * (DURATION_MS[unit ?? ""] ?? 0);
+  }
+  return Math.round(total);
+}
+
+/** `"512KiB"`, `"10MiB"`, `"1.5GB"`, in bytes. */
+export function parseSize(text: string): number | undefined {
+  const match = /^(\d{1,12}(?:\.\d{1,3})?)([KMGT]i?B|B)$/.exec(text);
+  if (!match) return undefined;
+  return Math.round(Number(match[1]) * (SIZE_BYTES[match[2] ?? ""] ?? 0));
+}
+
+/** Milliseconds as a person reads them: `"450ms"`, `"12.3s"`, `"4m 10s"`, `"2h 5m"`, `"3d 4h"`. */
+export function formatDuration(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)}ms`;
+  if (ms < 60_000) return `${Number((ms / 1_000).toFixed(1))}s`;
+  const units: [string, number][] = [
+    ["d", 86_400_000],
+    ["h", 3_600_000],
+    ["m", 60_000],
+    ["s", 1_000],
+  ];
+  const first = units.findIndex(([, size]) => ms >= size);
+  return units
+    .slice(first, first + 2)
+    .map(([unit, size], index) => [
+      unit,
+      Math.floor((index === 0 ? ms : ms % (units[first]?.[1] ?? 1)) / size),
+    ])
+    .filter(([, amount], index) => index === 0 || amount !== 0)
+    .map(([unit, amount]) => `${amount}${unit}`)
+    .join(" ");
+}
