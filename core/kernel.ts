@@ -1,7 +1,14 @@
 import type { AgentCommands } from "./agent-commands.js";
-import type { Clock } from "./clock.js";
+import { type Clock, rfc3339, systemClock } from "./clock.js";
+import type { DaemonEvent } from "./contracts/events.js";
+import { journal } from "./contracts/journal.js";
+import { restartPolicy } from "./contracts/restart-policy.js";
+import { spawner } from "./contracts/spawner.js";
+import { templateSource } from "./contracts/template-source.js";
 import type { Config } from "./define-config.js";
-import type { Dispatch } from "./operations.js";
+import { OpenStarryError } from "./errors.js";
+import { createHooks } from "./hooks.js";
+import { createDispatch, type Dispatch } from "./operations.js";
 import type {
   ConfiguredPlugin,
   DaemonControl,
@@ -11,6 +18,11 @@ import type {
   PluginInfo,
   SocketHandover,
 } from "./plugin.js";
+import { orderPlugins } from "./plugin-graph.js";
+import { createPluginHost, type PluginHost, type SharedContext } from "./plugin-lifecycle.js";
+import { createSlotRegistry, type Slot } from "./slots.js";
+import { createSupervisor } from "./supervisor.js";
+import { createTemplates } from "./templates.js";
 
 /** A plugin on its way into the kernel. */
 export interface ResolvedPlugin extends ConfiguredPlugin {
@@ -23,30 +35,40 @@ export interface KernelOptions {
   /** In the order of the config, defaults first. */
   plugins: readonly ResolvedPlugin[];
   config: Config;
-  /** Start the config's agents only; records of others are kept, stopped. */
+  /** Start the config's agents only; the records of others are kept, stopped. */
   fresh?: boolean;
+  /** The daemon's home. */
   dataDir: string;
   version: string;
+  pid: number;
   log: Logger;
   clock?: Clock;
+  /** Absent: the daemon as a whole cannot be told to do anything by a plugin. */
   control?: DaemonControl;
+  /** Absent: there is no successor to hand sockets to. */
   sockets?: SocketHandover;
   limits?: Partial<KernelLimits>;
 }
 
 export interface KernelLimits {
-  /** How long one tap may take. */
+  /** How long one tap may take. Default 10,000. */
   tapDeadlineMs: number;
-  /** How long one plugin may take to start, or to stop. */
+  /** How long one plugin may take to start, or to stop. Default 15,000. */
   pluginDeadlineMs: number;
-  /** How long all agents together may take to stop. */
+  /** How long all agents together may take to stop. Default 120,000. */
   stopBudgetMs: number;
 }
 
+const DEFAULT_LIMITS: KernelLimits = {
+  tapDeadlineMs: 10_000,
+  pluginDeadlineMs: 15_000,
+  stopBudgetMs: 120_000,
+};
+
 export interface Kernel {
   /**
-   * Sets all plugins up, opens the journal, adopts what lives, starts the plugins, reconciles. Rejects
-   * with everything undone again.
+   * Sets all plugins up, opens the journal, adopts what lives, starts the other plugins, reconciles.
+   * Rejects with everything undone again; agents that it adopted are left running.
    */
   start(): Promise<void>;
   /** Ends the agents in waves, or leaves them, and stops the plugins in reverse. Safe to call twice. */
@@ -59,3 +81,178 @@ export interface Kernel {
   plugins(): PluginInfo[];
   endpoints(): readonly Endpoint[];
 }
+
+/** What the kernel cannot do without, in the order of boot. */
+const KERNEL_SLOTS: readonly Slot<unknown>[] = [journal, templateSource, restartPolicy, spawner];
+
+/** How often everything that waits is looked at again: events are hints, this is the net under them. */
+const RECHECK_MS = 5_000;
+
+export function createKernel(options: KernelOptions): Kernel {
+  const { log, clock = systemClock } = options;
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const hooks = createHooks();
+  const slots = createSlotRegistry();
+  const dispatch = createDispatch(slots, hooks);
+  const endpoints: Endpoint[] = [];
+  const listeners = new Set<(event: DaemonEvent) => void>();
+  const problems = new Map<string, string>();
+  const startedAt = rfc3339(clock.now());
+  let config = options.config;
+  let state: DaemonStatus["state"] = "starting";
+  let host: PluginHost | undefined;
+  let stopped: Promise<void> | undefined;
+  let cancelRecheck = () => {};
+
+  const supervisor = createSupervisor({
+    clock,
+    log,
+    hooks,
+    slots,
+    config: () => config,
+    dataDir: options.dataDir,
+    templates: createTemplates(() => slots.use(templateSource)),
+    endpoints: () => endpoints,
+    publish,
+    problem,
+  });
+
+  function publish(events: readonly DaemonEvent[]) {
+    for (const event of events) {
+      for (const listener of listeners) {
+        try {
+          listener(event);
+        } catch (error) {
+          log.error({ err: error }, "a listener of events failed");
+        }
+      }
+    }
+  }
+
+  function problem(key: string, text: string | undefined) {
+    if (problems.get(key) === text) return;
+    if (text === undefined) problems.delete(key);
+    else problems.set(key, text);
+    if (text !== undefined) log.warn({ problem: text }, "the daemon is degraded");
+  }
+
+  function status(): DaemonStatus {
+    return {
+      version: options.version,
+      pid: options.pid,
+      started_at: startedAt,
+      state,
+      problems: [...problems.values()],
+    };
+  }
+
+  const shared: SharedContext = {
+    clock,
+    dataDir: options.dataDir,
+    use: (slot) => slots.use(slot),
+    has: (slot) => slots.has(slot),
+    dispatch,
+    agents: supervisor.commands,
+    services: { publishEndpoint, endpoints: () => endpoints },
+    daemon: {
+      status,
+      plugins: () => host?.info() ?? [],
+      onEvent(listener) {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+      control: options.control ?? noControl,
+      sockets: options.sockets ?? noSockets,
+    },
+  };
+
+  function publishEndpoint(endpoint: Endpoint) {
+    if (endpoints.some(({ name }) => name === endpoint.name)) {
+      throw new OpenStarryError("plugin_conflict", {
+        detail: `two plugins publish an endpoint "${endpoint.name}"`,
+        hint: "remove one of them from the config",
+      });
+    }
+    endpoints.push(endpoint);
+  }
+
+  async function start(): Promise<void> {
+    const { ordered } = orderPlugins(options.plugins);
+    host = createPluginHost({ plugins: ordered, hooks, slots, clock, log, limits, shared, onFault });
+    host.setup();
+    for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missing(slot);
+    try {
+      await host.startProviders(KERNEL_SLOTS);
+      await supervisor.load();
+      await host.startRest();
+      await supervisor.reconcile({ fresh: options.fresh ?? false });
+    } catch (error) {
+      supervisor.release();
+      await host.stop();
+      throw error;
+    }
+    state = "ready";
+    recheck();
+    await supervisor.emit("daemon.ready", { version: options.version, pid: options.pid }).catch(() => {});
+    await hooks.onDaemonReady.promise({ at: rfc3339(clock.now()) });
+  }
+
+  function recheck() {
+    cancelRecheck = clock.after(RECHECK_MS, () => {
+      supervisor.recheck();
+      recheck();
+    });
+  }
+
+  function onFault(plugin: string, text: string | undefined) {
+    problem(`plugin:${plugin}`, text === undefined ? undefined : `plugin ${plugin}: ${text}`);
+    if (text !== undefined)
+      void supervisor.emit("plugin.degraded", { plugin, problem: text }).catch(() => {});
+  }
+
+  async function stop(how: Parameters<Kernel["stop"]>[0]): Promise<void> {
+    state = "stopping";
+    cancelRecheck();
+    await hooks.onDaemonStopping.promise({ reason: how.reason });
+    await supervisor.emit("daemon.stopping", { reason: how.reason, agents: how.agents }).catch(() => {});
+    if (how.agents === "stop") {
+      await supervisor.stopAll({
+        reason: how.reason,
+        budgetMs: limits.stopBudgetMs,
+        ...(how.signal ? { signal: how.signal } : {}),
+      });
+    }
+    supervisor.release();
+    await host?.stop();
+  }
+
+  return {
+    start,
+    stop(how) {
+      stopped ??= stop(how);
+      return stopped;
+    },
+    async reconfigure(after) {
+      const applied = await supervisor.reconfigure(config, after);
+      config = after;
+      return { applied };
+    },
+    dispatch,
+    agents: supervisor.commands,
+    status,
+    plugins: () => host?.info() ?? [],
+    endpoints: () => endpoints,
+  };
+}
+
+function missing(slot: Slot<unknown>): OpenStarryError {
+  return new OpenStarryError("plugin_conflict", {
+    detail: `nothing provides ${slot.name}, and the daemon cannot work without`,
+    hint: `add a plugin that provides ${slot.name}, or take the line with "false" for its default out of the config`,
+  });
+}
+
+const unavailable = () =>
+  Promise.reject(new OpenStarryError("internal", { detail: "this process cannot be told to do that" }));
+const noControl: DaemonControl = { stop: unavailable, restart: unavailable, reload: unavailable };
+const noSockets: SocketHandover = { inherited: () => undefined, offer: () => {}, handedOver: () => false };

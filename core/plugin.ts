@@ -68,6 +68,8 @@ export interface SocketHandover {
   /** The descriptor that the predecessor offered under this name. */
   inherited(name: string): number | undefined;
   offer(name: string, fd: number): void;
+  /** True once a successor holds what was offered: then nothing of it may be removed at the stop. */
+  handedOver(): boolean;
 }
 
 /** All that a plugin can do. The built-in ones get the same. */

@@ -1,5 +1,5 @@
 import { defineSlot } from "../slots.js";
-import type { Containment, ExitStatus } from "./agent.js";
+import type { Cause, Containment, ExitStatus } from "./agent.js";
 
 /**
  * Everything needed to start one run. Taps of `beforeSpawn` may change all but the identity fields
@@ -51,6 +51,10 @@ export interface RunOutcome {
   result?: string;
   /** When it ended, where the spawner knows better than "now" (it ended with no daemon alive). */
   endedAtMs?: number;
+  /** What else there is to say, in words: it goes into the exit's reason. */
+  note?: string;
+  /** Set where the spawner knows why: `host_reboot`, `oom`. */
+  cause?: Cause;
 }
 
 /** One live run. */
@@ -78,7 +82,7 @@ export interface LogQuery {
   tail?: number;
   /** The run before the current one. */
   previous?: boolean;
-  /** Continue after the line that had this cursor (`run_id:offset`). */
+  /** Continue after the line that had this cursor: opaque, beginning with the run's id. */
   cursor?: string;
   /** Go on with what is printed later, over restarts, until `signal` aborts. */
   follow?: boolean;
@@ -121,8 +125,8 @@ export interface Spawner {
   adopt(
     spec: AdoptSpec,
   ): Promise<{ handle: RunHandle; outcome?: never } | { handle?: never; outcome: RunOutcome }>;
-  /** Called once after all adoptions: ends runs of this home that no record names. */
-  sweep?(known: ReadonlySet<string>): Promise<void>;
+  /** Called once after all adoptions: ends what is left of this home's runs that are not `live`. */
+  sweep?(live: ReadonlySet<string>): Promise<void>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
   /** Absent: this spawner keeps no output. */

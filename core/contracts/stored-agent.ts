@@ -1,4 +1,4 @@
-import type { Agent } from "./agent.js";
+import type { Agent, Exit, RunRecord } from "./agent.js";
 import type { PinnedTemplate } from "./template-source.js";
 
 /** An agent as the journal keeps it: what the API shows, and what is needed to start it again. */
@@ -14,7 +14,9 @@ export interface StoredAgent {
   /** What the restart policy wants to be reminded of: opaque to everybody else. */
   restart_memory?: unknown;
   /** Set while the run is being ended: what its exit will be attributed to. */
-  ending?: { cause: NonNullable<Agent["last_exit"]>["cause"]; actor: string; reason: string };
+  ending?: { cause: Exit["cause"]; actor: string; reason: string };
+  /** A finished run whose `afterExit` has not been completed. */
+  unreported?: RunRecord;
   /** The record goes when the run is over: an unfinished DELETE survives a crash. */
   deleting?: boolean;
   /** A policy keeps it in `pending` until released. */

@@ -1,0 +1,479 @@
+import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
+import { type Clock, rfc3339 } from "./clock.js";
+import type { Agent, Exit, Health, RunRecord } from "./contracts/agent.js";
+import type { EventType, NewEvent } from "./contracts/events.js";
+import type { JournalBatch } from "./contracts/journal.js";
+import type { RestartPolicy } from "./contracts/restart-policy.js";
+import type { RunHandle, RunOutcome, Spawner, SpawnSpec, Survivor } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
+import type { Hooks } from "./hooks.js";
+import { uuidv7 } from "./ids.js";
+import type { Logger } from "./plugin.js";
+import { describeExit, whatFollows } from "./run-end.js";
+import { formatDuration } from "./units.js";
+
+/** What a worker needs of the supervisor. */
+export interface WorkerDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly hooks: Hooks;
+  /** Journals, then tells the listeners. Rejects with `journal_unavailable`. */
+  write(batch: JournalBatch): Promise<void>;
+  /** The spec of the next run, `beforeSpawn` included. */
+  prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  spawner(name: string): Spawner;
+  policy(): RestartPolicy;
+  /** What has to be waited for before it may start, in words. */
+  blocker(stored: StoredAgent): string | undefined;
+  /** Called after every change of state, and when a wait begins or ends. */
+  changed(worker: AgentWorker): void;
+  /** Called when there is nothing more to do for now. */
+  idle(worker: AgentWorker): void;
+  /** Called once, when the record is gone. */
+  gone(worker: AgentWorker): void;
+}
+
+/** Runs one agent. Everything about it happens here, one step after another. */
+export interface AgentWorker {
+  readonly stored: StoredAgent;
+  /** Waits in `pending` for something, and says for what. */
+  readonly waiting: boolean;
+  /** A step is being taken, or is about to be. */
+  readonly busy: boolean;
+  /** What even the last means did not end. */
+  readonly survivors: readonly Survivor[];
+  /** Changes what is wanted, journals it, and sees to it. Rejects with `journal_unavailable`, nothing changed. */
+  intend(
+    patch: Partial<StoredAgent>,
+    change?: { agent?: Partial<Agent>; event?: AgentEvent; graceMs?: number },
+  ): Promise<void>;
+  /** Looks again at what there is to do. */
+  poke(): void;
+  /** Ends the live run for a reason of the daemon's own; what is wanted stays. */
+  end(runId: string, ending: NonNullable<StoredAgent["ending"]>, graceMs?: number): void;
+  /** No start any more; a live run is ended when `ending` is given. */
+  halt(ending?: NonNullable<StoredAgent["ending"]>): void;
+  /** A run of an earlier daemon that lives. */
+  adopt(handle: RunHandle): void;
+  /** A run of an earlier daemon that is over. */
+  settleLater(outcome: RunOutcome): void;
+  signal(signal: string): Promise<void>;
+  markReady(runId: string): Promise<void>;
+  markHealth(runId: string, health: Health, reason: string): Promise<void>;
+  /** Live signs and figures: kept in memory, journaled with the next change. */
+  observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
+  /** Begins, after a boot: everything about it is known by now. */
+  resume(): void;
+  /** Forgets its timers. */
+  dispose(): void;
+}
+
+/** The start was overtaken by another wish; nothing was left behind. */
+const OVERTAKEN = Symbol("overtaken");
+
+/** Wait before trying again what the journal could not take. */
+const JOURNAL_RETRY_MS = 2_000;
+
+export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): AgentWorker {
+  const { clock, hooks, log } = deps;
+  let stored = initial;
+  let handle: RunHandle | undefined;
+  let outcome: RunOutcome | undefined;
+  let survivors: Survivor[] = [];
+  let stopping: { handle: RunHandle; graceMs: number } | undefined;
+  let busy = false;
+  let pokedAgain = false;
+  let halted = false;
+  let waiting = false;
+  let graceMs: number | undefined;
+  let startedAtMonotonicMs: number | undefined;
+  let hookQueue: Promise<unknown> = Promise.resolve();
+  const timers = new Map<"start" | "ready" | "remove" | "retry", () => void>();
+
+  const id = stored.agent.agent_id;
+  const now = () => rfc3339(clock.now());
+
+  function arm(name: "start" | "ready" | "remove" | "retry", delayMs: number, callback: () => void) {
+    timers.get(name)?.();
+    timers.set(name, clock.after(delayMs, callback));
+  }
+  function disarm(name: "start" | "ready" | "remove" | "retry") {
+    timers.get(name)?.();
+    timers.delete(name);
+  }
+
+  function event(type: EventType, data: Record<string, unknown>): NewEvent {
+    const { run_id } = stored.agent;
+    return { type, at: now(), agent_id: id, ...(run_id === undefined ? {} : { run_id }), data };
+  }
+
+  /** Changes the state in memory at once; what it answers resolves when the change is durable. */
+  async function move(what: AgentEvent, patch: Partial<Agent>, more: JournalBatch = {}): Promise<void> {
+    const from = stored.agent.state;
+    const to = transition(from, what);
+    if (to === undefined) return;
+    stored = {
+      ...stored,
+      agent: { ...stored.agent, reason: undefined, next_start_at: undefined, ...patch, state: to },
+    };
+    if (to !== "pending") waiting = false;
+    const { reason } = stored.agent;
+    const changed = event("agent.state", { from, to, ...(reason === undefined ? {} : { reason }) });
+    armTimers();
+    deps.changed(worker);
+    await deps.write({ ...more, put: [stored], events: [...(more.events ?? []), changed] });
+  }
+
+  /** The timers that a state wants. */
+  function armTimers() {
+    const { state, next_start_at, run_id } = stored.agent;
+    const { readiness, restart, removeAfterMs } = stored.template.template;
+    for (const name of ["start", "ready", "remove", "retry"] as const) disarm(name);
+    if (state === "backoff") {
+      const left = next_start_at === undefined ? 0 : Date.parse(next_start_at) - clock.now();
+      // The clock may have been set back since, or the record be from another machine's time.
+      arm(
+        "start",
+        Math.min(Math.max(0, left), restart.backoff.maxMs),
+        () => void quietly(move("due", {})).then(poke),
+      );
+    }
+    if (state === "starting" && readiness && run_id !== undefined) {
+      const reason = `it was not ready within ${formatDuration(readiness.timeoutMs)}`;
+      arm("ready", readiness.timeoutMs, () =>
+        end(run_id, { cause: "start_timeout", actor: "daemon", reason }),
+      );
+    }
+    if (isEnded(state) && removeAfterMs !== undefined) {
+      const ended = Date.parse(stored.agent.last_exit?.ended_at ?? stored.agent.created_at);
+      arm("remove", Math.max(0, ended + removeAfterMs - clock.now()), () => {
+        stored = { ...stored, deleting: true };
+        poke();
+      });
+    }
+  }
+
+  /** Where a failure to journal must not stop what is being done. */
+  async function quietly(work: Promise<unknown>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      log.error({ agent_id: id, err: toOpenStarryError(error).message }, "a change could not be journaled");
+    }
+  }
+
+  function poke() {
+    pokedAgain = true;
+    if (busy) return;
+    busy = true;
+    void loop();
+  }
+
+  async function loop() {
+    while (pokedAgain) {
+      pokedAgain = false;
+      try {
+        if (await step()) pokedAgain = true;
+      } catch (error) {
+        log.error({ agent_id: id, err: error }, "a step failed; it is tried again");
+        arm("retry", JOURNAL_RETRY_MS, poke);
+      }
+    }
+    busy = false;
+    deps.idle(worker);
+  }
+
+  /** The next thing to do; true when there may be more. */
+  async function step(): Promise<boolean> {
+    if (outcome) return settle(outcome);
+    if (stored.unreported) return report(stored.unreported);
+    const { state, desired } = stored.agent;
+    if (isLive(state)) {
+      if (handle && (desired === "stopped" || stored.ending)) terminate(handle);
+      return false;
+    }
+    if (stored.deleting) return forget();
+    if (desired === "stopped") {
+      if (!isEnded(state)) await quietly(move("rest", { reason: stored.agent.reason }));
+      return false;
+    }
+    return state === "pending" && !halted ? launch() : false;
+  }
+
+  function setWaiting(reason: string) {
+    const changed = !waiting || stored.agent.reason !== reason;
+    waiting = true;
+    if (!changed) return;
+    stored = { ...stored, agent: { ...stored.agent, reason } };
+    void quietly(
+      deps.write({
+        put: [stored],
+        events: [event("agent.state", { from: "pending", to: "pending", reason })],
+      }),
+    );
+    deps.changed(worker);
+  }
+
+  async function launch(): Promise<boolean> {
+    const blocker = stored.held ? `held by ${stored.held.by}: ${stored.held.reason}` : deps.blocker(stored);
+    if (blocker !== undefined) {
+      setWaiting(blocker);
+      return false;
+    }
+    const runId = uuidv7(clock.now());
+    try {
+      const spec = await deps.prepare(stored, runId);
+      const spawned = await deps.spawner(stored.agent.spawner).spawn(spec, (run) => {
+        // Wishes that came while the process was being made: it has not run yet, and will not.
+        if (stored.agent.desired === "stopped" || stored.deleting || halted) throw OVERTAKEN;
+        const ready = stored.template.template.readiness === undefined;
+        return begin(runId, run, ready);
+      });
+      take(spawned, false);
+      return true;
+    } catch (error) {
+      if (error === OVERTAKEN) return true;
+      return startFailed(error, runId);
+    }
+  }
+
+  /** The point of no return: journaled before the process may go on. */
+  async function begin(
+    runId: string,
+    run: Omit<RunHandle, "exit" | "signal" | "stop">,
+    ready: boolean,
+  ): Promise<void> {
+    startedAtMonotonicMs = clock.monotonic();
+    stored = { ...stored, target: run.target, ending: undefined };
+    const at = now();
+    await move(ready ? "ready" : "launched", {
+      run_id: runId,
+      pid: run.pid,
+      containment: run.containment,
+      health: "unknown",
+      started_at: at,
+      ready_at: ready ? at : undefined,
+      status: undefined,
+      progress: undefined,
+    });
+  }
+
+  /** A live process is ours now. */
+  function take(taken: RunHandle, adopted: boolean) {
+    handle = taken;
+    survivors = [];
+    graceMs = undefined;
+    const { agent } = stored;
+    const run_id = agent.run_id ?? "";
+    hookQueue = hookQueue.then(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
+    if (agent.state === "running" && !adopted) queueReady();
+    void taken.exit.then((ended) => {
+      outcome = ended;
+      poke();
+    });
+  }
+
+  function queueReady() {
+    const { agent } = stored;
+    hookQueue = hookQueue.then(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
+  }
+
+  async function startFailed(error: unknown, runId: string): Promise<boolean> {
+    if (isSpawnDeferred(error)) {
+      setWaiting(error.message);
+      arm("retry", error.data.retryAfterMs, poke);
+      return false;
+    }
+    const problem = toOpenStarryError(error);
+    if (problem.code === "internal") log.error({ agent_id: id, err: error }, "a start failed");
+    if (problem.code === "journal_unavailable") {
+      const next_start_at = rfc3339(clock.now() + JOURNAL_RETRY_MS);
+      stored = { ...stored, target: undefined };
+      const reason = "journal_unavailable: the journal cannot be written";
+      await quietly(move("later", { reason, next_start_at, pid: undefined }));
+      return false;
+    }
+    const cause = isSpawnVetoed(error) ? "policy" : "self";
+    stored = { ...stored, agent: { ...stored.agent, run_id: runId, started_at: undefined } };
+    return settle({
+      status: { kind: "spawn_failed", error: { code: problem.code, detail: problem.message } },
+      cause,
+    });
+  }
+
+  function terminate(running: RunHandle) {
+    const { agent, template } = stored;
+    const wanted = graceMs ?? template.template.stop.graceMs;
+    if (agent.state === "stopping" && stopping?.handle === running && stopping.graceMs <= wanted) return;
+    stopping = { handle: running, graceMs: wanted };
+    disarm("ready");
+    if (agent.state !== "stopping") {
+      // A kill never waits for the journal.
+      void quietly(move("end", { reason: stored.ending?.reason ?? "asked to stop" }));
+    }
+    void running.stop({ signal: template.template.stop.signal, graceMs: wanted }).then((left) => {
+      if (running !== handle || left.survivors.length === 0) return;
+      survivors = left.survivors;
+      const names = survivors.map(({ pid, name }) => `${name} (${pid})`).join(", ");
+      stored = { ...stored, agent: { ...stored.agent, reason: `these could not be ended: ${names}` } };
+      log.error({ agent_id: id, survivors }, "processes survived the kill");
+      deps.changed(worker);
+    });
+  }
+
+  /** A run is over: what it was, and what follows. */
+  async function settle(ended: RunOutcome): Promise<boolean> {
+    const nowMs = clock.now();
+    const exit = describeExit(stored, ended, nowMs);
+    const run: RunRecord = {
+      run_id: exit.run_id ?? "",
+      agent_id: id,
+      exit,
+      ...(ended.result === undefined ? {} : { result: ended.result }),
+    };
+    const next = whatFollows(stored, exit, deps.policy(), { nowMs, uptimeMs: uptimeOf(exit) });
+    outcome = undefined;
+    handle = undefined;
+    stopping = undefined;
+    survivors = [];
+    graceMs = undefined;
+    stored = {
+      ...stored,
+      target: undefined,
+      ending: undefined,
+      restart_memory: next.memory,
+      ...(hooks.afterExit.isUsed() ? { unreported: run } : {}),
+    };
+    const restarts = stored.agent.restarts + (next.counted ? 1 : 0);
+    const patch: Partial<Agent> = {
+      pid: undefined,
+      containment: undefined,
+      ready_at: undefined,
+      resources: undefined,
+      health: "unknown",
+      last_exit: exit,
+      restarts,
+      reason: next.reason,
+      next_start_at: next.delayMs > 0 ? rfc3339(nowMs + next.delayMs) : undefined,
+    };
+    const exited = event("agent.exited", { ...exit });
+    await quietly(move(next.event, patch, { runs: [run], events: [exited] }));
+    return true;
+  }
+
+  function uptimeOf(exit: Exit): number {
+    if (exit.kind === "spawn_failed") return 0;
+    if (startedAtMonotonicMs !== undefined) return clock.monotonic() - startedAtMonotonicMs;
+    return Math.max(0, Date.parse(exit.ended_at) - Date.parse(exit.started_at ?? exit.ended_at));
+  }
+
+  /** Tells the plugins of a finished run; journaled as done only after they were told. */
+  async function report(run: RunRecord): Promise<boolean> {
+    await hookQueue;
+    await hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run });
+    stored = { ...stored, unreported: undefined };
+    if (!stored.deleting) await quietly(deps.write({ put: [stored] }));
+    return true;
+  }
+
+  async function forget(): Promise<boolean> {
+    await hookQueue;
+    await deps.write({ forget: [id], events: [event("agent.deleted", {})] });
+    dispose();
+    await deps.spawner(stored.agent.spawner).forget?.(id);
+    deps.gone(worker);
+    return false;
+  }
+
+  function end(runId: string, ending: NonNullable<StoredAgent["ending"]>, grace?: number) {
+    if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || stored.ending) return;
+    stored = { ...stored, ending };
+    if (grace !== undefined) graceMs = grace;
+    poke();
+  }
+
+  function dispose() {
+    for (const cancel of timers.values()) cancel();
+    timers.clear();
+  }
+
+  const worker: AgentWorker = {
+    get stored() {
+      return stored;
+    },
+    get waiting() {
+      return waiting;
+    },
+    get busy() {
+      return busy;
+    },
+    get survivors() {
+      return survivors;
+    },
+    async intend(patch, change = {}) {
+      const before = stored;
+      const from = stored.agent.state;
+      const to = change.event === undefined ? undefined : transition(from, change.event);
+      const agent = { ...stored.agent, ...change.agent, ...(to === undefined ? {} : { state: to }) };
+      stored = { ...stored, ...patch, agent };
+      if (change.graceMs !== undefined)
+        graceMs = Math.min(graceMs ?? Number.POSITIVE_INFINITY, change.graceMs);
+      const wantsEnd = stored.agent.desired === "stopped" || stored.ending !== undefined;
+      // Ends are seen to at once; what is to run waits until the wish is durable.
+      if (wantsEnd) poke();
+      const { reason } = agent;
+      const events =
+        to === undefined ? [] : [event("agent.state", { from, to, ...(reason ? { reason } : {}) })];
+      try {
+        await deps.write({ put: [stored], events });
+      } catch (error) {
+        if (!wantsEnd) stored = before;
+        throw error;
+      }
+      if (to !== undefined) armTimers();
+      poke();
+      deps.changed(worker);
+    },
+    poke,
+    end,
+    halt(ending) {
+      halted = true;
+      if (ending && isLive(stored.agent.state) && !stored.ending) stored = { ...stored, ending };
+      poke();
+    },
+    adopt: (adopted) => take(adopted, true),
+    settleLater(ended) {
+      outcome = ended;
+    },
+    async signal(name) {
+      if (!handle)
+        throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
+      await handle.signal(name);
+    },
+    async markReady(runId) {
+      if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
+      await move("ready", { ready_at: now() });
+      queueReady();
+    },
+    async markHealth(runId, to, reason) {
+      const from = stored.agent.health;
+      if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || from === to) return;
+      stored = { ...stored, agent: { ...stored.agent, health: to } };
+      const { agent } = stored;
+      hookQueue = hookQueue.then(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
+      await quietly(deps.write({ put: [stored], events: [event("agent.health", { from, to, reason })] }));
+      if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "plugin:health-checker", reason });
+    },
+    async observe(patch, observed) {
+      stored = { ...stored, agent: { ...stored.agent, ...patch } };
+      if (observed) await deps.write({ put: [stored], events: [observed] });
+    },
+    resume() {
+      armTimers();
+      poke();
+    },
+    dispose,
+  };
+  return worker;
+}

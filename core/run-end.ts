@@ -1,0 +1,71 @@
+import { type AgentEvent, describeStatus, eventOf, isSuccess } from "./agent-state.js";
+import { rfc3339 } from "./clock.js";
+import type { Exit } from "./contracts/agent.js";
+import type { RestartPolicy } from "./contracts/restart-policy.js";
+import type { RunOutcome } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+
+/** How and why a run ended, from what the spawner saw and what was being asked for. */
+export function describeExit(stored: StoredAgent, outcome: RunOutcome, nowMs: number): Exit {
+  const { agent, ending, template } = stored;
+  const cause = outcome.cause ?? ending?.cause ?? "self";
+  const how = describeStatus(outcome.status) + (outcome.note === undefined ? "" : `; ${outcome.note}`);
+  return {
+    ...outcome.status,
+    ...(agent.run_id === undefined ? {} : { run_id: agent.run_id }),
+    ...(agent.pid === undefined ? {} : { pid: agent.pid }),
+    ...(agent.started_at === undefined ? {} : { started_at: agent.started_at }),
+    cause,
+    actor: ending?.actor ?? `agent:${agent.agent_id}`,
+    reason: ending ? `${ending.reason}; it ${how}` : `it ${how}`,
+    success: isSuccess(outcome.status, cause, template.template.success_exit_codes),
+    ended_at: rfc3339(outcome.endedAtMs ?? nowMs),
+    ...(outcome.outputTail ? { output_tail: outcome.outputTail } : {}),
+  };
+}
+
+/** What follows the end of a run. */
+export interface Following {
+  event: AgentEvent;
+  reason: string;
+  /** What the restart policy wants to be reminded of. */
+  memory: unknown;
+  /** Counts as an automatic restart. */
+  counted: boolean;
+  delayMs: number;
+}
+
+/** Ends after which an agent that is still wanted starts again at once, uncounted. */
+const UNCOUNTED: readonly Exit["cause"][] = ["restart", "stop_request", "parent_exit", "host_reboot"];
+
+/**
+ * Decides what follows. Only an end that nobody asked for is put to the restart policy; a start that a
+ * policy vetoed is not tried again.
+ */
+export function whatFollows(
+  stored: StoredAgent,
+  exit: Exit,
+  policy: RestartPolicy,
+  time: { nowMs: number; uptimeMs: number },
+): Following {
+  const { agent, template, restart_memory: memory, deleting } = stored;
+  const plainly = (event: AgentEvent, kept: unknown = memory): Following => ({
+    event,
+    reason: exit.reason,
+    memory: kept,
+    counted: false,
+    delayMs: 0,
+  });
+  if (deleting || agent.desired === "stopped" || exit.cause === "daemon_stop") return plainly("rest");
+  if (exit.kind === "spawn_failed" && exit.cause === "policy") return plainly("give_up");
+  if (UNCOUNTED.includes(exit.cause)) return plainly("again", undefined);
+  const decision = policy.decide({ exit, rules: template.template.restart, memory, ...time });
+  const restarts = decision.action === "restart";
+  return {
+    event: eventOf(decision),
+    reason: `${exit.reason}; ${decision.reason}`,
+    memory: decision.memory,
+    counted: restarts,
+    delayMs: restarts ? decision.delayMs : 0,
+  };
+}

@@ -1,0 +1,29 @@
+import type { PluginFactory } from "../core/index.js";
+
+/** A plugin that comes with the daemon. */
+export interface BuiltinPlugin {
+  /** Loads without being named in the config. */
+  readonly default: boolean;
+  load(): Promise<{ readonly default: PluginFactory<never> }>;
+}
+
+/**
+ * The plugins that a config can name, and those that load by themselves: the composition of the
+ * daemon. Modules are imported when they are needed.
+ */
+export const builtinPlugins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, BuiltinPlugin>([
+  ["journal-sqlite", { default: true, load: () => import("./journal-sqlite/index.js") }],
+  ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
+  ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
+  ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
+  ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
+  ["tokens", { default: true, load: () => import("./tokens/index.js") }],
+  ["operation-agents", { default: true, load: () => import("./operation-agents/index.js") }],
+  ["operation-templates", { default: true, load: () => import("./operation-templates/index.js") }],
+  ["operation-daemon", { default: true, load: () => import("./operation-daemon/index.js") }],
+  ["agent-manager-tool", { default: true, load: () => import("./agent-manager-tool/index.js") }],
+  ["health-checker", { default: true, load: () => import("./health-checker/index.js") }],
+  ["probe-pid", { default: true, load: () => import("./probe-pid/index.js") }],
+  ["probe-heartbeat", { default: true, load: () => import("./probe-heartbeat/index.js") }],
+  ["http-api", { default: true, load: () => import("./http-api/index.js") }],
+]);

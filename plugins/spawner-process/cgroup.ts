@@ -1,0 +1,110 @@
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/**
+ * One cgroup v2 per run (Linux, cgroups(7)): a process cannot leave it by `setsid` or by a double
+ * fork, and `cgroup.kill` ends all of it at once.
+ */
+export interface Cgroups {
+  /** Makes the group of a run; `undefined` when it cannot be made. */
+  create(runId: string): string | undefined;
+  /** Runs that have a group. */
+  runs(): string[];
+  pathOf(runId: string): string;
+}
+
+/**
+ * Groups below the daemon's own, in a folder of this home. `undefined` where cgroup v2 is absent or
+ * may not be written (then containment is by session, ancestry and environment tag).
+ */
+export function openCgroups(homeTag: string): Cgroups | undefined {
+  const base = ownCgroup();
+  if (base === undefined) return undefined;
+  const folder = join(base, `openstarry-${homeTag}`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    // Being able to make a folder is not being allowed to move processes.
+    writeFileSync(join(folder, "cgroup.procs"), "");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EINVAL") return undefined;
+  }
+  return {
+    create(runId) {
+      const path = join(folder, runId);
+      try {
+        mkdirSync(path, { recursive: true });
+        return path;
+      } catch {
+        return undefined;
+      }
+    },
+    runs() {
+      try {
+        return readdirSync(folder, { withFileTypes: true })
+          .filter((entry) => entry.isDirectory())
+          .map((entry) => entry.name);
+      } catch {
+        return [];
+      }
+    },
+    pathOf: (runId) => join(folder, runId),
+  };
+}
+
+function ownCgroup(): string | undefined {
+  try {
+    const mount = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .find((line) => line.includes(" - cgroup2 "))
+      ?.split(" ")[4];
+    const own = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1];
+    return mount === undefined || own === undefined ? undefined : join(mount, own);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The living pids of a group and of the groups below it. */
+export function cgroupPids(path: string): number[] {
+  try {
+    const own = readFileSync(join(path, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number);
+    const below = readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .flatMap((entry) => cgroupPids(join(path, entry.name)));
+    return [...own, ...below];
+  } catch {
+    return [];
+  }
+}
+
+/** Kills everything in the group; false where the kernel (before 5.14) cannot. */
+export function killCgroup(path: string): boolean {
+  try {
+    writeFileSync(join(path, "cgroup.kill"), "1");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes an empty group with those below it; one that is not empty stays. */
+export function removeCgroup(path: string): void {
+  try {
+    for (const entry of readdirSync(path, { withFileTypes: true })) {
+      if (entry.isDirectory()) removeCgroup(join(path, entry.name));
+    }
+    rmdirSync(path);
+  } catch {
+    // Gone already, or not empty yet: the next sweep removes it.
+  }
+}
+
+/** Whether the process is in the group. */
+export function isInCgroup(pid: number, path: string): boolean {
+  try {
+    const own = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[1];
+    return own !== undefined && own !== "/" && path.endsWith(own);
+  } catch {
+    return false;
+  }
+}

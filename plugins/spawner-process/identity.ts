@@ -1,0 +1,112 @@
+import { readFileSync } from "node:fs";
+
+/**
+ * What proves that a pid is the process that was started: its kernel start time (field 22 of
+ * proc(5) `stat`, in clock ticks since boot) and the boot it belongs to. A pid alone is reused.
+ */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly start_ticks: number;
+  readonly boot_id: string;
+}
+
+export interface ProcessStat {
+  readonly pid: number;
+  readonly name: string;
+  /** One letter: R, S, D, Z (a zombie), T (stopped) … */
+  readonly state: string;
+  readonly ppid: number;
+  readonly pgid: number;
+  readonly sid: number;
+  readonly start_ticks: number;
+}
+
+let bootIdOnce: string | undefined;
+
+/** Differs after every boot of the machine. */
+export function bootId(): string {
+  bootIdOnce ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  return bootIdOnce;
+}
+
+/** `undefined` when there is no such process. */
+export function readStat(pid: number): ProcessStat | undefined {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return undefined;
+  }
+  // The name is whatever the process chose, brackets included: what follows the last one is fixed.
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  const fields = text.slice(close + 2).split(" ");
+  return {
+    pid,
+    name: text.slice(open + 1, close),
+    state: fields[0] ?? "?",
+    ppid: Number(fields[1]),
+    pgid: Number(fields[2]),
+    sid: Number(fields[3]),
+    start_ticks: Number(fields[19]),
+  };
+}
+
+export function identify(pid: number): ProcessIdentity | undefined {
+  const stat = readStat(pid);
+  return stat && { pid, start_ticks: stat.start_ticks, boot_id: bootId() };
+}
+
+/** True while this very process exists and is no zombie. */
+export function isAlive(identity: ProcessIdentity): boolean {
+  if (identity.boot_id !== bootId()) return false;
+  const stat = readStat(identity.pid);
+  return (
+    stat !== undefined &&
+    stat.start_ticks === identity.start_ticks &&
+    stat.state !== "Z" &&
+    stat.state !== "X"
+  );
+}
+
+/** Pids that are never signalled, whatever a record says: everybody, init, this process and its ancestors. */
+function isForbidden(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 1) return true;
+  for (let it: number | undefined = process.pid; it !== undefined && it > 1; it = readStat(it)?.ppid) {
+    if (it === pid) return true;
+  }
+  return false;
+}
+
+/** Signals this very process; false when it is gone, or was never ours to signal. */
+export function signalProcess(identity: ProcessIdentity, signal: string | number): boolean {
+  return !isForbidden(identity.pid) && isAlive(identity) && kill(identity.pid, signal);
+}
+
+/** Signals the process group that this process leads. */
+export function signalGroup(leader: ProcessIdentity, signal: string | number): boolean {
+  if (isForbidden(leader.pid) || !isAlive(leader)) return false;
+  if (readStat(leader.pid)?.pgid !== leader.pid) return kill(leader.pid, signal);
+  return kill(-leader.pid, signal);
+}
+
+function kill(pid: number, signal: string | number): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch {
+    // Gone meanwhile, or not ours (EPERM): either way it was not signalled.
+    return false;
+  }
+}
+
+/** A record's target, if it has the shape of one: records can be damaged. */
+export function parseIdentity(value: unknown): ProcessIdentity | undefined {
+  const { pid, start_ticks, boot_id } = (value ?? {}) as Partial<ProcessIdentity>;
+  const valid =
+    Number.isSafeInteger(pid) &&
+    (pid ?? 0) > 1 &&
+    Number.isSafeInteger(start_ticks) &&
+    typeof boot_id === "string";
+  return valid ? ({ pid, start_ticks, boot_id } as ProcessIdentity) : undefined;
+}

@@ -1,0 +1,37 @@
+import { createHash } from "node:crypto";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { z } from "zod";
+import { definePlugin, spawner } from "../../core/index.js";
+import { openCgroups } from "./cgroup.js";
+import { createRunFolders } from "./folders.js";
+import { createProcessSpawner } from "./spawner.js";
+
+const options = z.strictObject({
+  /** Put every run into a cgroup of its own where the system allows it. */
+  cgroups: z.boolean().default(true),
+  /** Where the folders of agents that run as another user are made. */
+  shared_folder: z.string().startsWith("/").optional(),
+});
+
+/** The spawner `process`: agents are processes of this machine. */
+export default definePlugin({
+  name: "spawner-process",
+  apiVersion: 1,
+  provides: [spawner],
+  options,
+  setup(ctx, { cgroups, shared_folder }) {
+    const tag = createHash("sha256").update(ctx.dataDir).digest("hex").slice(0, 12);
+    const sharedBase = shared_folder ?? (process.getuid?.() === 0 ? "/run" : tmpdir());
+    const processes = createProcessSpawner({
+      clock: ctx.clock,
+      log: ctx.log,
+      home: ctx.dataDir,
+      folders: createRunFolders(ctx.dataDir, join(sharedBase, `openstarry-${tag}`)),
+      cgroups: cgroups ? openCgroups(tag) : undefined,
+      env: process.env,
+    });
+    ctx.provide(spawner, processes);
+    return { stop: () => processes.release() };
+  },
+});

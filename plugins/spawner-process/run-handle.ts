@@ -1,0 +1,188 @@
+import { existsSync, type FSWatcher, statSync, watch } from "node:fs";
+import { join } from "node:path";
+import type { Clock, ExitStatus, RunHandle, RunOutcome } from "../../core/index.js";
+import { readPlainFile, readStatusFile } from "./exit-status.js";
+import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
+import { readTail } from "./output.js";
+import { endLeftovers, type Tree } from "./tree.js";
+
+/** What a run is known by on disk and to the kernel: the spawner's `target`. */
+export interface ProcessTarget extends ProcessIdentity {
+  readonly shim?: ProcessIdentity;
+  readonly cgroup?: string;
+  /** Where its result is. */
+  readonly agent_folder: string;
+}
+
+export function parseTarget(value: unknown): ProcessTarget | undefined {
+  const identity = parseIdentity(value);
+  if (!identity) return undefined;
+  const { shim, cgroup, agent_folder } = value as Partial<ProcessTarget>;
+  const parsedShim = parseIdentity(shim);
+  return {
+    ...identity,
+    ...(parsedShim ? { shim: parsedShim } : {}),
+    ...(typeof cgroup === "string" ? { cgroup } : {}),
+    agent_folder: typeof agent_folder === "string" ? agent_folder : "",
+  };
+}
+
+export interface RunHandleOptions {
+  runId: string;
+  target: ProcessTarget;
+  clock: Clock;
+  runFolder: string;
+  /** Its output files, newest output last. */
+  logFiles: readonly string[];
+  stop: { signal: string; graceMs: number };
+  /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
+  shimExit?: Promise<void>;
+}
+
+/** A live run, together with the one who lets go of it when the daemon ends. */
+export interface OwnedRun {
+  readonly handle: RunHandle;
+  /** Stops watching; the process is left alone. */
+  release(): void;
+}
+
+/** How often an adopted run is looked at where no event tells of its end. */
+const LOOK_MS = 500;
+/** How long the shim may take to write down what the agent's end was. */
+const STATUS_PATIENCE_MS = 2_000;
+/** What an agent leaves behind when it ends by itself is asked for at most so long. */
+const LEFTOVER_GRACE_MS = 1_000;
+const MAX_RESULT_BYTES = 2 ** 20;
+
+export function createRunHandle(options: RunHandleOptions): OwnedRun {
+  const { target, clock, runFolder } = options;
+  const tree: Tree = {
+    runId: options.runId,
+    main: target,
+    ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
+  };
+  const statusFile = join(runFolder, "status");
+  let watcher: FSWatcher | undefined;
+  let cancelLook = () => {};
+  let released = false;
+  let mainGone: () => void = () => {};
+  const main = new Promise<void>((resolve) => {
+    mainGone = resolve;
+  });
+  let stopping: Promise<unknown> | undefined;
+  let graceEndsAt = Number.POSITIVE_INFINITY;
+  let cancelKill = () => {};
+
+  function look() {
+    if (released) return;
+    if (!isAlive(target)) {
+      watcher?.close();
+      cancelLook();
+      mainGone();
+      return;
+    }
+    cancelLook();
+    cancelLook = clock.after(LOOK_MS, look);
+  }
+
+  if (options.shimExit) {
+    // The shim's end is only a hint: it may have been killed while the agent lives.
+    void options.shimExit.then(look);
+  } else {
+    watcher = watchFile(statusFile, look);
+    look();
+  }
+
+  const exit = main.then(finish);
+
+  async function finish(): Promise<RunOutcome> {
+    const status = await knownStatus();
+    const { signal, graceMs } = options.stop;
+    const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
+    const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
+    while ((await endLeftovers(tree, clock, how)).length > 0) {
+      // Hung in the kernel; nothing else may take its place while it lives.
+      how.graceMs = 0;
+    }
+    cancelKill();
+    return outcomeOf(status);
+  }
+
+  /** The status file, given the shim a moment to write it. */
+  async function knownStatus(): Promise<ExitStatus | undefined> {
+    const end = clock.monotonic() + STATUS_PATIENCE_MS;
+    for (;;) {
+      const status = readStatusFile(statusFile);
+      const mayCome = target.shim !== undefined && isAlive(target.shim) && clock.monotonic() < end;
+      if (status || !mayCome) return status ?? readStatusFile(statusFile);
+      await new Promise<void>((resolve) => void clock.after(5, resolve));
+    }
+  }
+
+  function outcomeOf(status: ExitStatus | undefined): RunOutcome {
+    const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
+    const tail = readTail(options.logFiles);
+    if (tail) outcome.outputTail = tail;
+    const result = readPlainFile(join(target.agent_folder, "result"), MAX_RESULT_BYTES);
+    if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
+    else if (result && result.length > 0) outcome.result = result.toString("utf8");
+    if (!options.shimExit && status) outcome.endedAtMs = statSync(statusFile).mtimeMs;
+    return outcome;
+  }
+
+  async function stop(how: {
+    signal: string;
+    graceMs: number;
+  }): Promise<{ survivors: { pid: number; name: string }[] }> {
+    const endsAt = clock.monotonic() + how.graceMs;
+    if (!stopping && how.graceMs > 0) {
+      signalGroup(target, how.signal);
+      // What is stopped (SIGSTOP) cannot act on a signal.
+      signalGroup(target, "SIGCONT");
+    }
+    if (endsAt < graceEndsAt) {
+      graceEndsAt = endsAt;
+      cancelKill();
+      const survived = new Promise<{ pid: number; name: string }[]>((resolve) => {
+        cancelKill = clock.after(
+          how.graceMs,
+          () => void endLeftovers(tree, clock, { ...how, graceMs: 0 }).then(resolve),
+        );
+      });
+      stopping = survived;
+      const over = exit.then((): { pid: number; name: string }[] => []);
+      return { survivors: await Promise.race([over, survived]) };
+    }
+    await exit;
+    return { survivors: [] };
+  }
+
+  return {
+    handle: {
+      target,
+      pid: target.pid,
+      containment: target.cgroup === undefined ? "best_effort" : "full",
+      exit,
+      signal: async (name) => void signalProcess(target, name),
+      stop,
+    },
+    release() {
+      released = true;
+      watcher?.close();
+      cancelLook();
+      cancelKill();
+    },
+  };
+}
+
+function watchFile(path: string, changed: () => void): FSWatcher | undefined {
+  if (!existsSync(path)) return undefined;
+  try {
+    const watcher = watch(path, { persistent: false }, changed);
+    watcher.on("error", () => watcher.close());
+    return watcher;
+  } catch {
+    // Out of watches: the regular look finds out as well, only later.
+    return undefined;
+  }
+}

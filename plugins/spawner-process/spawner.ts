@@ -1,0 +1,206 @@
+import { closeSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type AdoptSpec,
+  type Clock,
+  isOpenStarryError,
+  type Logger,
+  OpenStarryError,
+  type RunIdentity,
+  type Spawner,
+  type SpawnSpec,
+} from "../../core/index.js";
+import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
+import { resolveCommand, resolveCwd } from "./command.js";
+import { buildEnvironment } from "./environment.js";
+import { openNew, type RunFolders } from "./folders.js";
+import { bootId, identify } from "./identity.js";
+import { readLogs } from "./logs.js";
+import { logFile } from "./output.js";
+import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
+import { type Shim, startShim } from "./shim.js";
+import { sweepLeftovers } from "./sweep.js";
+import { endLeftovers } from "./tree.js";
+import { findUser, type User } from "./users.js";
+
+export interface ProcessSpawnerDeps {
+  clock: Clock;
+  log: Logger;
+  home: string;
+  folders: RunFolders;
+  /** Absent where cgroup v2 cannot be used. */
+  cgroups: Cgroups | undefined;
+  /** The daemon's own environment, for `pass_env`. */
+  env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Runs agents as operating system processes behind a gated shim. */
+export interface ProcessSpawner extends Spawner {
+  /** Lets go of every process; they live on. */
+  release(): void;
+}
+
+export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
+  const { clock, folders, cgroups } = deps;
+  const owned = new Map<string, OwnedRun>();
+
+  /** Everything that can be known before there is a process. */
+  function resolve(spec: SpawnSpec) {
+    const user = spec.user === undefined ? undefined : findUser(spec.user);
+    const env = buildEnvironment(spec, user, deps.env);
+    const file = resolveCommand(spec, env["PATH"] ?? "");
+    const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId));
+    return { user, env, file, cwd };
+  }
+
+  async function spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>) {
+    const { user, env, file, cwd } = resolve(spec);
+    const { agentId, runId } = spec;
+    let shim: Shim | undefined;
+    const cgroup = cgroups?.create(runId);
+    try {
+      const paths = folders.prepare(spec, user);
+      const agentFolder = folders.agentFolder(agentId, runId, user);
+      const ownCwd = spec.cwd === undefined ? agentFolder : cwd;
+      shim = openFilesAndStart(spec, user, {
+        file,
+        env: { ...env, ...paths, PWD: ownCwd },
+        cwd: ownCwd,
+        ...(cgroup === undefined ? {} : { cgroup }),
+      });
+      const target = identifyRun(await shim.agentPid, shim, cgroup, agentFolder);
+      const containment = target.cgroup === undefined ? "best_effort" : "full";
+      await commit({ target, pid: target.pid, containment });
+      const run = own(spec, target, exitOf(shim));
+      shim.go();
+      void folders
+        .prune(agentId, runId, spec.logs.keep)
+        .catch((error) =>
+          deps.log.warn({ agent_id: agentId, err: error }, "older runs could not be cleared away"),
+        );
+      return run.handle;
+    } catch (cause) {
+      shim?.abort();
+      if (cgroup !== undefined)
+        void (shim ? exitOf(shim) : Promise.resolve()).then(() => removeCgroup(cgroup));
+      if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
+      throw spawnFailed(spec, cause);
+    }
+  }
+
+  function openFilesAndStart(
+    spec: SpawnSpec,
+    user: User | undefined,
+    start: { file: string; env: Record<string, string>; cwd: string; cgroup?: string },
+  ): Shim {
+    const { agentId, runId, logs } = spec;
+    const folder = folders.logFolder(agentId);
+    const open: number[] = [];
+    const opened = (fd: number) => {
+      open.push(fd);
+      return fd;
+    };
+    try {
+      const stdoutFd = opened(openNew(logFile(folder, runId, "stdout"), user));
+      const stderrFd = logs.merge ? stdoutFd : opened(openNew(logFile(folder, runId, "stderr"), user));
+      const statusFd = opened(openNew(join(folders.runFolder(agentId, runId), "status")));
+      const dropped = user && user.uid !== process.getuid?.();
+      // The shim stays with the daemon's user, so that the agent cannot touch it.
+      const drop = dropped
+        ? ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups", "--"]
+        : [];
+      const [file = start.file, ...args] = [...drop, start.file, ...spec.args];
+      return startShim({ ...start, file, args, stdoutFd, stderrFd, statusFd });
+    } finally {
+      for (const fd of open) closeSync(fd);
+    }
+  }
+
+  function identifyRun(
+    pid: number,
+    shim: Shim,
+    cgroup: string | undefined,
+    agentFolder: string,
+  ): ProcessTarget {
+    const identity = identify(pid);
+    const shimIdentity = identify(shim.child.pid ?? 0);
+    if (!identity || !shimIdentity) throw new Error("the process ended before it could be identified");
+    return {
+      ...identity,
+      shim: shimIdentity,
+      ...(cgroup !== undefined && isInCgroup(pid, cgroup) ? { cgroup } : {}),
+      agent_folder: agentFolder,
+    };
+  }
+
+  function own(spec: SpawnSpec | AdoptSpec, target: ProcessTarget, shimExit?: Promise<void>): OwnedRun {
+    const { agentId, runId, stop } = spec;
+    const logs = folders.logFolder(agentId);
+    const run = createRunHandle({
+      runId,
+      target,
+      clock,
+      runFolder: folders.runFolder(agentId, runId),
+      logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
+      stop,
+      ...(shimExit ? { shimExit } : {}),
+    });
+    owned.set(runId, run);
+    void run.handle.exit.then(() => owned.delete(runId));
+    return run;
+  }
+
+  return {
+    name: "process",
+    capabilities: { adopt: true },
+    check: async (spec) => void resolve(spec),
+    spawn,
+    async adopt(spec) {
+      const target = parseTarget(spec.target);
+      if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
+      if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
+      const run = own(spec, target);
+      if (identify(target.pid)?.start_ticks === target.start_ticks) return { handle: run.handle };
+      return { outcome: await run.handle.exit };
+    },
+    sweep: (live) =>
+      sweepLeftovers({
+        live,
+        home: deps.home,
+        cgroups,
+        end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
+        log: deps.log,
+      }),
+    forget: (agentId) => folders.forget(agentId),
+    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
+    release() {
+      for (const run of owned.values()) run.release();
+      owned.clear();
+    },
+  };
+}
+
+function exitOf({ child }: Shim): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined)
+    return Promise.resolve();
+  return new Promise((resolve) => void child.once("exit", () => resolve()));
+}
+
+function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const why =
+    code === "E2BIG"
+      ? "its arguments and environment are too long for one process"
+      : code === "ENOSPC"
+        ? "the disk is full"
+        : code === "EMFILE" || code === "ENFILE"
+          ? "there are no file descriptors left"
+          : code === "EAGAIN"
+            ? "the system allows no more processes"
+            : (code ?? message);
+  return new OpenStarryError("spawn_failed", {
+    detail: `agent ${spec.agentId} could not be started: ${why}`,
+    hint: "look into the daemon's log; what is lacking may have to be freed first",
+    cause,
+  });
+}

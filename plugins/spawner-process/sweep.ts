@@ -1,0 +1,40 @@
+import type { Logger, Survivor } from "../../core/index.js";
+import type { Cgroups } from "./cgroup.js";
+import { bootId, type ProcessIdentity } from "./identity.js";
+import { allProcesses, environmentOf, type Tree } from "./tree.js";
+
+export interface SweepOptions {
+  /** Runs that go on. */
+  live: ReadonlySet<string>;
+  home: string;
+  cgroups: Cgroups | undefined;
+  end: (tree: Tree) => Promise<Survivor[]>;
+  log: Logger;
+}
+
+/**
+ * Ends what is left of this home's runs that are over: what outlived its agent while no daemon was
+ * alive, found by its cgroup or by the run's id and this home in its environment.
+ */
+export async function sweepLeftovers(options: SweepOptions): Promise<void> {
+  const { live, cgroups, log } = options;
+  const trees = new Map<string, Tree>();
+  for (const runId of cgroups?.runs() ?? []) {
+    if (!live.has(runId)) trees.set(runId, { runId, main: NOBODY, cgroup: cgroups?.pathOf(runId) ?? "" });
+  }
+  for (const { pid } of allProcesses()) {
+    if (pid === process.pid || environmentOf(pid, "OPENSTARRY_HOME") !== options.home) continue;
+    const runId = environmentOf(pid, "OPENSTARRY_RUN_ID");
+    if (runId !== undefined && !live.has(runId) && !trees.has(runId))
+      trees.set(runId, { runId, main: NOBODY });
+  }
+  for (const tree of trees.values()) {
+    const survivors = await options.end(tree);
+    if (survivors.length > 0)
+      log.error({ run_id: tree.runId, survivors }, "leftovers of a former run could not be ended");
+    else log.info({ run_id: tree.runId }, "leftovers of a former run were cleared away");
+  }
+}
+
+/** The agent itself is gone: only its tree's other marks count. */
+const NOBODY: ProcessIdentity = { pid: 0, start_ticks: 0, boot_id: bootId() };

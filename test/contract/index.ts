@@ -1,0 +1,5 @@
+/**
+ * The contract suites, published as `openstarry-daemon/testing`: an implementation of a slot proves
+ * with them that it keeps the contract. Each takes the test runner and a factory.
+ */
+export * from "./journal.js";

@@ -1,0 +1,75 @@
+import {
+  type Clock,
+  type ConfigInput,
+  type ConfiguredPlugin,
+  configSchema,
+  type Kernel,
+  type KernelLimits,
+  type Logger,
+  systemClock,
+} from "../../core/index.js";
+import { createKernel } from "../../core/kernel.js";
+import {
+  type MemoryJournalState,
+  type MemorySpawner,
+  memoryJournal,
+  memoryJournalState,
+  memoryPlugin,
+  memorySpawner,
+  memoryTemplates,
+} from "./memory-plugins.js";
+
+export interface TestKernelOptions {
+  /** Besides the memory plugin, which provides all that the kernel needs. */
+  plugins?: readonly ConfiguredPlugin[];
+  clock?: Clock;
+  config?: ConfigInput;
+  /** Template documents by id; `command` is filled in. */
+  templates?: Record<string, Record<string, unknown>>;
+  /** What an earlier kernel left behind. */
+  state?: MemoryJournalState;
+  spawner?: MemorySpawner;
+  limits?: Partial<KernelLimits>;
+  fresh?: boolean;
+  dataDir?: string;
+}
+
+export interface TestKernel extends Kernel {
+  readonly spawner: MemorySpawner;
+  readonly state: MemoryJournalState;
+  /** What was logged: level, fields, message. */
+  readonly logged: { level: string; fields: object; message: string }[];
+}
+
+/**
+ * A kernel without processes, sockets or files, for trying plugins: real state machine, real hooks,
+ * agents that are objects.
+ */
+export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
+  const state = options.state ?? memoryJournalState();
+  const spawner = options.spawner ?? memorySpawner();
+  const logged: TestKernel["logged"] = [];
+  const memory = memoryPlugin({
+    journal: memoryJournal(state),
+    spawner,
+    templates: memoryTemplates(options.templates ?? { Plain: {} }),
+  });
+  const plugins = [memory(), ...(options.plugins ?? [])];
+  const kernel = createKernel({
+    plugins: plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
+    config: configSchema.parse(options.config ?? {}),
+    dataDir: options.dataDir ?? "/nonexistent",
+    version: "0.0.0-test",
+    pid: 1,
+    log: recorder(logged),
+    clock: options.clock ?? systemClock,
+    ...(options.limits ? { limits: options.limits } : {}),
+    ...(options.fresh === undefined ? {} : { fresh: options.fresh }),
+  });
+  return Object.assign(kernel, { spawner, state, logged });
+}
+
+function recorder(logged: TestKernel["logged"]): Logger {
+  const at = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
