@@ -9,7 +9,7 @@ import { endLeftovers, type Tree } from "./tree.js";
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
   readonly shim?: ProcessIdentity;
-  readonly cgroup?: string;
+  readonly cgroup?: string | undefined;
   /** Where its result is. */
   readonly agent_folder: string;
 }
@@ -59,6 +59,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
   const tree: Tree = {
     runId: options.runId,
     main: target,
+    ...(target.shim === undefined ? {} : { shim: target.shim }),
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
   };
   const statusFile = join(runFolder, "status");

@@ -150,13 +150,19 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     return run;
   }
 
+  /** A damaged record must not lead to another run's group. */
+  function ownCgroupOnly(runId: string, recorded: string | undefined): string | undefined {
+    return recorded !== undefined && recorded === cgroups?.pathOf(runId) ? recorded : undefined;
+  }
+
   return {
     name: "process",
     capabilities: { adopt: true },
     check: async (spec) => void resolve(spec),
     spawn,
     async adopt(spec) {
-      const target = parseTarget(spec.target);
+      const recorded = parseTarget(spec.target);
+      const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
       const run = own(spec, target);

@@ -8,6 +8,8 @@ export interface Tree {
   readonly runId: string;
   /** The agent's own process, which leads a session of its own. */
   readonly main: ProcessIdentity;
+  /** Carries the run's marks and is not part of it: it has to live to tell how the agent ended. */
+  readonly shim?: ProcessIdentity;
   /** The run's cgroup, where it was put into one. */
   readonly cgroup?: string;
 }
@@ -18,7 +20,7 @@ export interface Tree {
  */
 export function members(tree: Tree): ProcessStat[] {
   if (tree.cgroup !== undefined) return living(cgroupPids(tree.cgroup));
-  const all = allProcesses();
+  const all = allProcesses().filter(({ pid }) => pid !== tree.shim?.pid);
   const found = new Map<number, ProcessStat>();
   const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
   for (const it of all) {

@@ -3,3 +3,6 @@
  * with them that it keeps the contract. Each takes the test runner and a factory.
  */
 export * from "./journal.js";
+export * from "./memory-plugins.js";
+export * from "./spawner.js";
+export * from "./test-kernel.js";

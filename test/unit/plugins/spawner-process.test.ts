@@ -1,0 +1,29 @@
+import { join } from "node:path";
+import { describe, test } from "vitest";
+import { systemClock } from "../../../core/index.js";
+import { openCgroups } from "../../../plugins/spawner-process/cgroup.js";
+import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
+import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
+import { testSpawner } from "../../contract/spawner.js";
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+function subject(home: string, withCgroups: boolean) {
+  const spawner = createProcessSpawner({
+    clock: systemClock,
+    log: silent,
+    home,
+    folders: createRunFolders(home, join(home, "shared")),
+    cgroups: withCgroups ? openCgroups(`test-${process.pid}`) : undefined,
+    env: process.env,
+  });
+  return { spawner, release: () => spawner.release() };
+}
+
+describe("without cgroups", () => {
+  testSpawner({ test, factory: (home) => subject(home, false) });
+});
+
+describe.runIf(openCgroups(`test-${process.pid}`) !== undefined)("with cgroups", () => {
+  testSpawner({ test, factory: (home) => subject(home, true) });
+});
