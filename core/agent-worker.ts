@@ -4,7 +4,14 @@ import type { Agent, Exit, Health, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { JournalBatch } from "./contracts/journal.js";
 import type { RestartPolicy } from "./contracts/restart-policy.js";
-import type { RunHandle, RunOutcome, Spawner, SpawnSpec, Survivor } from "./contracts/spawner.js";
+import type {
+  RunHandle,
+  RunIdentity,
+  RunOutcome,
+  Spawner,
+  SpawnSpec,
+  Survivor,
+} from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
 import type { Hooks } from "./hooks.js";
@@ -39,6 +46,8 @@ export interface AgentWorker {
   readonly stored: StoredAgent;
   /** Waits in `pending` for something, and says for what. */
   readonly waiting: boolean;
+  /** A process is being made, and is not let go yet. */
+  readonly launching: boolean;
   /** A step is being taken, or is about to be. */
   readonly busy: boolean;
   /** What even the last means did not end. */
@@ -75,7 +84,15 @@ const OVERTAKEN = Symbol("overtaken");
 /** Wait before trying again what the journal could not take. */
 const JOURNAL_RETRY_MS = 2_000;
 
-export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): AgentWorker {
+/**
+ * `written` resolves when the record is durable: the process may be made meanwhile, and waits at its
+ * gate until it is.
+ */
+export function createAgentWorker(
+  initial: StoredAgent,
+  deps: WorkerDeps,
+  written: Promise<void> = Promise.resolve(),
+): AgentWorker {
   const { clock, hooks, log } = deps;
   let stored = initial;
   let handle: RunHandle | undefined;
@@ -86,6 +103,9 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
   let pokedAgain = false;
   let halted = false;
   let waiting = false;
+  let launching = false;
+  /** The newest wish; a process is let go only after it is durable. */
+  let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
   let hookQueue: Promise<unknown> = Promise.resolve();
@@ -122,7 +142,7 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
     const changed = event("agent.state", { from, to, ...(reason === undefined ? {} : { reason }) });
     armTimers();
     deps.changed(worker);
-    await deps.write({ ...more, put: [stored], events: [...(more.events ?? []), changed] });
+    await deps.write({ ...more, put: [stored], events: [...(more.events ?? []), changed], sync: false });
   }
 
   /** The timers that a state wants. */
@@ -210,6 +230,7 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
       deps.write({
         put: [stored],
         events: [event("agent.state", { from: "pending", to: "pending", reason })],
+        sync: false,
       }),
     );
     deps.changed(worker);
@@ -222,28 +243,30 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
       return false;
     }
     const runId = uuidv7(clock.now());
+    launching = true;
     try {
       const spec = await deps.prepare(stored, runId);
-      const spawned = await deps.spawner(stored.agent.spawner).spawn(spec, (run) => {
-        // Wishes that came while the process was being made: it has not run yet, and will not.
-        if (stored.agent.desired === "stopped" || stored.deleting || halted) throw OVERTAKEN;
-        const ready = stored.template.template.readiness === undefined;
-        return begin(runId, run, ready);
-      });
-      take(spawned, false);
+      take(await deps.spawner(stored.agent.spawner).spawn(spec, (run) => letGo(runId, run)), false);
       return true;
     } catch (error) {
       if (error === OVERTAKEN) return true;
-      return startFailed(error, runId);
+      return await startFailed(error, runId);
+    } finally {
+      launching = false;
     }
   }
 
-  /** The point of no return: journaled before the process may go on. */
-  async function begin(
-    runId: string,
-    run: Omit<RunHandle, "exit" | "signal" | "stop">,
-    ready: boolean,
-  ): Promise<void> {
+  /** The process is held at its gate. The point of no return: journaled before it may go on. */
+  async function letGo(runId: string, run: RunIdentity): Promise<void> {
+    const durable = await wish.then(
+      () => true,
+      () => false,
+    );
+    // Wishes that came while the process was being made: it has not run yet, and will not.
+    const { state, desired } = stored.agent;
+    if (!durable || state !== "pending" || desired === "stopped" || stored.deleting || halted)
+      throw OVERTAKEN;
+    const ready = stored.template.template.readiness === undefined;
     startedAtMonotonicMs = clock.monotonic();
     stored = { ...stored, target: run.target, ending: undefined };
     const at = now();
@@ -373,7 +396,7 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
     await hookQueue;
     await hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run });
     stored = { ...stored, unreported: undefined };
-    if (!stored.deleting) await quietly(deps.write({ put: [stored] }));
+    if (!stored.deleting) await quietly(deps.write({ put: [stored], sync: false }));
     return true;
   }
 
@@ -408,6 +431,9 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
     get busy() {
       return busy;
     },
+    get launching() {
+      return launching;
+    },
     get survivors() {
       return survivors;
     },
@@ -420,19 +446,21 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
       if (change.graceMs !== undefined)
         graceMs = Math.min(graceMs ?? Number.POSITIVE_INFINITY, change.graceMs);
       const wantsEnd = stored.agent.desired === "stopped" || stored.ending !== undefined;
-      // Ends are seen to at once; what is to run waits until the wish is durable.
-      if (wantsEnd) poke();
       const { reason } = agent;
       const events =
         to === undefined ? [] : [event("agent.state", { from, to, ...(reason ? { reason } : {}) })];
+      if (to !== undefined) armTimers();
+      wish = deps.write({ put: [stored], events });
+      // Ends are seen to at once; what is to run waits at its gate until the wish is durable.
+      poke();
       try {
-        await deps.write({ put: [stored], events });
+        await wish;
       } catch (error) {
+        wish = Promise.resolve();
         if (!wantsEnd) stored = before;
+        if (to !== undefined) armTimers();
         throw error;
       }
-      if (to !== undefined) armTimers();
-      poke();
       deps.changed(worker);
     },
     poke,
@@ -462,12 +490,14 @@ export function createAgentWorker(initial: StoredAgent, deps: WorkerDeps): Agent
       stored = { ...stored, agent: { ...stored.agent, health: to } };
       const { agent } = stored;
       hookQueue = hookQueue.then(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(deps.write({ put: [stored], events: [event("agent.health", { from, to, reason })] }));
+      await quietly(
+        deps.write({ put: [stored], events: [event("agent.health", { from, to, reason })], sync: false }),
+      );
       if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "plugin:health-checker", reason });
     },
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await deps.write({ put: [stored], events: [observed] });
+      if (observed) await deps.write({ put: [stored], events: [observed], sync: false });
     },
     resume() {
       armTimers();

@@ -47,7 +47,9 @@ export type {
 } from "./standard-schema.js";
 export {
   duration,
+  envSchema,
   idSchema,
+  labelsSchema,
   paramsJsonSchema,
   parseTemplate,
   type RestartRules,

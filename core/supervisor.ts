@@ -256,18 +256,31 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       const stored = await draft(spec, origin);
       const id = stored.agent.agent_id;
       if (Object.keys(spec.env ?? {}).length > 0) await theJournal().secrets.set(id, spec.env ?? {});
-      await write({
+      const written = write({
         put: [stored],
-        events: [eventOf(stored.agent, "agent.created", { actor: intent.actor, reason: intent.reason })],
+        events: [eventOf(stored.agent, "agent.created", createdData(stored.agent, intent))],
         ...(spec.memo ? { memos: [spec.memo] } : {}),
       });
-      const worker = createAgentWorker(stored, workerDeps);
+      const worker = createAgentWorker(stored, workerDeps, written);
       workers.set(id, worker);
       worker.resume();
+      try {
+        await written;
+      } catch (error) {
+        worker.halt();
+        worker.dispose();
+        workers.delete(id);
+        throw error;
+      }
       return worker.stored.agent;
     } finally {
       if (wanted !== undefined) reserved.delete(wanted);
     }
+  }
+
+  /** Enough to tell later, when the agent is gone, what it was and below whom. */
+  function createdData({ template_id, parent_id }: Agent, { actor, reason }: Intent) {
+    return { template_id, ...(parent_id === undefined ? {} : { parent_id }), actor, reason };
   }
 
   function refuseTaken(agentId: string) {

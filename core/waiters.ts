@@ -81,7 +81,7 @@ export function createWaiters(clock: Clock, current: (agentId: string) => AgentW
     const { state } = agent;
     switch (condition) {
       case "launched":
-        return state !== "pending" || worker.waiting;
+        return !worker.launching && (state !== "pending" || worker.waiting);
       case "ready":
         return state === "running" || isEnded(state);
       case "ended":

@@ -11,6 +11,11 @@ export interface JournalBatch {
   runs?: readonly RunRecord[];
   events?: readonly NewEvent[];
   memos?: readonly Memo[];
+  /**
+   * False: it has to outlive the daemon, and not a loss of power: what is true of processes ends with
+   * the machine anyway. Absent or true, as for every wish that is acknowledged: it outlives both.
+   */
+  sync?: boolean;
 }
 
 /** A small fact with an end: what makes an `Idempotency-Key` mean the same thing twice. */

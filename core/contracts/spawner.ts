@@ -30,7 +30,7 @@ export interface SpawnSpec {
   readonly logs: { readonly maxBytes: number; readonly keep: number; readonly merge: boolean };
 }
 
-/** `content` absent: an empty file that the agent may write, such as its result. */
+/** `content` absent: a file that the agent may make there, such as its result. */
 export interface RunFile {
   readonly env: string;
   readonly name: string;

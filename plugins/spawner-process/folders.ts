@@ -53,10 +53,12 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     const paths: Record<string, string> = {};
     for (const file of spec.files) {
       const path = join(folder, file.name);
-      const fd = openNew(path, user);
-      if (file.content !== undefined) writeSync(fd, file.content);
-      closeSync(fd);
       paths[file.env] = path;
+      // Without content it is the agent's to make.
+      if (file.content === undefined) continue;
+      const fd = openNew(path, user);
+      writeSync(fd, file.content);
+      closeSync(fd);
     }
     return paths;
   }

@@ -1,0 +1,154 @@
+import {
+  type Agent,
+  type AgentCommands,
+  type Denial,
+  ENDED_STATES,
+  type OperationRequest,
+  type Scope,
+} from "../../core/index.js";
+import { childrenOf, isBelow, lineage } from "./subtree.js";
+
+/** What the decision needs to know of the agents. */
+export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;
+
+/** Fields of `agent:start` that bypass the templates: the operator's alone. */
+const OPERATOR_FIELDS = ["command", "args", "cwd", "env", "template"] as const;
+
+/** Operations under `agent:control` that give an ended agent a process again. */
+const STARTING = ["agents.start", "agents.restart"];
+
+/**
+ * Who may do what: `undefined` is yes. Pure: everything it knows stands in its arguments.
+ *
+ * An operator and the daemon's own parts may do everything. An agent sees itself and what it started,
+ * directly or through others, acts on what it started, reports for itself, and starts agents within
+ * the `children` rules of its template and of those above it. An id outside its subtree is refused in
+ * the same words whether or not it exists.
+ */
+export function decideAccess(request: OperationRequest, agents: AgentLookup): Denial | undefined {
+  const { principal } = request;
+  const scope = request.scope as Scope;
+  if (scope === "public" || principal.kind === "operator" || principal.kind === "internal") return undefined;
+  if (principal.kind === "anonymous") {
+    return { code: "unauthenticated", detail: "this needs a token", hint: "send an Authorization header" };
+  }
+  switch (scope) {
+    case "any":
+    case "template:read":
+    case "agent:list":
+      return undefined;
+    case "agent:read":
+    case "agent:report":
+    case "agent:control":
+      return decideOnTarget(request, scope, principal.agentId, agents);
+    case "agent:start":
+      return decideStart(request, principal.agentId, agents);
+    default:
+      return {
+        code: "forbidden",
+        detail: `${principal.id} may not do ${request.operation}: it is the operator's alone`,
+        hint: `ask the person who runs this daemon for it; ${mayDo(principal.agentId, agents)}`,
+      };
+  }
+}
+
+function decideOnTarget(
+  request: OperationRequest,
+  scope: "agent:read" | "agent:report" | "agent:control",
+  self: string,
+  agents: AgentLookup,
+): Denial | undefined {
+  const target = request.input.agent_id;
+  const isSelf = target === self;
+  const isBelowSelf = typeof target === "string" && isBelow(self, target, agents);
+  if (scope === "agent:read" && (isSelf || isBelowSelf)) return undefined;
+  if (scope === "agent:report" && isSelf) return undefined;
+  if (scope === "agent:control" && isBelowSelf) {
+    return STARTING.includes(request.operation) ? decideStartAgain(target, agents) : undefined;
+  }
+  const verb = request.operation.split(".").at(-1);
+  if (isSelf) {
+    return forbidden(`agent ${self} may not ${verb} itself`, `to end, exit; ${mayDo(self, agents)}`);
+  }
+  const why = isBelowSelf ? "an agent reports only for itself" : "it did not start it, or it is gone";
+  return forbidden(`agent ${self} may not ${verb} ${String(target)}: ${why}`, mayDo(self, agents));
+}
+
+function decideStart(request: OperationRequest, self: string, agents: AgentLookup): Denial | undefined {
+  const { input } = request;
+  const rules = agents.template(self)?.template.children;
+  if (!rules) {
+    return forbidden(
+      `agent ${self} may not start agents: its template ${agents.get(self)?.template_id ?? ""} has no "children" section`,
+      "let the agent that started this one start it, or do the work here",
+    );
+  }
+  const field = OPERATOR_FIELDS.find((name) => isGiven(input[name]));
+  if (field) {
+    return forbidden(
+      `agent ${self} may start agents from templates only, without "${field}"`,
+      `leave "${field}" out and hand values over in "params"`,
+    );
+  }
+  if (isGiven(input.parent_id) && input.parent_id !== self) {
+    return forbidden(`agent ${self} may start agents only below itself`, 'leave "parent_id" out');
+  }
+  return tooDeep(self, agents) ?? tooMany(input.agent_id, self, rules.max, agents);
+}
+
+/** An ended agent that is started again counts among its parent's from then on. */
+function decideStartAgain(target: string, agents: AgentLookup): Denial | undefined {
+  const parent = agents.get(target)?.parent_id;
+  if (parent === undefined) return undefined;
+  return tooMany(target, parent, agents.template(parent)?.template.children?.max ?? 0, agents);
+}
+
+/** A new agent stands one below `self`, two below its parent, and so on up. */
+function tooDeep(self: string, agents: AgentLookup): Denial | undefined {
+  for (const [index, ancestor] of lineage(self, agents).entries()) {
+    const allowed = agents.template(ancestor)?.template.children?.depth ?? 0;
+    if (index + 1 > allowed) {
+      return forbidden(
+        `agent ${self} may not start agents: one of its own would stand ${index + 1} below ${ancestor}, whose template allows ${allowed}`,
+        `let ${lineage(self, agents)[1] ?? "the operator"} start it instead`,
+      );
+    }
+  }
+  return undefined;
+}
+
+function tooMany(asked: unknown, self: string, max: number, agents: AgentLookup): Denial | undefined {
+  const children = childrenOf(self, agents).filter((child) => !ENDED_STATES.includes(child.state));
+  // The same request once more (an answer got lost): it starts nothing new, whatever comes of it.
+  if (children.length < max || children.some((child) => child.agent_id === asked)) return undefined;
+  return {
+    code: "quota_exceeded",
+    detail: `agent ${self} has ${children.length} agents of its own, and its template allows ${max}`,
+    hint: `wait until one of them has ended or stop one: ${names(children)}`,
+  };
+}
+
+function isGiven(value: unknown): boolean {
+  if (typeof value === "object" && value !== null) return Object.keys(value).length > 0;
+  return value !== undefined;
+}
+
+function forbidden(detail: string, hint: string): Denial {
+  return { code: "forbidden", detail, hint };
+}
+
+/** What an agent may do, in words that it can act on. */
+function mayDo(self: string, agents: AgentLookup): string {
+  const children = childrenOf(self, agents);
+  const own = children.length
+    ? `it may act on what it started: ${names(children)}, and what those started`
+    : "it has started no agents";
+  return `${self} may look at and report for itself; ${own}`;
+}
+
+function names(list: readonly Agent[]): string {
+  const shown = list.slice(0, 10).map((agent) => agent.agent_id);
+  return list.length > shown.length
+    ? `${shown.join(", ")} and ${list.length - shown.length} more`
+    : shown.join(", ");
+}
