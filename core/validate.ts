@@ -60,7 +60,14 @@ function describe(issue: StandardIssue, known: (path: string) => readonly string
       })
       .join("; ");
   }
-  return path ? `${path}: ${issue.message}` : issue.message;
+  const message = messageOf(issue);
+  return path ? `${path}: ${message}` : message;
+}
+
+/** For a key that is not allowed the reason stands one level below. */
+function messageOf(issue: StandardIssue): string {
+  const [inner] = (issue as { issues?: StandardIssue[] }).issues ?? [];
+  return inner?.message ?? issue.message;
 }
 
 function pathOf(issue: StandardIssue): string {

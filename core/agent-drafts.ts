@@ -1,0 +1,104 @@
+import type { CreateAgent } from "./agent-commands.js";
+import { rfc3339 } from "./clock.js";
+import { type Agent, ID_PATTERN } from "./contracts/agent.js";
+import { authenticator } from "./contracts/authenticator.js";
+import { journal } from "./contracts/journal.js";
+import { type Spawner, type SpawnSpec, spawner } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import { OpenStarryError } from "./errors.js";
+import { shortId } from "./ids.js";
+import { buildSpec, protectSpec, type SpecSources } from "./spawn-spec.js";
+import type { SupervisorDeps } from "./supervisor.js";
+import { parseParams, parseTemplate } from "./template.js";
+import { checkProbes, checkRequires } from "./template-checks.js";
+
+/** From templates to records, and from records to what is started. */
+export interface AgentDrafts {
+  /** The record of a new agent: everything about it checked, nothing changed. */
+  draft(spec: CreateAgent, origin: StoredAgent["origin"]): Promise<StoredAgent>;
+  /** The newest revision of its template and the parameters for it; nothing where it has a template of its own. */
+  repin(stored: StoredAgent): Promise<Pick<StoredAgent, "template" | "params"> | undefined>;
+  /** The spec of its next run, after `beforeSpawn`. */
+  prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  /** Rejects with `spawner_not_found`. */
+  spawner(name: string): Spawner;
+}
+
+/** Stands for the run that a check is about: there is none yet. */
+const NO_RUN = "00000000-0000-7000-8000-000000000000";
+
+export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
+  const { slots, hooks } = deps;
+  const secretsOf = (agentId: string) => slots.use(journal).secrets.get(agentId);
+
+  function findSpawner(name: string): Spawner {
+    const known = slots.use(spawner);
+    const found = known.get(name);
+    if (found) return found;
+    throw new OpenStarryError("spawner_not_found", {
+      detail: `there is no spawner "${name}"`,
+      hint: `known: ${[...known.keys()].join(", ")}; add a plugin that provides it, or change "spawner" in the template`,
+    });
+  }
+
+  function sources(secrets: SpecSources["secrets"]): SpecSources {
+    return { dataDir: deps.dataDir, defaults: deps.config().defaults, endpoints: deps.endpoints(), secrets };
+  }
+
+  async function draft(spec: CreateAgent, origin: StoredAgent["origin"]): Promise<StoredAgent> {
+    const template = spec.template
+      ? parseTemplate(spec.template)
+      : await deps.templates.find(spec.template_id);
+    const agentId = spec.agent_id ?? `${spec.template_id.slice(0, 56)}-${shortId()}`;
+    if (!ID_PATTERN.test(agentId)) {
+      throw new OpenStarryError("input_invalid", {
+        detail: `agent_id ${JSON.stringify(agentId.slice(0, 80))} is not valid`,
+        hint: "use 1 to 63 of A-Z a-z 0-9 . _ - and do not start with . or -",
+      });
+    }
+    checkRequires(agentId, template, deps.endpoints());
+    checkProbes(template, slots);
+    const wanted = spec.start === false ? "stopped" : "running";
+    const agent: Agent = {
+      agent_id: agentId,
+      template_id: spec.template_id,
+      template_revision: template.revision,
+      state: wanted === "stopped" ? "stopped" : "pending",
+      desired: wanted,
+      health: "unknown",
+      ...(spec.parent_id === undefined ? {} : { parent_id: spec.parent_id }),
+      spawner: template.template.spawner,
+      restarts: 0,
+      created_at: rfc3339(deps.clock.now()),
+      labels: { ...deps.config().defaults.labels, ...template.template.labels, ...spec.labels },
+    };
+    const stored: StoredAgent = { agent, template, params: parseParams(template, spec.params ?? {}), origin };
+    if (spec.template) stored.inline = true;
+    await checkStart(stored, spec.env ?? {});
+    return stored;
+  }
+
+  /** What the spawner can say before a start. */
+  async function checkStart(stored: StoredAgent, secrets: SpecSources["secrets"]): Promise<void> {
+    await findSpawner(stored.template.template.spawner).check(buildSpec(stored, NO_RUN, sources(secrets)));
+  }
+
+  return {
+    draft,
+    spawner: findSpawner,
+    async repin(stored) {
+      if (stored.inline) return undefined;
+      const template = await deps.templates.find(stored.agent.template_id);
+      const params = parseParams(template, stored.params);
+      await checkStart({ ...stored, template, params }, await secretsOf(stored.agent.agent_id));
+      return { template, params };
+    },
+    async prepare(stored, runId) {
+      const agentId = stored.agent.agent_id;
+      const token = slots.has(authenticator) ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
+      const plain = { ...sources(await secretsOf(agentId)), ...(token === undefined ? {} : { token }) };
+      const spec = buildSpec(stored, runId, plain);
+      return hooks.beforeSpawn.isUsed() ? protectSpec(spec, await hooks.beforeSpawn.promise(spec)) : spec;
+    },
+  };
+}

@@ -1,0 +1,149 @@
+import type { AgentCommands, CreateAgent, Intent } from "./agent-commands.js";
+import type { AgentDrafts } from "./agent-drafts.js";
+import { isEnded, isLive } from "./agent-state.js";
+import type { AgentTable } from "./agent-table.js";
+import type { AgentWorker } from "./agent-worker.js";
+import { rfc3339 } from "./clock.js";
+import type { Agent } from "./contracts/agent.js";
+import type { Journal } from "./contracts/journal.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import { OpenStarryError } from "./errors.js";
+import type { SupervisorDeps } from "./supervisor.js";
+import type { Waiters } from "./waiters.js";
+
+export interface CommandDeps extends Pick<SupervisorDeps, "clock" | "templates"> {
+  table: AgentTable;
+  drafts: AgentDrafts;
+  waiters: Waiters;
+  journal: () => Journal;
+  write: (batch: Parameters<Journal["append"]>[0]) => Promise<void>;
+  create: (spec: CreateAgent, intent: Intent) => Promise<Agent>;
+}
+
+/** The kernel's verbs: each changes what is wanted, journals it, and leaves the rest to the worker. */
+export function createAgentCommands(deps: CommandDeps): AgentCommands {
+  const { table, drafts, waiters, journal } = deps;
+  const { need, changeable } = table;
+
+  async function startAgent(agentId: string, cause?: StoredAgent["ending"]): Promise<Agent> {
+    const worker = await changeable(agentId);
+    const idle = (state = worker.stored.agent.state) => isEnded(state) || state === "backoff";
+    if (!idle() && !cause) {
+      // A start of what runs changes nothing; of what is being stopped, it comes after the end.
+      await worker.intend({}, { agent: { desired: "running" } });
+      return worker.stored.agent;
+    }
+    const pins = await drafts.repin(worker.stored);
+    const agent: Partial<Agent> = {
+      desired: "running",
+      reason: undefined,
+      next_start_at: undefined,
+      ...(pins ? { template_revision: pins.template.revision } : {}),
+      // A live process stays with the spawner that made it.
+      ...(pins && idle() ? { spawner: pins.template.template.spawner } : {}),
+    };
+    const ending = isLive(worker.stored.agent.state) ? cause : undefined;
+    await worker.intend({ ...pins, restart_memory: undefined, ending }, { agent, event: "start" });
+    return worker.stored.agent;
+  }
+
+  /** True when the command is about a run that is over by now. */
+  function isStale(worker: AgentWorker, { run_id }: { run_id?: string }): boolean {
+    return run_id !== undefined && run_id !== worker.stored.agent.run_id;
+  }
+
+  function endingBy(
+    { cause = "stop_request", actor, reason }: Intent,
+    { stored }: AgentWorker,
+  ): Partial<StoredAgent> {
+    const { state } = stored.agent;
+    return isLive(state) || state === "pending" ? { ending: { cause, actor, reason } } : {};
+  }
+
+  async function stopAgent(
+    worker: AgentWorker,
+    intent: Intent & { graceMs?: number },
+    deleting: boolean,
+  ): Promise<Agent> {
+    const { state } = worker.stored.agent;
+    const waits = state === "pending" || state === "backoff";
+    await worker.intend(
+      { ...endingBy(intent, worker), ...(deleting ? { deleting } : {}) },
+      {
+        agent: { desired: "stopped", ...(waits ? { reason: intent.reason } : {}) },
+        ...(intent.graceMs === undefined ? {} : { graceMs: intent.graceMs }),
+      },
+    );
+    return worker.stored.agent;
+  }
+
+  return {
+    get: (agentId) => table.workers.get(agentId)?.stored.agent,
+    list: () => [...table.workers.values()].map((worker) => worker.stored.agent),
+    byRun(runId) {
+      for (const { stored } of table.workers.values()) {
+        const { run_id, pid, state } = stored.agent;
+        if (run_id === runId && pid !== undefined && isLive(state)) return stored.agent;
+      }
+      return undefined;
+    },
+    template: (agentId) => table.workers.get(agentId)?.stored.template,
+    findTemplate: (templateId) => deps.templates.find(templateId),
+    templates: () => deps.templates.list(),
+    async check(spec) {
+      if (spec.agent_id !== undefined) table.refuseTaken(spec.agent_id);
+      return (await drafts.draft(spec, "request")).agent;
+    },
+    create: deps.create,
+    start: (agentId) => startAgent(agentId),
+    async restart(agentId, intent) {
+      const worker = await changeable(agentId);
+      const { cause = "restart", actor, reason } = intent;
+      return isStale(worker, intent) ? worker.stored.agent : startAgent(agentId, { cause, actor, reason });
+    },
+    async stop(agentId, intent) {
+      const worker = await changeable(agentId);
+      return isStale(worker, intent) ? worker.stored.agent : stopAgent(worker, intent, false);
+    },
+    async remove(agentId, intent) {
+      await table.opened;
+      return stopAgent(need(agentId), intent, true);
+    },
+    async signal(agentId, name, intent) {
+      const worker = need(agentId);
+      if (!isStale(worker, intent)) await worker.signal(name);
+    },
+    markReady: (agentId, runId) => need(agentId).markReady(runId),
+    markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
+    async heartbeat(agentId, run_id, report) {
+      const worker = need(agentId);
+      const { agent } = worker.stored;
+      if (agent.run_id !== run_id || !isLive(agent.state)) {
+        throw new OpenStarryError("run_is_over", {
+          detail: `run ${run_id} of ${agentId} is over`,
+          hint: "this process should end: the daemon does not count it as the agent any more",
+        });
+      }
+      const at = rfc3339(deps.clock.now());
+      await worker.observe(report, {
+        type: "agent.heartbeat",
+        at,
+        agent_id: agentId,
+        run_id,
+        data: { ...report },
+      });
+    },
+    async hold(agentId, { actor, reason }) {
+      await (await changeable(agentId)).intend({ held: { by: actor, reason } });
+    },
+    async release(agentId) {
+      await (await changeable(agentId)).intend({ held: undefined });
+    },
+    wait: async (agentId, condition, options) => waiters.wait(need(agentId), condition, options),
+    runs: (agentId, limit) => journal().runs(agentId, limit),
+    events: (query) => journal().events(query),
+    lastEventId: () => journal().lastEventId(),
+    memo: (key) => journal().memo(key),
+    remember: (memo) => deps.write({ memos: [memo] }),
+  };
+}

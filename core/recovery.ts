@@ -1,0 +1,110 @@
+import type { CreateAgent, Intent } from "./agent-commands.js";
+import type { AgentDrafts } from "./agent-drafts.js";
+import { isLive } from "./agent-state.js";
+import type { AgentTable } from "./agent-table.js";
+import type { AgentWorker } from "./agent-worker.js";
+import { journal } from "./contracts/journal.js";
+import { spawner } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import type { Config, ConfigAgent } from "./define-config.js";
+import { toOpenStarryError } from "./errors.js";
+import type { SupervisorDeps } from "./supervisor.js";
+import { parseParams } from "./template.js";
+
+export interface RecoveryDeps extends SupervisorDeps {
+  table: AgentTable;
+  drafts: AgentDrafts;
+  worker: (stored: StoredAgent) => AgentWorker;
+  create: (spec: CreateAgent, intent: Intent) => Promise<unknown>;
+  emit: (type: "record.quarantined", data: Record<string, unknown>) => Promise<void>;
+}
+
+/** What a boot does about the agents of the daemon before. */
+export interface Recovery {
+  /** Reads the journal and takes over what lives. The journal and the spawners are started. */
+  load(): Promise<void>;
+  /** Brings what is towards what is wanted: the master first. All plugins are started. */
+  reconcile(options: { fresh: boolean }): Promise<void>;
+}
+
+export function createRecovery(deps: RecoveryDeps): Recovery {
+  const { slots, log, table } = deps;
+
+  async function load(): Promise<void> {
+    const { agents, quarantined } = await slots.use(journal).load();
+    for (const { key, error } of quarantined) {
+      log.error({ key, error }, "a record could not be read and is left alone");
+      deps.problem(`record:${key}`, `record ${key} could not be read: ${error}`);
+      await deps.emit("record.quarantined", { key, error });
+    }
+    const adopted = await Promise.all(agents.map(adopt));
+    const live = new Set(adopted.filter((runId) => runId !== undefined));
+    await Promise.all([...slots.use(spawner).values()].map((it) => it.sweep?.(live)));
+  }
+
+  /** Answers the run that lives on. */
+  async function adopt(stored: StoredAgent): Promise<string | undefined> {
+    const { agent } = stored;
+    const worker = deps.worker(stored);
+    table.add(worker);
+    if (!isLive(agent.state)) return undefined;
+    const { stop } = stored.template.template;
+    const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop };
+    const found = await deps.drafts.spawner(agent.spawner).adopt(spec);
+    if (found.handle) worker.adopt(found.handle);
+    else worker.settleLater(found.outcome);
+    return found.handle ? agent.run_id : undefined;
+  }
+
+  async function reconcile({ fresh }: { fresh: boolean }): Promise<void> {
+    const config = deps.config();
+    for (const wanted of config.agents) await bringBack(wanted);
+    const named = new Set(config.agents.map(({ agent_id }) => agent_id));
+    for (const worker of inOrder(config)) {
+      const { agent } = worker.stored;
+      if (fresh && !named.has(agent.agent_id)) {
+        const reason = "the daemon was started with --fresh";
+        await worker.intend(
+          isLive(agent.state) ? { ending: { cause: "stop_request", actor: "operator", reason } } : {},
+          { agent: { desired: "stopped", reason } },
+        );
+      } else if (agent.state === "stopped" && agent.desired === "running") {
+        await worker.intend({}, { agent: { reason: undefined }, event: "start" });
+      }
+      worker.resume();
+    }
+  }
+
+  /** The master first, then the config's other agents, then the rest by age. */
+  function inOrder(config: Config): AgentWorker[] {
+    const first = config.agents.flatMap(({ agent_id }) => table.workers.get(agent_id) ?? []);
+    return [...first, ...[...table.workers.values()].filter((worker) => !first.includes(worker))];
+  }
+
+  /** A config agent without a record gets one; one with a record keeps it, with today's parameters. */
+  async function bringBack(wanted: ConfigAgent): Promise<void> {
+    const worker = table.workers.get(wanted.agent_id);
+    const intent = { actor: "config", reason: "named in the config" };
+    if (!worker) {
+      await deps.create(wanted, intent);
+      return;
+    }
+    const { stored } = worker;
+    if (isLive(stored.agent.state)) return;
+    try {
+      const template = await deps.templates.find(wanted.template_id);
+      const params = parseParams(template, wanted.params);
+      await slots.use(journal).secrets.set(wanted.agent_id, wanted.env);
+      const agent = { template_id: wanted.template_id, template_revision: template.revision };
+      await worker.intend({ template, params, origin: "config" }, { agent });
+    } catch (error) {
+      // It has run before: what it was pinned to is better than nothing.
+      deps.problem(
+        `agent:${wanted.agent_id}`,
+        `${toOpenStarryError(error).message}; the former template is used`,
+      );
+    }
+  }
+
+  return { load, reconcile };
+}
