@@ -1,4 +1,5 @@
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
+import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
 import type { Agent, Exit, Health, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
@@ -18,7 +19,6 @@ import type { Hooks } from "./hooks.js";
 import { uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
 import { describeExit, whatFollows } from "./run-end.js";
-import { formatDuration } from "./units.js";
 
 /** What a worker needs of the supervisor. */
 export interface WorkerDeps {
@@ -109,19 +109,17 @@ export function createAgentWorker(
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
   let hookQueue: Promise<unknown> = Promise.resolve();
-  const timers = new Map<"start" | "ready" | "remove" | "retry", () => void>();
 
   const id = stored.agent.agent_id;
+  const timers = createAgentTimers(clock, {
+    due: () => void quietly(move("due", {})).then(poke),
+    notReady: (runId, reason) => end(runId, { cause: "start_timeout", actor: "daemon", reason }),
+    forget() {
+      stored = { ...stored, deleting: true };
+      poke();
+    },
+  });
   const now = () => rfc3339(clock.now());
-
-  function arm(name: "start" | "ready" | "remove" | "retry", delayMs: number, callback: () => void) {
-    timers.get(name)?.();
-    timers.set(name, clock.after(delayMs, callback));
-  }
-  function disarm(name: "start" | "ready" | "remove" | "retry") {
-    timers.get(name)?.();
-    timers.delete(name);
-  }
 
   function event(type: EventType, data: Record<string, unknown>): NewEvent {
     const { run_id } = stored.agent;
@@ -140,38 +138,9 @@ export function createAgentWorker(
     if (to !== "pending") waiting = false;
     const { reason } = stored.agent;
     const changed = event("agent.state", { from, to, ...(reason === undefined ? {} : { reason }) });
-    armTimers();
+    timers.follow(stored);
     deps.changed(worker);
     await deps.write({ ...more, put: [stored], events: [...(more.events ?? []), changed], sync: false });
-  }
-
-  /** The timers that a state wants. */
-  function armTimers() {
-    const { state, next_start_at, run_id } = stored.agent;
-    const { readiness, restart, removeAfterMs } = stored.template.template;
-    for (const name of ["start", "ready", "remove", "retry"] as const) disarm(name);
-    if (state === "backoff") {
-      const left = next_start_at === undefined ? 0 : Date.parse(next_start_at) - clock.now();
-      // The clock may have been set back since, or the record be from another machine's time.
-      arm(
-        "start",
-        Math.min(Math.max(0, left), restart.backoff.maxMs),
-        () => void quietly(move("due", {})).then(poke),
-      );
-    }
-    if (state === "starting" && readiness && run_id !== undefined) {
-      const reason = `it was not ready within ${formatDuration(readiness.timeoutMs)}`;
-      arm("ready", readiness.timeoutMs, () =>
-        end(run_id, { cause: "start_timeout", actor: "daemon", reason }),
-      );
-    }
-    if (isEnded(state) && removeAfterMs !== undefined) {
-      const ended = Date.parse(stored.agent.last_exit?.ended_at ?? stored.agent.created_at);
-      arm("remove", Math.max(0, ended + removeAfterMs - clock.now()), () => {
-        stored = { ...stored, deleting: true };
-        poke();
-      });
-    }
   }
 
   /** Where a failure to journal must not stop what is being done. */
@@ -197,7 +166,7 @@ export function createAgentWorker(
         if (await step()) pokedAgain = true;
       } catch (error) {
         log.error({ agent_id: id, err: error }, "a step failed; it is tried again");
-        arm("retry", JOURNAL_RETRY_MS, poke);
+        timers.retry(JOURNAL_RETRY_MS, poke);
       }
     }
     busy = false;
@@ -305,7 +274,7 @@ export function createAgentWorker(
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
     if (isSpawnDeferred(error)) {
       setWaiting(error.message);
-      arm("retry", error.data.retryAfterMs, poke);
+      timers.retry(error.data.retryAfterMs, poke);
       return false;
     }
     const problem = toOpenStarryError(error);
@@ -330,7 +299,7 @@ export function createAgentWorker(
     const wanted = graceMs ?? template.template.stop.graceMs;
     if (agent.state === "stopping" && stopping?.handle === running && stopping.graceMs <= wanted) return;
     stopping = { handle: running, graceMs: wanted };
-    disarm("ready");
+    timers.stopWaitingForReady();
     if (agent.state !== "stopping") {
       // A kill never waits for the journal.
       void quietly(move("end", { reason: stored.ending?.reason ?? "asked to stop" }));
@@ -403,7 +372,7 @@ export function createAgentWorker(
   async function forget(): Promise<boolean> {
     await hookQueue;
     await deps.write({ forget: [id], events: [event("agent.deleted", {})] });
-    dispose();
+    timers.dispose();
     await deps.spawner(stored.agent.spawner).forget?.(id);
     deps.gone(worker);
     return false;
@@ -414,11 +383,6 @@ export function createAgentWorker(
     stored = { ...stored, ending };
     if (grace !== undefined) graceMs = grace;
     poke();
-  }
-
-  function dispose() {
-    for (const cancel of timers.values()) cancel();
-    timers.clear();
   }
 
   const worker: AgentWorker = {
@@ -449,7 +413,7 @@ export function createAgentWorker(
       const { reason } = agent;
       const events =
         to === undefined ? [] : [event("agent.state", { from, to, ...(reason ? { reason } : {}) })];
-      if (to !== undefined) armTimers();
+      if (to !== undefined) timers.follow(stored);
       wish = deps.write({ put: [stored], events });
       // Ends are seen to at once; what is to run waits at its gate until the wish is durable.
       poke();
@@ -458,7 +422,7 @@ export function createAgentWorker(
       } catch (error) {
         wish = Promise.resolve();
         if (!wantsEnd) stored = before;
-        if (to !== undefined) armTimers();
+        if (to !== undefined) timers.follow(stored);
         throw error;
       }
       deps.changed(worker);
@@ -500,10 +464,10 @@ export function createAgentWorker(
       if (observed) await deps.write({ put: [stored], events: [observed], sync: false });
     },
     resume() {
-      armTimers();
+      timers.follow(stored);
       poke();
     },
-    dispose,
+    dispose: timers.dispose,
   };
   return worker;
 }

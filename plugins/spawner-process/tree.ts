@@ -20,7 +20,10 @@ export interface Tree {
  */
 export function members(tree: Tree): ProcessStat[] {
   if (tree.cgroup !== undefined) return living(cgroupPids(tree.cgroup));
-  const all = allProcesses().filter(({ pid }) => pid !== tree.shim?.pid);
+  // Nothing of a run is older than its agent; and the shim is no part of it.
+  const all = allProcesses().filter(
+    ({ pid, start_ticks }) => start_ticks >= tree.main.start_ticks && pid !== tree.shim?.pid,
+  );
   const found = new Map<number, ProcessStat>();
   const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
   for (const it of all) {

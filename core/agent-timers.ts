@@ -1,0 +1,62 @@
+import { isEnded } from "./agent-state.js";
+import type { Clock } from "./clock.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import { formatDuration } from "./units.js";
+
+/** What an agent's timers lead to. */
+export interface TimerActions {
+  /** The backoff is over. */
+  due(): void;
+  /** The run did not become ready in time. */
+  notReady(runId: string, reason: string): void;
+  /** The record has been kept long enough. */
+  forget(): void;
+}
+
+export interface AgentTimers {
+  /** Arms what the agent's state wants, instead of what was armed before. */
+  follow(stored: StoredAgent): void;
+  /** Once, unless the state changes before. */
+  retry(afterMs: number, again: () => void): void;
+  /** Nobody waits for readiness any more. */
+  stopWaitingForReady(): void;
+  dispose(): void;
+}
+
+export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTimers {
+  const armed = new Map<string, () => void>();
+
+  function arm(name: string, delayMs: number, callback: () => void) {
+    armed.get(name)?.();
+    armed.set(name, clock.after(delayMs, callback));
+  }
+
+  function dispose() {
+    for (const cancel of armed.values()) cancel();
+    armed.clear();
+  }
+
+  return {
+    dispose,
+    retry: (afterMs, again) => arm("retry", afterMs, again),
+    stopWaitingForReady: () => armed.get("ready")?.(),
+    follow({ agent, template: { template } }) {
+      dispose();
+      const { state, run_id } = agent;
+      if (state === "backoff") {
+        const left = agent.next_start_at === undefined ? 0 : Date.parse(agent.next_start_at) - clock.now();
+        // The clock may have been set back since: nobody waits longer than the longest backoff.
+        arm("due", Math.min(Math.max(0, left), template.restart.backoff.maxMs), actions.due);
+      }
+      if (state === "starting" && template.readiness && run_id !== undefined) {
+        const { timeoutMs } = template.readiness;
+        const reason = `it was not ready within ${formatDuration(timeoutMs)}`;
+        arm("ready", timeoutMs, () => actions.notReady(run_id, reason));
+      }
+      if (isEnded(state) && template.removeAfterMs !== undefined) {
+        const ended = Date.parse(agent.last_exit?.ended_at ?? agent.created_at);
+        arm("forget", Math.max(0, ended + template.removeAfterMs - clock.now()), actions.forget);
+      }
+    },
+  };
+}
