@@ -13,6 +13,7 @@ export * from "./contracts/restart-policy.js";
 export * from "./contracts/spawner.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template-source.js";
+export { parseData } from "./data-text.js";
 export {
   type Config,
   type ConfigInput,
@@ -33,6 +34,7 @@ export {
 } from "./errors.js";
 export type { HookTap, HookTaps } from "./hook-guard.js";
 export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
+export { importModule } from "./import-module.js";
 export type { Kernel, KernelLimits, KernelOptions, ResolvedPlugin } from "./kernel.js";
 export type { CallOptions, Dispatch } from "./operations.js";
 export * from "./plugin.js";
@@ -58,5 +60,6 @@ export {
   type TemplateInput,
   templateSchema,
 } from "./template.js";
+export { readTextFile } from "./text-file.js";
 export { formatDuration, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";

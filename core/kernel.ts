@@ -143,6 +143,7 @@ export function createKernel(options: KernelOptions): Kernel {
       started_at: startedAt,
       state,
       problems: [...problems.values()],
+      ...(state === "starting" ? {} : { last_event_id: supervisor.commands.lastEventId() }),
     };
   }
 

@@ -51,6 +51,8 @@ export interface DaemonStatus {
   state: "starting" | "ready" | "stopping";
   /** What is not as it should be, in words. */
   problems: string[];
+  /** The newest event's: what a reader of all events has to reach. Absent while starting. */
+  last_event_id?: number;
 }
 
 /** What the process around the kernel can do to the daemon as a whole. */

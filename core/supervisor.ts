@@ -183,6 +183,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   });
 
   async function reconfigure(before: Config, after: Config): Promise<string[]> {
+    await deps.templates.reload();
     const applied: string[] = [];
     const intent = { actor: "operator", reason: "the config was reloaded" };
     for (const wanted of after.agents) {

@@ -1,12 +1,20 @@
-import type { InvalidTemplate, PinnedTemplate, TemplateSource } from "./contracts/template-source.js";
-import { isOpenStarryError, nearest, OpenStarryError } from "./errors.js";
+import type {
+  InvalidTemplate,
+  PinnedTemplate,
+  TemplateDocument,
+  TemplateSource,
+} from "./contracts/template-source.js";
+import { isOpenStarryError, nearest, OpenStarryError, toOpenStarryError } from "./errors.js";
 import { parseTemplate } from "./template.js";
 
 /** The Agent Design Layer as the kernel sees it: all sources as one. */
 export interface Templates {
-  /** Rejects with `template_not_found` or `template_invalid`. */
+  /** Rejects with `template_not_found`, or `template_invalid` of the document that has this id. */
   find(templateId: string): Promise<PinnedTemplate>;
+  /** Every id once, of the first source that has it; and all documents that are not valid. */
   list(): Promise<{ items: PinnedTemplate[]; invalid: InvalidTemplate[] }>;
+  /** Has the sources read again what they only read at the start. */
+  reload(): Promise<void>;
 }
 
 export function createTemplates(sources: () => readonly TemplateSource[]): Templates {
@@ -14,34 +22,66 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
     const items = new Map<string, PinnedTemplate>();
     const invalid: InvalidTemplate[] = [];
     for (const source of sources()) {
-      const found = await source.list();
+      const found = await listOne(source);
       invalid.push(...found.invalid);
       for (const document of found.documents) {
         if (items.has(document.template_id)) continue;
-        items.set(document.template_id, parseTemplate(document));
+        try {
+          items.set(document.template_id, parseTemplate(document));
+        } catch (error) {
+          const { template_id, origin } = document;
+          invalid.push({ template_id, origin, error: toOpenStarryError(error).message });
+        }
       }
     }
     return { items: [...items.values()], invalid };
   }
-  return {
-    list,
-    async find(templateId) {
-      let failed: unknown;
-      for (const source of sources()) {
-        try {
-          const document = await source.get(templateId);
-          if (document) return parseTemplate(document);
-        } catch (error) {
-          if (isOpenStarryError(error) && error.code === "template_invalid") throw error;
-          failed = error;
-        }
+
+  async function find(templateId: string): Promise<PinnedTemplate> {
+    const unreachable: string[] = [];
+    for (const source of sources()) {
+      let document: TemplateDocument | undefined;
+      try {
+        document = await source.get(templateId);
+      } catch (error) {
+        // A source that is down must not hide the others; one that says "invalid" has the template.
+        if (isOpenStarryError(error) && error.code === "template_invalid") throw error;
+        unreachable.push(`${source.name} (${error instanceof Error ? error.message : String(error)})`);
       }
-      const known = (await list()).items.map(({ template }) => template.template_id);
-      const guess = nearest(templateId, known);
-      throw new OpenStarryError("template_not_found", {
-        detail: `there is no template "${templateId}"${failed ? "; and one source could not be asked" : ""}`,
-        hint: `${guess ? `did you mean "${guess}"? ` : ""}known: ${known.slice(0, 20).join(", ") || "none"}`,
-      });
+      if (document) return parseTemplate(document);
+    }
+    throw await notFound(templateId, unreachable);
+  }
+
+  async function notFound(templateId: string, unreachable: readonly string[]): Promise<OpenStarryError> {
+    const known = (await list()).items.map(({ template }) => template.template_id);
+    const guess = nearest(templateId, known);
+    const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
+    const these =
+      known.length > 0 ? `there are ${known.slice(0, 20).join(", ")}${more}` : "there are none yet";
+    const down =
+      unreachable.length > 0 ? `; these sources could not be asked: ${unreachable.join("; ")}` : "";
+    return new OpenStarryError("template_not_found", {
+      detail: `there is no template "${templateId}"${down}`,
+      hint: guess ? `did you mean "${guess}"? ${these}` : these,
+    });
+  }
+
+  return {
+    find,
+    list,
+    async reload() {
+      for (const source of sources()) await source.reload?.();
     },
   };
+}
+
+/** A source that cannot be listed is itself one invalid entry. */
+async function listOne(source: TemplateSource): Promise<Awaited<ReturnType<TemplateSource["list"]>>> {
+  try {
+    return await source.list();
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    return { documents: [], invalid: [{ origin: source.name, error: `it could not be asked: ${text}` }] };
+  }
 }

@@ -10,8 +10,8 @@ export interface ReadTextOptions {
   code: ErrorCode;
   /** What the file is, for messages: `config`, `template`. */
   what: string;
-  /** The user that reads it; the process's own when absent. For 0, see `refuseForeign`. */
-  uid?: number;
+  /** Refuse what others than root could have written. Default: whether the process runs as root. */
+  asRoot?: boolean;
 }
 
 /**
@@ -92,7 +92,7 @@ const STICKY = 0o1000;
  * lets somebody else put another in its place. A config, template or plugin decides what runs as root.
  */
 async function refuseForeign(file: string, stats: Owned, options: ReadTextOptions): Promise<void> {
-  if ((options.uid ?? process.getuid?.()) !== 0) return;
+  if (!(options.asRoot ?? process.getuid?.() === 0)) return;
   const folders = new Set([dirname(file), dirname(await realpath(file))]);
   const problems = [foreign("it", stats, "file")];
   for (const folder of folders) problems.push(foreign(`its folder ${folder}`, await stat(folder), "folder"));

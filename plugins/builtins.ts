@@ -11,7 +11,7 @@ export interface BuiltinPlugin {
  * The plugins that a config can name, and those that load by themselves: the composition of the
  * daemon. Modules are imported when they are needed.
  */
-export const builtinPlugins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, BuiltinPlugin>([
+export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, BuiltinPlugin>([
   ["journal-sqlite", { default: true, load: () => import("./journal-sqlite/index.js") }],
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],

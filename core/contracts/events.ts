@@ -2,8 +2,7 @@
  * Something that happened, in the order in which it was journaled.
  *
  * Types: `agent.created`, `agent.state`, `agent.health`, `agent.exited`, `agent.heartbeat`,
- * `agent.deleted`, `template.changed`, `template.invalid`, `plugin.degraded`, `record.quarantined`,
- * `daemon.ready`, `daemon.stopping`.
+ * `agent.deleted`, `plugin.degraded`, `record.quarantined`, `daemon.ready`, `daemon.stopping`.
  */
 export interface DaemonEvent {
   /** Rises by at least one; resume a stream after it. */
@@ -23,8 +22,6 @@ export const EVENT_TYPES = [
   "agent.exited",
   "agent.heartbeat",
   "agent.deleted",
-  "template.changed",
-  "template.invalid",
   "plugin.degraded",
   "record.quarantined",
   "daemon.ready",

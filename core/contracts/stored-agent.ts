@@ -6,6 +6,8 @@ export interface StoredAgent {
   agent: Agent;
   /** The revision that automatic restarts use. */
   template: PinnedTemplate;
+  /** The template came with the request: there is no other revision of it to look for. */
+  inline?: boolean;
   params: Record<string, unknown>;
   /** A config agent comes back at the next start after it was deleted. */
   origin: "config" | "request";

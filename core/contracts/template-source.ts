@@ -36,6 +36,8 @@ export interface TemplateSource {
   readonly name: string;
   get(templateId: string): Promise<TemplateDocument | undefined>;
   list(): Promise<{ documents: TemplateDocument[]; invalid: InvalidTemplate[] }>;
+  /** Reads again what is only read at the start: templates that are code. */
+  reload?(): Promise<void>;
   /** Absent: this source is read-only. */
   put?(templateId: string, document: unknown): Promise<TemplateDocument>;
   /** Resolves false when this source does not hold it. */

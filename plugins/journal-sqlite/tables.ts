@@ -32,47 +32,20 @@ export interface Tables {
   prune(throughEventId: number, nowMs: number): void;
 }
 
+type Sql = ReturnType<typeof prepareAll>;
 type Row = Record<string, string | number | null | undefined>;
 
 export function createTables(database: Database): Tables {
   const sql = prepareAll(database);
   const quarantine = new Map<string, string>();
-
-  const writeOne = (batch: EncodedBatch): DaemonEvent[] => {
-    for (const row of batch.put) {
-      assertNotInQuarantine(row.agentId, quarantine);
-      sql.put.run(row.agentId, row.record);
-    }
-    for (const run of batch.runs) {
-      sql.putRun.run(run.runId, run.agentId, run.record);
-      sql.trimRuns.run(run.agentId, run.agentId);
-    }
-    for (const agentId of batch.forget) {
-      sql.forget.run(agentId);
-      sql.forgetRuns.run(agentId);
-      quarantine.delete(agentId);
-    }
-    for (const memo of batch.memos) sql.putMemo.run(memo.key, memo.value, memo.expiresAtMs);
-    return batch.events.map(({ event, agentId, record }) => {
-      const id = Number(sql.addEvent.run(agentId ?? null, record).lastInsertRowid);
-      return { id, ...event };
-    });
-  };
-
-  let synced = true;
-  /** NORMAL leaves the write-ahead log to the system's cache, where it outlives this process. */
-  const setSync = (wanted: boolean) => {
-    if (synced === wanted) return;
-    database.exec(`PRAGMA synchronous = ${wanted ? "FULL" : "NORMAL"}`);
-    synced = wanted;
-  };
+  const setSync = createSyncSetter(database);
 
   return {
     write(batches) {
       setSync(batches.some(({ sync }) => sync));
       database.exec("BEGIN IMMEDIATE");
       try {
-        const events = batches.map(writeOne);
+        const events = batches.map((batch) => writeOne(sql, quarantine, batch));
         database.exec("COMMIT");
         return events;
       } catch (error) {
@@ -126,6 +99,37 @@ export function createTables(database: Database): Tables {
       sql.pruneMemos.run(nowMs);
     },
   };
+}
+
+/** NORMAL leaves the write-ahead log to the system's cache, where it outlives this process. */
+function createSyncSetter(database: Database): (wanted: boolean) => void {
+  let synced = true;
+  return (wanted) => {
+    if (synced === wanted) return;
+    database.exec(`PRAGMA synchronous = ${wanted ? "FULL" : "NORMAL"}`);
+    synced = wanted;
+  };
+}
+
+function writeOne(sql: Sql, quarantine: Map<string, string>, batch: EncodedBatch): DaemonEvent[] {
+  for (const row of batch.put) {
+    assertNotInQuarantine(row.agentId, quarantine);
+    sql.put.run(row.agentId, row.record);
+  }
+  for (const run of batch.runs) {
+    sql.putRun.run(run.runId, run.agentId, run.record);
+    sql.trimRuns.run(run.agentId, run.agentId);
+  }
+  for (const agentId of batch.forget) {
+    sql.forget.run(agentId);
+    sql.forgetRuns.run(agentId);
+    quarantine.delete(agentId);
+  }
+  for (const memo of batch.memos) sql.putMemo.run(memo.key, memo.value, memo.expiresAtMs);
+  return batch.events.map(({ event, agentId, record }) => {
+    const id = Number(sql.addEvent.run(agentId ?? null, record).lastInsertRowid);
+    return { id, ...event };
+  });
 }
 
 /** A damaged record may still tell of a live process, so nothing is written over it. */

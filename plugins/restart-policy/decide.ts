@@ -71,18 +71,15 @@ function decideUncounted({ exit, memory }: RestartInput): RestartDecision {
   return { action: "restart", delayMs: 0, reason: `${why}; not counted`, memory };
 }
 
-/** What the daemon itself could not bring up, or had to end, has not simply `exited`. */
+/**
+ * What the daemon itself could not bring up, or had to end, has not simply `exited`. The end itself is
+ * told by whoever tells this reason.
+ */
 function leave({ exit, rules }: RestartInput): RestartDecision {
-  const rule = `restart policy ${rules.policy}: it is not started again`;
-  if (exit.kind === "spawn_failed") {
-    return { action: "fail", reason: `it could not be started; ${rule}`, memory: NOTHING };
-  }
-  if (exit.cause === "start_timeout" || exit.cause === "unhealthy") {
-    const what = exit.cause === "unhealthy" ? "it was unhealthy" : "it did not become ready in time";
-    return { action: "fail", reason: `${what}; ${rule}`, memory: NOTHING };
-  }
-  const how = exit.success ? "it ended well" : "it failed";
-  return { action: "exit", reason: `${how}; ${rule}`, memory: NOTHING };
+  const givenUp =
+    exit.kind === "spawn_failed" || exit.cause === "start_timeout" || exit.cause === "unhealthy";
+  const reason = `its restart policy is ${rules.policy}`;
+  return { action: givenUp ? "fail" : "exit", reason, memory: NOTHING };
 }
 
 function tooMany(restarts: number, streak: number, rules: RestartRules): string | undefined {

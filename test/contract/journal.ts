@@ -135,6 +135,10 @@ function withJournal(
 const idsOf = async (journal: Journal) => (await journal.load()).agents.map(({ agent }) => agent.agent_id);
 
 function testAgents(suite: JournalSuite): void {
+  withJournal(suite, "it promises what it was said to promise", async (journal) => {
+    assert.equal(journal.capabilities.durable, suite.capabilities.durable);
+  });
+
   withJournal(suite, "a new journal is empty", async (journal) => {
     assert.deepEqual(await journal.load(), { agents: [], quarantined: [] });
     assert.equal(journal.lastEventId(), 0);

@@ -7,7 +7,8 @@ import { lockHolder } from "../../bin/lock.js";
 import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
 import { waitFor } from "./wait-for.js";
 
-const COMMAND = fileURLToPath(new URL("../../dist/bin/openstarry-daemon.js", import.meta.url));
+/** The built command. */
+export const COMMAND = fileURLToPath(new URL("../../dist/bin/openstarry-daemon.js", import.meta.url));
 
 export interface CliResult {
   /** The exit code; -1 when a signal ended it. */

@@ -38,8 +38,8 @@ async function started(agents: FixtureAgent[] = []) {
 }
 
 describe("the operator's token", () => {
-  it("is made at the first start, 32 bytes in a file of mode 0600 whatever the umask, and kept", async () => {
-    const umask = process.umask(0);
+  it.each([0, 0o777])("is made at the first start: 32 bytes, mode 0600 with umask %i, kept", async (mask) => {
+    const umask = process.umask(mask);
     try {
       await host().start();
     } finally {
@@ -356,6 +356,19 @@ describe("starting agents", () => {
     expect(start("master", { agent_id: "done" }, full)?.code).toBe("quota_exceeded");
   });
 
+  it("counts an ended agent that is to be started again", () => {
+    const small = TREE.map((it) => (it.id === "master" ? { ...it, children: { max: 1, depth: 2 } } : it));
+    const again = (operation: string, target: string, agents = small) =>
+      decide(agent("master"), "agent:control", { agent_id: target }, { agents, operation });
+    for (const operation of ["agents.start", "agents.restart"]) {
+      expect(again(operation, "done")?.code).toBe("quota_exceeded");
+      expect(again(operation, "done", TREE)).toBeUndefined();
+      expect(again(operation, "lead")).toBeUndefined();
+    }
+    expect(again("agents.stop", "done")).toBeUndefined();
+    expect(again("agents.delete", "done")).toBeUndefined();
+  });
+
   it("is bounded by the depth that every ancestor allows", () => {
     const free = TREE.filter(({ id }) => id !== "leaf");
     expect(start("lead", {}, free)).toBeUndefined();
@@ -368,7 +381,7 @@ describe("starting agents", () => {
     expect(start("lead", {}, flat)?.detail).toMatch(/2 below master, whose template allows 1/);
   });
 
-  it.each(["command", "args", "env", "template"])("with %s is the operator's", (field) => {
+  it.each(["command", "args", "cwd", "env", "template"])("with %s is the operator's", (field) => {
     expect(start("master", { [field]: { A: "b" } })).toMatchObject({
       code: "forbidden",
       detail: `agent master may start agents from templates only, without "${field}"`,

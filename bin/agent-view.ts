@@ -1,0 +1,92 @@
+import { constants } from "node:os";
+import type { Agent, AgentState, Exit, ExitStatus } from "../core/contracts/agent.js";
+import { formatDuration } from "../core/units.js";
+import { neutralise } from "./neutralise.js";
+import type { Style, Terminal } from "./output.js";
+import type { Column } from "./table.js";
+
+const STATE_STYLES: Record<AgentState, readonly Style[]> = {
+  pending: ["yellow"],
+  starting: ["cyan"],
+  running: ["green"],
+  stopping: ["yellow"],
+  backoff: ["yellow"],
+  stopped: ["dim"],
+  exited: ["dim"],
+  failed: ["red", "bold"],
+};
+
+function stateStyle({ state, last_exit }: Pick<Agent, "state" | "last_exit">): readonly Style[] {
+  return state === "exited" && last_exit?.success === false ? ["red"] : STATE_STYLES[state];
+}
+
+export function paintState(terminal: Terminal, state: string): string {
+  return terminal.style(neutralise(state), ...(STATE_STYLES[state as AgentState] ?? []));
+}
+
+/** `"3m 2s"`, from then to now, in whole seconds; nothing for a time that cannot be read. */
+export function since(time: string | undefined, nowMs: number): string | undefined {
+  const seconds = Math.floor((nowMs - Date.parse(time ?? "")) / 1_000);
+  if (Number.isNaN(seconds)) return undefined;
+  return seconds <= 0 ? "0s" : formatDuration(seconds * 1_000);
+}
+
+/** How a run ended, in words: `exited with code 1`, `ended by SIGKILL`. */
+export function describeExit(exit: ExitStatus): string {
+  switch (exit.kind) {
+    case "exited":
+      return `exited with code ${exit.code}`;
+    case "signaled":
+      return `ended by ${exit.signal}`;
+    case "spawn_failed":
+      return `could not be started: ${exit.error.detail}`;
+    case "lost":
+      return "ended, nobody knows how";
+  }
+}
+
+/**
+ * What a shell would have exited with: the code, or 128 and the signal's number. 1 when nobody knows
+ * how it ended, or it never ran.
+ */
+export function exitCodeOfRun(exit: Exit | undefined): number {
+  if (exit?.kind === "exited") return exit.code;
+  if (exit?.kind !== "signaled") return 1;
+  const number = constants.signals[exit.signal as NodeJS.Signals];
+  return number === undefined ? 1 : 128 + number;
+}
+
+/** The columns of `list`. `indent` is what stands before an agent's id. */
+export function agentColumns(nowMs: number, indent: (agent: Agent) => string = () => ""): Column<Agent>[] {
+  return [
+    { header: "AGENT", value: (agent) => indent(agent) + agent.agent_id, style: () => ["bold"] },
+    { header: "STATE", value: ({ state }) => state, style: stateStyle },
+    { header: "HEALTH", value: healthOf, style: ({ health }) => (health === "unhealthy" ? ["red"] : []) },
+    { header: "PID", value: ({ pid }) => pid?.toString(), align: "right" },
+    {
+      header: "UP",
+      value: (agent) => (agent.pid === undefined ? undefined : since(agent.started_at, nowMs)),
+      align: "right",
+    },
+    { header: "RESTARTS", value: ({ restarts }) => String(restarts), align: "right" },
+    { header: "TEMPLATE", value: ({ template_id }) => template_id },
+    { header: "ABOUT", value: (agent) => about(agent, nowMs), flexible: true },
+  ];
+}
+
+function healthOf({ health, pid }: Agent): string | undefined {
+  return pid === undefined || health === "unknown" ? undefined : health;
+}
+
+/** The one thing that is worth knowing besides the state. */
+function about(agent: Agent, nowMs: number): string | undefined {
+  const { state, reason, status, progress, next_start_at } = agent;
+  if (state === "running") {
+    const percent = progress === undefined ? "" : `${Math.round(progress * 100)}% `;
+    return `${percent}${status ?? ""}`.trim() || undefined;
+  }
+  const leftMs = Date.parse(next_start_at ?? "") - nowMs;
+  const next = state === "backoff" && leftMs > 0 ? `starts again in ${formatDuration(leftMs)}` : undefined;
+  const words = reason ?? (agent.last_exit && describeExit(agent.last_exit));
+  return [words, next].filter(Boolean).join("; ") || undefined;
+}

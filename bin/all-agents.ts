@@ -1,0 +1,18 @@
+import type { Agent } from "../core/contracts/agent.js";
+import type { Client } from "../plugins/agent-manager-tool/client.js";
+
+/** Every agent, page by page, in order of creation; with the services of plugins where wanted. */
+export async function allAgents(client: Client, services = false): Promise<Agent[]> {
+  const agents: Agent[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await client.agents.list({
+      limit: 1_000,
+      all: services,
+      ...(cursor === undefined ? {} : { cursor }),
+    });
+    agents.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor !== undefined);
+  return agents;
+}

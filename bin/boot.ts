@@ -1,0 +1,88 @@
+import { createKernel, type Kernel } from "../core/kernel.js";
+import { type DaemonInfo, writeDaemonInfo } from "./daemon-info.js";
+import type { ReadyReport } from "./parent-channel.js";
+import type { RunningDaemon } from "./running-daemon.js";
+import { packageVersion } from "./version.js";
+
+/** How long a start waits for the first agents' processes, so that it can say what became of them. */
+const FIRST_LOOK_MS = 400;
+
+/**
+ * Makes a kernel of what the config says and starts it; then tells the world by `daemon.json`. Rejects
+ * with nothing left behind but agents that were adopted. `restartProblem` is why this daemon boots once
+ * more instead of its successor.
+ */
+export async function bootKernel(daemon: RunningDaemon, restartProblem?: string): Promise<void> {
+  const { options, setup } = daemon;
+  const kernel = createKernel({
+    plugins: setup.plugins,
+    config: setup.config,
+    fresh: options.fresh,
+    dataDir: options.home,
+    version: packageVersion(),
+    pid: process.pid,
+    log: daemon.log,
+    control: daemon.control,
+    sockets: daemon.sockets,
+  });
+  daemon.kernel = kernel;
+  await kernel.start();
+  daemon.sockets.closeUnclaimed();
+  try {
+    writeDaemonInfo({
+      ...describe(daemon, kernel),
+      ...(restartProblem === undefined ? {} : { restart_problem: restartProblem }),
+    });
+  } catch (error) {
+    await kernel.stop({ agents: "keep", reason: "daemon.json could not be written" });
+    throw error;
+  }
+}
+
+function describe({ options, setup }: RunningDaemon, kernel: Kernel): DaemonInfo {
+  const { pid, started_at, version } = kernel.status();
+  return {
+    pid,
+    started_at,
+    version,
+    home: options.home,
+    ...addresses(kernel),
+    ...(setup.path === undefined ? {} : { config: setup.path }),
+  };
+}
+
+/** Where the API listens, as its endpoints say. */
+function addresses(kernel: Kernel): Pick<DaemonInfo, "port" | "url" | "socket"> {
+  const nobody = { agent_id: "", run_id: "" };
+  const at = (protocol: string) =>
+    kernel
+      .endpoints()
+      .find((endpoint) => endpoint.protocol === protocol && endpoint.name.startsWith("api"))
+      ?.urlFor(nobody);
+  const url = at("http");
+  const socket = at("unix");
+  return {
+    ...(url === undefined ? {} : { url, port: Number(new URL(url).port) }),
+    ...(socket === undefined ? {} : { socket }),
+  };
+}
+
+/** What `start` prints. */
+export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
+  const { kernel } = daemon;
+  const { started_at: _, port: __, ...info } = describe(daemon, kernel);
+  const wanted = kernel.agents.list().filter(({ desired }) => desired === "running");
+  await Promise.allSettled(
+    wanted.map(({ agent_id }) => kernel.agents.wait(agent_id, "launched", { timeoutMs: FIRST_LOOK_MS })),
+  );
+  return {
+    ...info,
+    agents: kernel.agents.list().map(({ agent_id, state, pid, reason }) => ({
+      agent_id,
+      state,
+      ...(pid === undefined ? {} : { pid }),
+      ...(reason === undefined ? {} : { reason }),
+    })),
+    problems: kernel.status().problems,
+  };
+}

@@ -1,0 +1,42 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { OpenStarryError } from "../../core/errors.js";
+import { connect, notRunning } from "../context.js";
+import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
+import type { CommandHandler } from "../invocation.js";
+
+const POLL_MS = 20;
+const GIVE_UP_MS = 90_000;
+
+/** Has the daemon replaced and waits until its successor is ready. */
+export const restart: CommandHandler<{ json?: boolean }> = async (invocation) => {
+  const { home, options, terminal } = invocation;
+  const before = readDaemonInfo(home);
+  if (!before) throw notRunning(home);
+  await connect(invocation).daemon.restart();
+  const after = await successorOf(before);
+  if (options.json) terminal.json(after);
+  else
+    terminal.print(`The daemon was replaced: pid ${before.pid} is now pid ${after.pid}. Its agents run on.`);
+  return undefined;
+};
+
+async function successorOf(before: DaemonInfo): Promise<DaemonInfo> {
+  const startedAt = performance.now();
+  for (;;) {
+    const now = readDaemonInfo(before.home);
+    if (now && now.pid !== before.pid) return now;
+    if (now && now.started_at !== before.started_at) {
+      throw new OpenStarryError("plugin_failed", {
+        detail: `the daemon (pid ${before.pid}) goes on, its successor could not: ${now.restart_problem ?? "it did not become ready"}`,
+        hint: "mend that and restart it again; daemon.log in its home says more",
+      });
+    }
+    if (performance.now() - startedAt > GIVE_UP_MS) {
+      throw new OpenStarryError("timeout", {
+        detail: `no successor of the daemon (pid ${before.pid}) became ready within ${GIVE_UP_MS} ms`,
+        hint: "openstarry-daemon status shows how it is; daemon.log in its home says more",
+      });
+    }
+    await delay(POLL_MS);
+  }
+}

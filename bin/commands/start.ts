@@ -1,0 +1,97 @@
+import { join, resolve } from "node:path";
+import { OpenStarryError } from "../../core/errors.js";
+import { paintState } from "../agent-view.js";
+import { HOME_FILES, prepareHome } from "../home.js";
+import { closeInheritedDescriptors } from "../inherited-fds.js";
+import type { CommandHandler, Invocation } from "../invocation.js";
+import { daemonRunning, lockHolder } from "../lock.js";
+import { neutralise } from "../neutralise.js";
+import type { ReadyReport } from "../parent-channel.js";
+import { spawnDaemon } from "../spawn-daemon.js";
+import { facts } from "../table.js";
+
+interface Options {
+  foreground?: boolean;
+  config?: string;
+  port?: number;
+  fresh?: boolean;
+  json?: boolean;
+}
+
+/** Starts the daemon: here, or in a session of its own, and then returns when it is ready. */
+export const start: CommandHandler<Options> = async (invocation) => {
+  const { options, home, terminal, env } = invocation;
+  refuseElsewhere();
+  const asked = {
+    home,
+    cwd: process.cwd(),
+    ...(options.config === undefined ? {} : { config: resolve(options.config) }),
+    ...(options.port === undefined ? {} : { port: options.port }),
+    fresh: options.fresh ?? false,
+  };
+  if (options.foreground) {
+    const { runDaemon } = await import("../daemon.js");
+    return runDaemon(asked);
+  }
+  prepareHome(home);
+  if (lockHolder(home) !== undefined) throw daemonRunning(home);
+  closeInheritedDescriptors([]);
+  const daemon = spawnDaemon({ ...asked, env });
+  try {
+    const report = await daemon.ready();
+    if (options.json) terminal.json(report);
+    else explain(invocation, report);
+  } catch (error) {
+    await daemon.end();
+    throw error;
+  } finally {
+    daemon.release();
+  }
+  return undefined;
+};
+
+function refuseElsewhere(): void {
+  if (process.platform === "linux") return;
+  throw new OpenStarryError("platform_unsupported", {
+    detail: `the daemon runs on Linux, and this is ${process.platform}`,
+    hint: "run it in a Linux machine or container",
+  });
+}
+
+function explain({ terminal, home }: Invocation<Options>, report: ReadyReport): void {
+  const { print, style } = terminal;
+  print(
+    `${style("openstarry-daemon is ready", "bold", "green")} (pid ${report.pid}, version ${report.version})`,
+  );
+  print("");
+  const lines = facts(terminal, [
+    ["listens at", report.url],
+    ["and at", report.socket],
+    ["config", report.config ?? "none; openstarry-daemon init writes one"],
+    ["home", home],
+    ["log", join(home, HOME_FILES.log)],
+  ]);
+  for (const line of lines) print(`  ${line}`);
+  print("");
+  if (report.agents.length === 0) print("No agents yet.");
+  else print(`Agents:`);
+  const shown = report.agents.slice(0, 20);
+  const width = Math.max(0, ...shown.map(({ agent_id }) => agent_id.length));
+  for (const { agent_id, state, pid, reason } of shown) {
+    const about = pid === undefined ? neutralise(reason ?? "") : `pid ${pid}`;
+    print(`  ${agent_id.padEnd(width)}  ${paintState(terminal, state)}  ${about}`.trimEnd());
+  }
+  if (report.agents.length > shown.length) print(`  and ${report.agents.length - shown.length} more`);
+  for (const problem of report.problems)
+    terminal.warn(`${style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
+  print("");
+  print(nextSteps(report));
+}
+
+function nextSteps({ config, agents }: ReadyReport): string {
+  if (config === undefined && agents.length === 0) return "Next: openstarry-daemon init";
+  const first = agents[0]?.agent_id;
+  return first === undefined
+    ? "Next: openstarry-daemon templates, openstarry-daemon run TEMPLATE"
+    : `Next: openstarry-daemon list, openstarry-daemon logs ${first} -f, openstarry-daemon stop`;
+}

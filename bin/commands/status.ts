@@ -1,0 +1,71 @@
+import { isOpenStarryError } from "../../core/errors.js";
+import type { DaemonStatus } from "../../core/plugin.js";
+import { paintState, since } from "../agent-view.js";
+import { connect, notRunning } from "../context.js";
+import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
+import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
+import { lockHolder } from "../lock.js";
+import { neutralise } from "../neutralise.js";
+import type { Terminal } from "../output.js";
+import { printError } from "../print-error.js";
+import { facts } from "../table.js";
+
+/** What `--json` prints. Without a daemon only `running` and `home`. */
+interface Report extends Partial<DaemonInfo> {
+  running: boolean;
+  home: string;
+  state?: DaemonStatus["state"];
+  problems?: string[];
+  /** How many agents there are in each state. */
+  agents?: Record<string, number>;
+}
+
+/** Says whether a daemon runs, and how it is. Exits with 3 when there is none. */
+export const status: CommandHandler<{ json?: boolean }> = async (invocation) => {
+  const { home, options, terminal } = invocation;
+  const report = await look(invocation);
+  if (options.json) terminal.json(report);
+  else if (report.running) explain(terminal, report);
+  else printError(terminal, notRunning(home));
+  return report.running ? EXIT.done : EXIT.noDaemon;
+};
+
+async function look(invocation: Invocation): Promise<Report> {
+  const { home } = invocation;
+  const info = readDaemonInfo(home);
+  try {
+    const client = connect(invocation);
+    const { endpoints: _, ...now } = await client.daemon.status();
+    return { ...info, ...now, running: true, home };
+  } catch (error) {
+    if (!isOpenStarryError(error) || error.code !== "daemon_not_running") throw error;
+    const pid = lockHolder(home);
+    if (pid === undefined) return { running: false, home };
+    const known = info?.pid === pid ? info : {};
+    return { ...known, running: true, home, pid, problems: ["its API does not answer"] };
+  }
+}
+
+function explain(terminal: Terminal, report: Report): void {
+  const { pid, version, state, started_at, url, socket, config, home, problems = [] } = report;
+  const agents = Object.entries(report.agents ?? {})
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${count} ${paintState(terminal, name)}`);
+  terminal.print(
+    `${terminal.style("openstarry-daemon", "bold")} ${state === undefined ? "runs" : `is ${state}`}`,
+  );
+  const lines = facts(terminal, [
+    ["pid", pid?.toString()],
+    ["version", version],
+    ["up", since(started_at, Date.now())],
+    ["listens at", url],
+    ["and at", socket],
+    ["config", config ?? "none"],
+    ["home", home],
+    ["agents", report.agents && (agents.join(", ") || "none")],
+  ]);
+  for (const line of lines) terminal.print(`  ${line}`);
+  for (const problem of problems) {
+    terminal.print(`${terminal.style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
+  }
+}

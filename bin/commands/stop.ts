@@ -1,0 +1,100 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { isOpenStarryError, OpenStarryError } from "../../core/errors.js";
+import type { Client } from "../../plugins/agent-manager-tool/client.js";
+import { since } from "../agent-view.js";
+import { allAgents } from "../all-agents.js";
+import { connect } from "../context.js";
+import { readDaemonInfo } from "../daemon-info.js";
+import type { CommandHandler } from "../invocation.js";
+import { lockHolder } from "../lock.js";
+import type { Terminal } from "../output.js";
+import { identify, isGone, type ProcessIdentity } from "../process-identity.js";
+
+const POLL_MS = 20;
+const SAY_WHO_BLOCKS_EVERY_MS = 2_000;
+/** Longer than the daemon gives its agents and plugins together. */
+const GIVE_UP_MS = 180_000;
+
+/** Stops the daemon and waits until its process is gone. No daemon is no failure. */
+export const stop: CommandHandler<{ keepAgents?: boolean; json?: boolean }> = async (invocation) => {
+  const { home, options, terminal } = invocation;
+  const daemon = identify(lockHolder(home) ?? readDaemonInfo(home)?.pid ?? 0);
+  const client = daemon && connect(invocation);
+  const agents = options.keepAgents ? "keep" : undefined;
+  if (!daemon || !client || !(await askToStop(client, home, daemon.pid, agents))) {
+    if (options.json) terminal.json({ stopped: false });
+    else terminal.print(`No daemon is running on ${home}.`);
+    return undefined;
+  }
+  await waitUntilGone(daemon, client, terminal);
+  if (options.json) terminal.json({ stopped: true, pid: daemon.pid });
+  else
+    terminal.print(
+      `The daemon (pid ${daemon.pid}) has stopped${agents === "keep" ? "; its agents run on" : ""}.`,
+    );
+  return undefined;
+};
+
+/** False when nobody is there to ask. */
+async function askToStop(
+  client: Client,
+  home: string,
+  pid: number,
+  agents: "keep" | undefined,
+): Promise<boolean> {
+  try {
+    await client.daemon.stop(agents ? { agents } : {});
+    return true;
+  } catch (error) {
+    if (!isOpenStarryError(error)) throw error;
+    if (error.code === "daemon_stopping") return true;
+    if (error.code !== "daemon_not_running") throw error;
+    // Without an API a signal does the same, to the process that is proven to be the daemon.
+    if (lockHolder(home) !== pid) return false;
+    if (agents === "keep") throw withoutApi(pid);
+    process.kill(pid, "SIGTERM");
+    return true;
+  }
+}
+
+function withoutApi(pid: number): OpenStarryError {
+  return new OpenStarryError("daemon_not_running", {
+    detail: `the daemon (pid ${pid}) has no API that answers, so it cannot be told to keep its agents`,
+    hint: 'set on_daemon_stop: "keep" in its config, then: openstarry-daemon stop',
+  });
+}
+
+async function waitUntilGone(daemon: ProcessIdentity, client: Client, terminal: Terminal): Promise<void> {
+  const startedAt = performance.now();
+  let saidAt = startedAt;
+  while (!isGone(daemon)) {
+    const now = performance.now();
+    if (now - startedAt > GIVE_UP_MS) throw tooLong(daemon.pid, await blockers(client));
+    if (now - saidAt > SAY_WHO_BLOCKS_EVERY_MS) {
+      saidAt = now;
+      const names = await blockers(client);
+      terminal.warn(`waiting for ${names.length ? names.join(", ") : "the daemon"}`);
+    }
+    await delay(POLL_MS);
+  }
+}
+
+/** The agents that are still on their way out. Nothing when the API is gone already. */
+async function blockers(client: Client): Promise<string[]> {
+  try {
+    const left = (await allAgents(client)).filter(({ pid }) => pid !== undefined);
+    return left.slice(0, 10).map(({ agent_id, state, started_at }) => {
+      const up = since(started_at, Date.now());
+      return `${agent_id} (${state}${up === undefined ? "" : `, up ${up}`})`;
+    });
+  } catch {
+    return [];
+  }
+}
+
+function tooLong(pid: number, names: readonly string[]): OpenStarryError {
+  return new OpenStarryError("timeout", {
+    detail: `the daemon (pid ${pid}) is still there${names.length ? `, with ${names.join(", ")}` : ""}`,
+    hint: "ask again, or look into daemon.log in its home",
+  });
+}

@@ -1,0 +1,103 @@
+import { readFile } from "node:fs/promises";
+import { text } from "node:stream/consumers";
+import { OpenStarryError } from "../../core/errors.js";
+import type { TemplateInput, TemplateList, TemplateView } from "../../plugins/agent-manager-tool/client.js";
+import { connect } from "../context.js";
+import { type CommandHandler, EXIT } from "../invocation.js";
+import { neutralise, neutraliseLines } from "../neutralise.js";
+import type { Terminal } from "../output.js";
+import { printError } from "../print-error.js";
+import { table } from "../table.js";
+
+interface Options {
+  json?: boolean;
+}
+
+/** Lists the templates with their parameters, or shows one. */
+export const templates: CommandHandler<Options> = async (invocation) => {
+  const { operands, options, terminal } = invocation;
+  const client = connect(invocation);
+  const [templateId] = operands;
+  if (templateId !== undefined) {
+    const template = await client.templates.get(templateId);
+    if (options.json || !terminal.isTTY) terminal.json(template);
+    else terminal.print(neutraliseLines(JSON.stringify(template, undefined, 2)));
+    return undefined;
+  }
+  const list = await client.templates.list();
+  if (options.json) terminal.json(list);
+  else printList(terminal, list);
+  return undefined;
+};
+
+function printList(terminal: Terminal, { items, invalid = [] }: TemplateList): void {
+  if (items.length === 0 && invalid.length === 0) {
+    terminal.print("No templates.");
+    return;
+  }
+  const lines = table(terminal, items, [
+    { header: "TEMPLATE", value: ({ template_id }) => template_id, style: () => ["bold"] },
+    { header: "PARAMS", value: paramsOf },
+    { header: "ABOUT", value: ({ description }) => description || undefined, flexible: true },
+  ]);
+  for (const line of lines) terminal.print(line);
+  for (const { origin, error } of invalid) {
+    terminal.warn(`${terminal.style("not valid:", "bold", "yellow")} ${neutralise(`${origin}: ${error}`)}`);
+  }
+}
+
+/** `question folder?`: those with a "?" may be left out. */
+function paramsOf({ params }: TemplateView): string | undefined {
+  const names = Object.entries(params).map(([name, schema]) => {
+    const isOptional = typeof schema === "object" && schema !== null && "default" in schema;
+    return isOptional ? `${name}?` : name;
+  });
+  return names.join(" ") || undefined;
+}
+
+/** Adds a template, or replaces it, from a JSON or YAML file. */
+export const add: CommandHandler<Options> = async (invocation) => {
+  const { operands, options, terminal } = invocation;
+  const [file = ""] = operands;
+  const document = await readDocument(file);
+  const template = await connect(invocation).templates.put(document.template_id, document);
+  if (options.json) terminal.json(template);
+  else terminal.print(`${template.template_id}  ${terminal.style("added", "green")}`);
+  return undefined;
+};
+
+async function readDocument(file: string): Promise<TemplateInput> {
+  const what = file === "-" ? "standard input" : file;
+  const invalid = (detail: string, cause?: unknown) =>
+    new OpenStarryError("template_invalid", {
+      detail: `${what}: ${detail}`,
+      hint: "give a file with a template as JSON or YAML",
+      cause,
+    });
+  let document: unknown;
+  try {
+    const content = file === "-" ? await text(process.stdin) : await readFile(file, "utf8");
+    const { parse } = await import("yaml");
+    document = parse(content);
+  } catch (cause) {
+    throw invalid((cause as Error).message, cause);
+  }
+  const { template_id } = (document ?? {}) as { template_id?: unknown };
+  if (typeof template_id !== "string") throw invalid("it has no template_id");
+  return document as TemplateInput;
+}
+
+/** Removes templates. Agents that were started from them go on. */
+export const rm: CommandHandler<Options> = async (invocation) => {
+  const { operands, options, terminal } = invocation;
+  const client = connect(invocation);
+  const outcomes = await Promise.allSettled(operands.map((id) => client.templates.delete(id)));
+  const removed = operands.filter((_, index) => outcomes[index]?.status === "fulfilled");
+  if (options.json) terminal.json({ removed });
+  else for (const id of removed) terminal.print(`${id}  ${terminal.style("removed", "dim")}`);
+  let exitCode: number = EXIT.done;
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected") exitCode = printError(terminal, outcome.reason);
+  }
+  return exitCode;
+};

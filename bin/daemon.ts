@@ -1,0 +1,134 @@
+import { isOpenStarryError, OpenStarryError, toOpenStarryError, toProblem } from "../core/errors.js";
+import type { Logger } from "../core/plugin.js";
+import { bootKernel, readyReport } from "./boot.js";
+import { createControl } from "./control.js";
+import { type DaemonSetup, loadSetup } from "./daemon-setup.js";
+import { createHandedSockets } from "./handed-sockets.js";
+import { prepareHome } from "./home.js";
+import { closeInheritedDescriptors } from "./inherited-fds.js";
+import { type Lock, takeLock } from "./lock.js";
+import { openLogFile } from "./log-file.js";
+import { createLogger } from "./logger.js";
+import { type HandedOver, openParentChannel, type ParentChannel, takeHandedOver } from "./parent-channel.js";
+import { exitCodeOf } from "./print-error.js";
+import type { DaemonOptions, RunningDaemon } from "./running-daemon.js";
+
+/** After a second signal the process ends so soon, whatever is still going on. In milliseconds. */
+const FORCED_END_MS = 2_000;
+
+/**
+ * The daemon process: from the lock to the last word. Resolves with the exit code when it has ended.
+ * What goes wrong before it is ready is told to the process that started it, or thrown when there is
+ * none.
+ */
+export async function runDaemon(options: DaemonOptions): Promise<number> {
+  const handedOver = takeHandedOver(process.env);
+  const keep = handedOver ? [handedOver.channel_fd, ...Object.values(handedOver.sockets ?? {})] : [];
+  closeInheritedDescriptors(keep);
+  const channel = handedOver && openParentChannel(handedOver.channel_fd);
+  try {
+    prepareHome(options.home);
+    return await serve(options, handedOver, channel);
+  } catch (cause) {
+    if (!channel) throw cause;
+    // Standard error is the log: what the starter is not told stands there.
+    if (!isOpenStarryError(cause)) console.error(cause);
+    const error = toOpenStarryError(cause);
+    await channel.send({ error: toProblem(error) });
+    return exitCodeOf(error);
+  }
+}
+
+async function serve(
+  options: DaemonOptions,
+  handedOver: HandedOver | undefined,
+  channel: ParentChannel | undefined,
+): Promise<number> {
+  const { setup, lock } = await (handedOver?.successor && channel
+    ? takeOver(options, channel)
+    : takeHome(options));
+  let end: (exitCode: number) => void = () => {};
+  const ended = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  const daemon = {
+    options,
+    setup,
+    lock,
+    end,
+    // With a starter, standard output is the log already.
+    log: createLogger(
+      handedOver
+        ? { fd: 1, env: process.env }
+        : { fd: openLogFile(options.home), console: process.stderr, env: process.env },
+    ),
+    foreground: handedOver === undefined,
+    sockets: createHandedSockets(handedOver?.sockets),
+    phase: "booting",
+    force: new AbortController(),
+    // `control` and `kernel` come next: they refer to this very object.
+  } as unknown as RunningDaemon;
+  daemon.control = createControl(daemon);
+  catchFaults(daemon.log);
+  obeySignals(daemon);
+  // Relative paths that plugins make up lie in the home, and no other file system is kept busy.
+  process.chdir(options.home);
+  try {
+    await bootKernel(daemon);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+  daemon.phase = "running";
+  const report = await readyReport(daemon);
+  daemon.log.info(report, "the daemon is ready");
+  await channel?.send({ ready: report });
+  channel?.close();
+  if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
+  return ended;
+}
+
+type Taken = { setup: DaemonSetup; lock: Lock };
+
+/** The lock first: a second daemon on this home has no business with its config. */
+async function takeHome(options: DaemonOptions): Promise<Taken> {
+  const lock = await takeLock(options.home);
+  try {
+    return { lock, setup: await loadSetup(options) };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** The config first: while it is read and found good, the predecessor still serves. */
+async function takeOver(options: DaemonOptions, channel: ParentChannel): Promise<Taken> {
+  const setup = await loadSetup(options);
+  await channel.send({ prepared: true });
+  if (await channel.go()) return { setup, lock: await takeLock(options.home) };
+  throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced is gone" });
+}
+
+/** A fault in a plugin, or here, must not end the supervision of everything else. */
+function catchFaults(log: Logger): void {
+  process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));
+  process.on("unhandledRejection", (error) => log.error({ err: error }, "unhandled rejection"));
+  // A terminal that went away.
+  process.stderr.on("error", () => {});
+}
+
+function obeySignals(daemon: RunningDaemon): void {
+  const stop = (signal: NodeJS.Signals) => {
+    if (daemon.phase !== "stopping") return void daemon.control.stop({ actor: signal });
+    daemon.log.warn({ signal }, "asked again to stop: ending at once");
+    daemon.force.abort();
+    setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+  process.on("SIGHUP", (signal) => {
+    daemon.control
+      .reload({ actor: signal })
+      .catch((error) => daemon.log.error({ err: error }, "the config was not taken over"));
+  });
+}

@@ -1,0 +1,53 @@
+const SGR = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, magenta: 35, cyan: 36 } as const;
+export type Style = keyof typeof SGR;
+
+/** Where a command prints, and what may be printed there. */
+export interface Terminal {
+  /** One line, to standard output. */
+  print(line: string): void;
+  /** Bytes as they are, to standard output. Resolves when more may come. */
+  write(bytes: Uint8Array | string): Promise<void>;
+  /** One line, to standard error. */
+  warn(line: string): void;
+  /** A value as JSON: indented, or on one line for streams. */
+  json(value: unknown, how?: "line"): void;
+  /** Wraps text in a colour where colours are wanted. */
+  style(text: string, ...styles: Style[]): string;
+  readonly isTTY: boolean;
+  /** Absent: lines may be as long as they like. */
+  readonly columns?: number;
+}
+
+/** `NO_COLOR` and `TERM=dumb` switch colours off, `FORCE_COLOR` on; else a terminal decides. */
+export function wantsColour(isTTY: boolean, env: NodeJS.ProcessEnv): boolean {
+  if (env.NO_COLOR) return false;
+  if (env.FORCE_COLOR !== undefined) return env.FORCE_COLOR !== "0";
+  return isTTY && env.TERM !== "dumb";
+}
+
+export function createTerminal(
+  stdout: NodeJS.WriteStream,
+  stderr: NodeJS.WriteStream,
+  env: NodeJS.ProcessEnv = process.env,
+): Terminal {
+  const isTTY = Boolean(stdout.isTTY);
+  const colours = wantsColour(isTTY, env);
+  return {
+    isTTY,
+    ...(isTTY && stdout.columns ? { columns: stdout.columns } : {}),
+    print: (line) => void stdout.write(`${line}\n`),
+    warn: (line) => void stderr.write(`${line}\n`),
+    json: (value, how) => void stdout.write(`${JSON.stringify(value, undefined, how === "line" ? 0 : 2)}\n`),
+    style: (text, ...styles) => (colours ? paint(text, styles) : text),
+    write: (bytes) =>
+      new Promise((resolve) => {
+        if (stdout.write(bytes)) resolve();
+        else stdout.once("drain", resolve);
+      }),
+  };
+}
+
+function paint(text: string, styles: readonly Style[]): string {
+  if (text === "" || styles.length === 0) return text;
+  return `\u001b[${styles.map((style) => SGR[style]).join(";")}m${text}\u001b[0m`;
+}

@@ -1,0 +1,66 @@
+import { Socket } from "node:net";
+import { createInterface } from "node:readline";
+
+/** What a process that starts a daemon hands to it, as JSON in this variable. */
+export const HANDED_OVER = "OPENSTARRY_HANDED_OVER";
+
+export interface HandedOver {
+  /** A socket to the starter, one JSON message a line each way. */
+  channel_fd: number;
+  /** Listening sockets of the predecessor, by the names under which they were offered. */
+  sockets?: Record<string, number>;
+  /** A predecessor is still there: say `prepared` and wait for `go`. */
+  successor?: boolean;
+}
+
+/** What a daemon tells its starter. */
+export type DaemonMessage =
+  | { prepared: true }
+  | { ready: ReadyReport }
+  /** A problem document; the daemon ends. */
+  | { error: Record<string, unknown> };
+
+/** What `start` prints. Wire form of the one line that says that a daemon is ready. */
+export interface ReadyReport {
+  pid: number;
+  home: string;
+  version: string;
+  url?: string;
+  socket?: string;
+  config?: string;
+  agents: { agent_id: string; state: string; pid?: number; reason?: string }[];
+  problems: string[];
+}
+
+/** Takes the variable out of the environment, so that no agent ever sees it. */
+export function takeHandedOver(env: NodeJS.ProcessEnv): HandedOver | undefined {
+  const text = env[HANDED_OVER];
+  delete env[HANDED_OVER];
+  return text === undefined ? undefined : (JSON.parse(text) as HandedOver);
+}
+
+/** The daemon's side of the channel. Everything is safe to call when nobody listens any more. */
+export interface ParentChannel {
+  send(message: DaemonMessage): Promise<void>;
+  /** Resolves true at `go`; false when the predecessor is gone without it. */
+  go(): Promise<boolean>;
+  close(): void;
+}
+
+export function openParentChannel(fd: number): ParentChannel {
+  const socket = new Socket({ fd, readable: true, writable: true });
+  // The starter may have been interrupted; that is no reason to end.
+  socket.on("error", () => {});
+  return {
+    send: (message) =>
+      new Promise((resolve) => {
+        if (socket.destroyed) resolve();
+        else socket.write(`${JSON.stringify(message)}\n`, () => resolve());
+      }),
+    async go() {
+      for await (const line of createInterface({ input: socket })) return line === "go";
+      return false;
+    },
+    close: () => void socket.destroy(),
+  };
+}

@@ -1,0 +1,28 @@
+import { ERROR_CODES, isOpenStarryError, type OpenStarryError } from "../core/errors.js";
+import { hintForCommandLine } from "./cli-hints.js";
+import { EXIT } from "./invocation.js";
+import { neutraliseLines } from "./neutralise.js";
+import type { Terminal } from "./output.js";
+
+/** Prints what was thrown as `error: …` and `hint: …` on standard error. Answers the exit code. */
+export function printError(terminal: Terminal, error: unknown): number {
+  if (isOpenStarryError(error)) {
+    printProblem(terminal, error.message, error.hint);
+    return exitCodeOf(error);
+  }
+  const what = error instanceof Error ? error.message : String(error);
+  printProblem(terminal, `${what} (this is a mistake of openstarry-daemon)`, undefined);
+  if (error instanceof Error && error.stack) terminal.warn(neutraliseLines(error.stack));
+  return EXIT.failed;
+}
+
+export function printProblem(terminal: Terminal, detail: string, hint: string | undefined): void {
+  terminal.warn(`${terminal.style("error:", "bold", "red")} ${neutraliseLines(detail)}`);
+  if (hint === undefined) return;
+  terminal.warn(`${terminal.style("hint:", "bold")} ${neutraliseLines(hintForCommandLine(hint))}`);
+}
+
+export function exitCodeOf(error: OpenStarryError): number {
+  // A daemon of a later version may know more codes than this command.
+  return ERROR_CODES[error.code]?.exit ?? EXIT.failed;
+}

@@ -1,0 +1,37 @@
+import type { Kernel } from "../core/kernel.js";
+import type { DaemonControl, Logger } from "../core/plugin.js";
+import type { DaemonSetup } from "./daemon-setup.js";
+import type { HandedSockets } from "./handed-sockets.js";
+import type { Lock } from "./lock.js";
+
+/** How this daemon was asked for. Absolute paths. */
+export interface DaemonOptions {
+  home: string;
+  /** `--config`. */
+  config?: string;
+  /** Where a config is searched for when there is no `--config`. */
+  cwd: string;
+  port?: number;
+  fresh: boolean;
+}
+
+/** What the parts of the daemon process share. */
+export interface RunningDaemon {
+  readonly options: DaemonOptions;
+  readonly log: Logger;
+  /** Somebody else looks after this process: it is not replaced by another. */
+  readonly foreground: boolean;
+  readonly sockets: HandedSockets;
+  readonly setup: DaemonSetup;
+  phase: "booting" | "running" | "restarting" | "stopping";
+  /** A stop was asked for in a phase that cannot be left at once. */
+  stopAsked?: Parameters<DaemonControl["stop"]>[0];
+  lock: Lock;
+  control: DaemonControl;
+  /** From `booting` on. */
+  kernel: Kernel;
+  /** Aborted by a second signal: nothing is waited for any more. */
+  readonly force: AbortController;
+  /** Ends the process with this exit code. */
+  end(exitCode: number): void;
+}

@@ -1,0 +1,147 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { createInterface } from "node:readline";
+import type { Duplex } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../core/errors.js";
+import { openLogFile } from "./log-file.js";
+import { type DaemonMessage, HANDED_OVER, type HandedOver, type ReadyReport } from "./parent-channel.js";
+
+export interface DaemonArguments {
+  home: string;
+  config?: string;
+  port?: number;
+  fresh?: boolean;
+}
+
+export interface SpawnOptions extends DaemonArguments {
+  /** Where a config is searched for. */
+  cwd: string;
+  env: NodeJS.ProcessEnv;
+  /** Listening sockets for a successor, by name. */
+  sockets?: ReadonlyMap<string, number>;
+  successor?: boolean;
+}
+
+/** A daemon on its way. */
+export interface DaemonChild {
+  readonly pid: number;
+  /** Resolves when it has checked everything that it can check beside a running daemon. */
+  prepared(): Promise<void>;
+  /** Lets a prepared successor take over. */
+  go(): void;
+  ready(): Promise<ReadyReport>;
+  kill(signal: NodeJS.Signals): void;
+  /** Kills it with SIGKILL. Resolves when it is gone. */
+  end(): Promise<void>;
+  /** Lets go of it: this process may end before it. */
+  release(): void;
+}
+
+const FIRST_SOCKET_FD = 4;
+
+/**
+ * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor
+ * 3. What it has to say is awaited for `timeoutMs`; `ready` and `prepared` reject with the daemon's own
+ * error, or `internal` when it ended without a word.
+ */
+export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonChild {
+  const sockets = [...(options.sockets ?? [])];
+  const handedOver: HandedOver = {
+    channel_fd: 3,
+    sockets: Object.fromEntries(sockets.map(([name], index) => [name, FIRST_SOCKET_FD + index])),
+    ...(options.successor ? { successor: true } : {}),
+  };
+  const log = openLogFile(options.home);
+  const child = spawn(process.execPath, [...process.execArgv, mainFile(), ...argumentsOf(options)], {
+    cwd: options.cwd,
+    detached: true,
+    env: { ...options.env, [HANDED_OVER]: JSON.stringify(handedOver) },
+    stdio: ["ignore", log, log, "pipe", ...sockets.map(([, fd]) => fd)],
+  });
+  closeSync(log);
+  const channel = child.stdio[3] as Duplex;
+  const inbox = createInbox(child, channel, timeoutMs);
+  return {
+    pid: child.pid ?? 0,
+    prepared: async () => void (await inbox.next("prepared")),
+    go: () => void channel.write("go\n"),
+    ready: async () => (await inbox.next("ready")).ready,
+    // Safe by pid: it is this process's child, and not waited for by anybody else.
+    kill: (signal) => void child.kill(signal),
+    end: () =>
+      new Promise((resolve) => {
+        if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return resolve();
+        child.once("exit", () => resolve());
+        child.kill("SIGKILL");
+      }),
+    release() {
+      channel.destroy();
+      child.unref();
+    },
+  };
+}
+
+/** The file that this process was started from: the built command. */
+function mainFile(): string {
+  return fileURLToPath(new URL("./openstarry-daemon.js", import.meta.url));
+}
+
+function argumentsOf({ home, config, port, fresh }: DaemonArguments): string[] {
+  return [
+    "start",
+    "--foreground",
+    "--home",
+    home,
+    ...(config === undefined ? [] : ["--config", config]),
+    ...(port === undefined ? [] : ["--port", String(port)]),
+    ...(fresh ? ["--fresh"] : []),
+  ];
+}
+
+type Message<K extends string> = Extract<DaemonMessage, Record<K, unknown>>;
+
+function createInbox(child: ChildProcess, channel: Duplex, timeoutMs: number) {
+  const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
+  channel.on("error", () => {});
+  const ended = new Promise<never>((_, reject) => {
+    child.once("error", (cause) => reject(wordless(`it could not be started: ${cause.message}`, cause)));
+    // "close" comes after the last message was read.
+    child.once("close", (code, signal) => reject(wordless(`it ended with ${signal ?? `code ${code}`}`)));
+  });
+  ended.catch(() => {});
+  return {
+    async next<K extends "prepared" | "ready">(kind: K): Promise<Message<K>> {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(wordless(`it said nothing for ${timeoutMs} ms`)), timeoutMs);
+      });
+      try {
+        const line = await Promise.race([lines.next(), late]);
+        if (line.done) return await Promise.race([ended, late]);
+        const message = JSON.parse(line.value) as DaemonMessage;
+        if ("error" in message) throw errorOf(message.error);
+        if (!(kind in message)) throw wordless(`it said ${line.value}`);
+        return message as Message<K>;
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+  };
+}
+
+function wordless(why: string, cause?: unknown): OpenStarryError {
+  return new OpenStarryError("internal", {
+    detail: `the daemon did not become ready: ${why}`,
+    hint: "daemon.log in its home says more",
+    cause,
+  });
+}
+
+function errorOf(problem: Record<string, unknown>): OpenStarryError {
+  const code = String(problem.code) as ErrorCode;
+  return new OpenStarryError(code in ERROR_CODES ? code : "internal", {
+    detail: String(problem.detail),
+    ...(typeof problem.hint === "string" ? { hint: problem.hint } : {}),
+  });
+}

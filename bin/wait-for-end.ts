@@ -1,0 +1,59 @@
+import type { Agent } from "../core/contracts/agent.js";
+import { isOpenStarryError } from "../core/errors.js";
+import { formatDuration, parseDuration } from "../core/units.js";
+import type { Client } from "../plugins/agent-manager-tool/client.js";
+import { describeExit, exitCodeOfRun } from "./agent-view.js";
+import { connect } from "./context.js";
+import type { Invocation } from "./invocation.js";
+import { neutralise, neutraliseLines } from "./neutralise.js";
+
+/**
+ * Waits until an agent has no process and none to come, and says how it ended. With `result` it prints
+ * what the agent left, and says the rest on standard error. Answers the exit code: the agent's own, 128
+ * and the number of the signal that ended it, or 1 when it never ran or nobody knows how it ended.
+ */
+export async function waitForEnd(
+  invocation: Invocation<{ timeout?: string; json?: boolean }>,
+  agentId: string,
+  { result: wantsResult }: { result: boolean },
+): Promise<number> {
+  const { options, terminal } = invocation;
+  const client = connect(invocation, { patient: true });
+  const timeoutMs = options.timeout === undefined ? undefined : parseDuration(options.timeout);
+  const agent = await client.agents.wait(agentId, {
+    for: "ended",
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  });
+  const result = wantsResult ? await resultOf(client, agentId) : undefined;
+  if (options.json) {
+    terminal.json(wantsResult ? { agent, ...(result === undefined ? {} : { result }) } : agent);
+  } else if (wantsResult) {
+    if (result !== undefined) await terminal.write(terminal.isTTY ? shownResult(result) : result);
+    terminal.warn(endOf(agent));
+  } else {
+    terminal.print(endOf(agent));
+  }
+  return exitCodeOfRun(agent.last_exit);
+}
+
+async function resultOf(client: Client, agentId: string): Promise<string | undefined> {
+  try {
+    return (await client.agents.result(agentId)).result;
+  } catch (error) {
+    // Forgotten already (`remove_after`), or it left nothing: both are no failure of this command.
+    if (isOpenStarryError(error) && /^(result|agent)_not_found$/.test(error.code)) return undefined;
+    throw error;
+  }
+}
+
+function shownResult(result: string): string {
+  return `${neutraliseLines(result).replace(/\n$/, "")}\n`;
+}
+
+function endOf({ agent_id, state, last_exit: exit }: Agent): string {
+  if (!exit) return `${agent_id} is ${state} and has never run`;
+  const livedMs = Date.parse(exit.ended_at) - Date.parse(exit.started_at ?? "");
+  return neutralise(
+    `${agent_id} ${describeExit(exit)}${livedMs >= 0 ? ` after ${formatDuration(livedMs)}` : ""}`,
+  );
+}

@@ -1,0 +1,95 @@
+import { extname } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { type ErrorCode, isOpenStarryError, OpenStarryError } from "./errors.js";
+import { readTextFile } from "./text-file.js";
+
+export interface ImportOptions {
+  /** The error code of a module that cannot be loaded. */
+  code: ErrorCode;
+  /** What it is, for messages: `config`, `plugin`. */
+  what: string;
+  /**
+   * Read the file again even if it was loaded before: what a reload wants. So are the TypeScript and
+   * CommonJS files that it imports; what Node imports by itself (packages, `.mjs`) stays as it was.
+   */
+  fresh?: boolean;
+  /** See `readTextFile`. */
+  asRoot?: boolean;
+}
+
+const MAX_MODULE_BYTES = 2 ** 20;
+
+/**
+ * The exports of a module in TypeScript or JavaScript. Node's own import is used where it can do it; for
+ * TypeScript, for a fresh copy, and for what imports `openstarry-daemon` from a place where it is not
+ * installed, jiti is loaded, which gives it the modules of the running daemon.
+ */
+export async function importModule(file: string, options: ImportOptions): Promise<Record<string, unknown>> {
+  const source = await readTextFile(file, { ...options, maxBytes: MAX_MODULE_BYTES });
+  if (source === undefined) throw failure(file, options, "there is no such file");
+  try {
+    if (options.fresh || /\.[cm]?ts$/.test(file)) return await evaluate(file, source);
+    return await importNative(file, source);
+  } catch (error) {
+    if (isOpenStarryError(error)) throw error;
+    throw failure(file, options, describe(error, file), error);
+  }
+}
+
+async function importNative(file: string, source: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (error) {
+    // Both come before anything of the file has run, so that nothing runs twice.
+    const { code, name, message } = error as NodeJS.ErrnoException;
+    const unresolved = code === "ERR_MODULE_NOT_FOUND" && message.includes("'openstarry-daemon");
+    const unmarked = name === "SyntaxError" && /import statement|export/.test(message);
+    if (unresolved || unmarked) return evaluate(file, source);
+    throw error;
+  }
+}
+
+/** Transpiles and runs it, past every cache. */
+async function evaluate(file: string, source: string): Promise<Record<string, unknown>> {
+  const { createJiti } = await import("jiti");
+  const jiti = createJiti(file, {
+    alias: daemonAlias(),
+    // The default cache is a folder of a known name in /tmp, in which anybody could leave code for us.
+    fsCache: false,
+    moduleCache: false,
+    interopDefault: false,
+  });
+  const made = jiti.evalModule(source, { filename: file, async: true, forceTranspile: true });
+  return (await made) as Record<string, unknown>;
+}
+
+/** `openstarry-daemon` and its subpaths, as package.json exports them, in the daemon that runs. */
+function daemonAlias(): Record<string, string> {
+  const extension = extname(fileURLToPath(import.meta.url));
+  const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+  return {
+    "openstarry-daemon": at(`core/index${extension}`),
+    "openstarry-daemon/plugins": at("plugins"),
+    "openstarry-daemon/client": at(`plugins/agent-manager-tool/client${extension}`),
+    "openstarry-daemon/agent-manager-tool": at(`plugins/agent-manager-tool/tool${extension}`),
+    "openstarry-daemon/testing": at(`test/contract/index${extension}`),
+  };
+}
+
+function failure(file: string, { code, what }: ImportOptions, problem: string, cause?: unknown) {
+  return new OpenStarryError(code, { detail: `${what} ${file}: ${problem}`, cause });
+}
+
+/** The error in one line, with the place in the file where one can be told. */
+function describe(error: unknown, file: string): string {
+  if (!(error instanceof Error)) return `it threw ${String(error)}`;
+  const { message, stack = "", name } = error;
+  // The transpiler's own: "ParseError: Unexpected token  \n /path/file.ts:4:0".
+  const parse = /^ParseError: (.*?)\s*\n\s*\S+:(\d+):(\d+)\s*$/s.exec(message);
+  if (parse) return `line ${parse[2]}: ${parse[1]}`;
+  const [first = ""] = message.split("\n", 1);
+  const at = stack.indexOf(`${file}:`);
+  const line = at === -1 ? undefined : /^\d+/.exec(stack.slice(at + file.length + 1))?.[0];
+  const text = name === "Error" ? first : `${name}: ${first}`;
+  return line === undefined ? text : `line ${line}: ${text}`;
+}

@@ -1,0 +1,51 @@
+/**
+ * An agent that analyses one CSV file: what is in every column, which columns move together, and how the
+ * groups of one column differ. Everything it needs stands in its environment; what it found goes to its
+ * result file. It ends with 0 when it has done its work, and with 1, saying why, when it could not.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { clientFromEnv } from "openstarry-daemon/client";
+import { analyse } from "./analysis.mjs";
+
+const HEARTBEAT_EVERY_MS = 1_000;
+
+const paramsFile = process.env["OPENSTARRY_PARAMS_FILE"];
+const resultFile = process.env["OPENSTARRY_RESULT_FILE"];
+if (!paramsFile || !resultFile) {
+  console.error("this is an agent: start it through the daemon, for example with");
+  console.error("  openstarry-daemon run DataAnalystAgent_v1 --param file=data/weather.csv");
+  process.exit(1);
+}
+
+const daemon = clientFromEnv();
+let lastHeartbeat = 0;
+
+/** The daemon may be away for a moment; that is no reason to stop working. */
+function report(status, progress) {
+  lastHeartbeat = performance.now();
+  return daemon.heartbeat({ status, progress }).catch((error) => {
+    console.error(`no heartbeat: ${error.message}`);
+  });
+}
+
+try {
+  const { file, group_by: groupBy, top } = JSON.parse(await readFile(paramsFile, "utf8"));
+  console.log(`reading ${file}`);
+  await report(`reading ${file}`, 0);
+  const result = await analyse(file, {
+    groupBy,
+    top,
+    onProgress(share) {
+      if (performance.now() - lastHeartbeat > HEARTBEAT_EVERY_MS) void report(`reading ${file}`, share);
+    },
+  });
+  await writeFile(resultFile, JSON.stringify(result));
+  await report(`analysed ${result.rows} rows`, 1);
+  console.log(`${result.file}: ${result.rows} rows, ${result.columns.length} columns`);
+  for (const finding of result.findings) console.log(`- ${finding}`);
+} catch (error) {
+  console.error(`cannot analyse it: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  daemon.close();
+}

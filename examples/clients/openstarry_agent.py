@@ -1,0 +1,106 @@
+"""What an agent in Python needs of the daemon, with nothing but the standard library.
+
+Run by the daemon, this file shows itself: it says who it is, starts one data analyst if its template lets
+it, waits for the result, and leaves that as its own. Import `Daemon` to use it in an agent of yours.
+"""
+
+import http.client
+import json
+import os
+import socket
+import uuid
+
+
+class DaemonError(Exception):
+    """What the daemon refused: `code`, the detail as text, and `hint`, which says what to do next."""
+
+    def __init__(self, problem):
+        super().__init__(problem.get("detail", "the daemon refused"))
+        self.code = problem.get("code", "internal")
+        self.hint = problem.get("hint", "")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Daemon:
+    """The daemon that started this agent, found by the variables that it set."""
+
+    def __init__(self, env=os.environ):
+        self.agent_id = env["OPENSTARRY_AGENT_ID"]
+        self._socket = env["OPENSTARRY_API_SOCKET"]
+        self._token_file = env["OPENSTARRY_TOKEN_FILE"]
+
+    def request(self, method, path, body=None, headers=None, timeout=60):
+        """One request. Returns the answer; raises DaemonError for a refusal and OSError for no daemon."""
+        with open(self._token_file, encoding="utf-8") as file:
+            token = file.read().strip()
+        connection = _UnixConnection(self._socket, timeout)
+        try:
+            payload = None if body is None else json.dumps(body)
+            all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+            if payload is not None:
+                all_headers["Content-Type"] = "application/json"
+            connection.request(method, path, payload, all_headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+        if response.status >= 300:
+            raise DaemonError(answer)
+        return answer
+
+    def heartbeat(self, status=None, progress=None):
+        report = {"status": status, "progress": progress}
+        given = {name: value for name, value in report.items() if value is not None}
+        return self.request("POST", f"/agents/{self.agent_id}/heartbeat", given)
+
+    def whoami(self):
+        return self.request("GET", "/whoami")
+
+    def start(self, agent_id, template_id, params):
+        """The key makes it safe to send the same request again when no answer came."""
+        body = {"agent_id": agent_id, "template_id": template_id, "params": params}
+        return self.request("POST", "/agents", body, {"Idempotency-Key": str(uuid.uuid4())})
+
+    def wait(self, agent_id):
+        """Until it has ended. The daemon answers every poll after 30 s at the latest."""
+        while True:
+            agent = self.request("GET", f"/agents/{agent_id}?wait_for=ended&timeout=30s")
+            if agent["state"] in ("stopped", "exited", "failed"):
+                return agent
+
+    def result(self, agent_id):
+        return self.request("GET", f"/agents/{agent_id}/result")["result"]
+
+    def remove(self, agent_id):
+        return self.request("DELETE", f"/agents/{agent_id}")
+
+
+def main():
+    daemon = Daemon()
+    print("I am", daemon.whoami()["id"])
+    with open(os.environ["OPENSTARRY_PARAMS_FILE"], encoding="utf-8") as file:
+        params = json.load(file)
+    child = f"{daemon.agent_id}_analyst"
+    daemon.start(child, "DataAnalystAgent_v1", {"file": params["file"]})
+    daemon.heartbeat(f"waiting for {child}", 0.5)
+    daemon.wait(child)
+    result = json.loads(daemon.result(child))
+    daemon.remove(child)
+    with open(os.environ["OPENSTARRY_RESULT_FILE"], "w", encoding="utf-8") as file:
+        json.dump(result["findings"], file)
+    daemon.heartbeat("done", 1)
+    print("\n".join(result["findings"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+import type {
+  Agent,
+  AgentState,
+  Cause,
+  DaemonEvent,
+  DaemonStatus,
+  EventType,
+  Exit,
+  InvalidTemplate,
+  PluginInfo,
+  TemplateInput,
+} from "../../core/index.js";
+
+export type {
+  Agent,
+  AgentState,
+  DaemonEvent,
+  DaemonStatus,
+  Exit,
+  ExitStatus,
+  PluginInfo,
+  TemplateInput,
+  Usage,
+} from "../../core/index.js";
+
+/** What every call takes. */
+export interface CallControl {
+  /** Gives up, and rejects with the signal's reason. What was asked for may have been done. */
+  signal?: AbortSignal;
+}
+
+/** The body of `POST /agents`. */
+export interface CreateInput {
+  /** Absent: the daemon makes one up from the template's name. */
+  agent_id?: string;
+  /** Required, unless `command` is given. */
+  template_id?: string;
+  /** Instead of a template, for the operator only: a program and its arguments. No shell. */
+  command?: string[];
+  /** Where `command` runs; absolute. */
+  cwd?: string;
+  params?: Record<string, unknown>;
+  labels?: Record<string, string>;
+  /** Values for this agent alone. The operator's only. */
+  env?: Record<string, string>;
+  /** False: the record is made and stays `stopped`. */
+  start?: boolean;
+}
+
+export interface CreateOptions extends CallControl {
+  /** Absent: answered once the process exists, or has to wait. */
+  waitFor?: "ready";
+  /** How long `waitFor` may take, in milliseconds; after that the agent is answered as it is. Default 60,000. */
+  timeoutMs?: number;
+  /** Two requests with one key make one agent. Default: a new one for every call. */
+  idempotencyKey?: string;
+  /** Checks everything, and starts nothing. */
+  dryRun?: boolean;
+}
+
+export interface AgentQuery {
+  state?: AgentState;
+  template_id?: string;
+  parent_id?: string;
+  /** `name=value`, or `name` alone. */
+  label?: string;
+  /** The services of plugins too. */
+  all?: boolean;
+  /** Default 100, at most 1,000. */
+  limit?: number;
+  cursor?: string;
+}
+
+export interface AgentPage {
+  items: Agent[];
+  /** Absent on the last page. */
+  next_cursor?: string;
+}
+
+export interface WaitOptions extends CallControl {
+  /** `ended`: no process, and none to come. `ready`: ready, or it will not become so by itself. */
+  for: "ready" | "ended";
+  /** In milliseconds. Absent: as long as it takes. */
+  timeoutMs?: number;
+}
+
+export interface VerbOptions extends CallControl {
+  /** False: answered as soon as the daemon has taken note, not when it is done. */
+  wait?: boolean;
+}
+
+export interface StopOptions extends VerbOptions {
+  /** How long it may take to end by itself, in milliseconds. Default: as the template says. */
+  graceMs?: number;
+  /** Ends it by SIGKILL at once. */
+  force?: boolean;
+}
+
+/** What the newest finished run left, uninterpreted. */
+export interface Result {
+  agent_id: string;
+  run_id: string;
+  result: string;
+  exit: Exit;
+}
+
+export interface LogQuery {
+  /** Absent: both. */
+  stream?: "stdout" | "stderr";
+  /** How many lines: the last ones, or with `cursor` the next ones. Default 100. */
+  tail?: number;
+  /** Of the run before the newest one. */
+  previous?: boolean;
+  /** Only what came after the line of this cursor. */
+  cursor?: string;
+  /** `base64`: the very bytes. Default `utf8`: text, with a mark in place of bytes that are none. */
+  encoding?: "utf8" | "base64";
+}
+
+export interface LogLine {
+  run_id: string;
+  stream: "stdout" | "stderr";
+  /** Absent when base64 was asked for. */
+  text?: string;
+  base64?: string;
+  cursor: string;
+}
+
+export interface LogPage {
+  items: LogLine[];
+  /** For what comes later. Absent: nothing was printed yet. */
+  next_cursor?: string;
+}
+
+export interface FollowOptions extends CallControl {
+  /** For how long a lost connection is tried again, in milliseconds. Default 30,000. */
+  reconnectForMs?: number;
+}
+
+/** Why an agent is in the state that it is in. */
+export interface Why {
+  agent_id: string;
+  state: AgentState;
+  /** What is the case and how it came about. */
+  summary: string;
+  desired: "running" | "stopped";
+  /** What will happen by itself, and when. */
+  next: string;
+  /** Newest first. */
+  last_runs: {
+    run_id: string;
+    /** How it ended, in words. */
+    status: string;
+    cause: Cause;
+    actor: string;
+    reason: string;
+    uptime?: string;
+    ended_at: string;
+  }[];
+  /** The last lines that it printed, at most 4 KiB. */
+  output_tail?: string;
+  /** What to do, if anything. */
+  hint: string;
+}
+
+export interface EventPageQuery {
+  /** The `next_cursor` of the page before. Default 0: from the oldest. */
+  after?: number | string;
+  /** Default 100, at most 1,000. */
+  limit?: number;
+}
+
+export interface EventPage {
+  /** Oldest first. */
+  items: DaemonEvent[];
+  /** Older ones were pruned. */
+  gap: boolean;
+  /** Absent on the last page. */
+  next_cursor?: string;
+}
+
+export interface EventQuery extends FollowOptions {
+  /** The id of the last event that is known. Absent: from now on. */
+  lastEventId?: number | string;
+  /** Only events of this agent. */
+  agent_id?: string;
+  type?: EventType;
+}
+
+/** Events between the ids `after` and `next` were pruned before they could be told. */
+export interface EventGap {
+  type: "gap";
+  after: number;
+  next: number;
+}
+
+/** A template as one needs to know it to start an agent from it. */
+export interface TemplateSummary {
+  template_id: string;
+  description: string;
+  revision: string;
+  /** Where it came from: a file, an address. */
+  origin: string;
+  /** JSON Schema of an object. */
+  params: { properties: Record<string, Record<string, unknown>>; required: string[]; [key: string]: unknown };
+  requires: string[];
+  labels: Record<string, string>;
+}
+
+export interface TemplateList {
+  items: TemplateSummary[];
+  invalid: InvalidTemplate[];
+}
+
+/** A template as it was written. */
+export interface TemplateView {
+  template_id: string;
+  revision: string;
+  origin: string;
+  document: TemplateInput;
+}
+
+export interface TemplatePut {
+  template_id: string;
+  revision: string;
+  origin: string;
+  /** False: it has replaced one. */
+  created: boolean;
+}
+
+/** Who the token belongs to. */
+export interface WhoAmI {
+  kind: "operator" | "agent" | "internal" | "anonymous";
+  /** As `actor` fields show it. */
+  id: string;
+  agent_id?: string;
+  run_id?: string;
+  template_id?: string;
+  /** In words. */
+  may: string[];
+  /** The names of the operations that it may ask for. */
+  operations: string[];
+}
+
+export interface PluginList {
+  items: PluginInfo[];
+}
+
+/** Something that the daemon hosts for agents. */
+export interface EndpointView {
+  name: string;
+  protocol: string;
+  health: "healthy" | "unhealthy";
+  problem?: string;
+}
+
+export interface Infrastructure {
+  items: EndpointView[];
+}
+
+/** The daemon as a whole. */
+export interface DaemonView extends DaemonStatus {
+  /** How many there are in each state. */
+  agents: Record<AgentState, number>;
+  endpoints: EndpointView[];
+}

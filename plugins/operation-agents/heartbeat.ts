@@ -1,0 +1,70 @@
+import { z } from "zod";
+import {
+  type Agent,
+  defineOperation,
+  OpenStarryError,
+  type Operation,
+  type PluginContext,
+  type Principal,
+  type Usage,
+} from "../../core/index.js";
+import { requireAgent } from "./lookup.js";
+import { ofAgent } from "./schemas.js";
+
+const amount = () => z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional();
+
+const inputSchema = z.strictObject({
+  ...ofAgent,
+  status: z.string().max(1_000).optional().meta({ description: "What it is doing, in its own words." }),
+  progress: z.number().min(0).max(1).optional().meta({ description: "From 0 to 1." }),
+  usage: z
+    .strictObject({ input_tokens: amount(), output_tokens: amount(), cost_usd: amount() })
+    .optional()
+    .meta({ description: "What this run has used so far; what is left out stays as it was." }),
+});
+
+const outputSchema = z.object({ agent_id: z.string(), run_id: z.string(), state: z.string() });
+
+/** `agents.heartbeat`: what an agent says of itself. */
+export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
+  return [
+    defineOperation({
+      name: "agents.heartbeat",
+      summary:
+        "A sign of life of an agent, with its progress and what it has used; the first makes it ready.",
+      scope: "agent:report",
+      input: inputSchema,
+      output: outputSchema,
+      http: { method: "POST", path: "/agents/{agent_id}/heartbeat" },
+      async handler({ agent_id, status, progress, usage }, { principal }) {
+        const agent = requireAgent(ctx.agents, agent_id, principal);
+        const runId = runOf(agent, principal);
+        await ctx.agents.heartbeat(agent_id, runId, {
+          ...(status === undefined ? {} : { status }),
+          ...(progress === undefined ? {} : { progress }),
+          ...(usage === undefined ? {} : { usage: merged(agent.usage, usage) }),
+        });
+        return { agent_id, run_id: runId, state: ctx.agents.get(agent_id)?.state ?? agent.state };
+      },
+    }),
+  ];
+}
+
+/** An agent speaks for the run that its token is of, which may be over. */
+function runOf(agent: Agent, principal: Principal): string {
+  if (principal.kind === "agent") return principal.runId;
+  if (agent.pid !== undefined && agent.run_id !== undefined) return agent.run_id;
+  throw new OpenStarryError("agent_not_running", {
+    detail: `agent ${agent.agent_id} has no process that could give a sign of life; it is ${agent.state}`,
+    hint: `start it with POST /agents/${agent.agent_id}/start`,
+  });
+}
+
+function merged(before: Usage | undefined, report: { [K in keyof Usage]?: number | undefined }): Usage {
+  const known = before ?? { input_tokens: 0, output_tokens: 0, cost_usd: 0 };
+  return {
+    input_tokens: report.input_tokens ?? known.input_tokens,
+    output_tokens: report.output_tokens ?? known.output_tokens,
+    cost_usd: report.cost_usd ?? known.cost_usd,
+  };
+}

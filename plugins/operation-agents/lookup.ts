@@ -1,0 +1,38 @@
+import {
+  type Agent,
+  type AgentCommands,
+  nearest,
+  OpenStarryError,
+  type Principal,
+} from "../../core/index.js";
+
+type Lookup = Pick<AgentCommands, "get" | "list">;
+
+/** Whether the principal may see this agent: an agent sees itself and what is below it. */
+export function isVisible(agent: Agent, principal: Principal, agents: Pick<Lookup, "get">): boolean {
+  if (principal.kind !== "agent") return principal.kind !== "anonymous";
+  const seen = new Set<string>();
+  // A circle of parents must not hang the daemon.
+  for (let it: Agent | undefined = agent; it && !seen.has(it.agent_id); ) {
+    if (it.agent_id === principal.agentId) return true;
+    seen.add(it.agent_id);
+    it = it.parent_id === undefined ? undefined : agents.get(it.parent_id);
+  }
+  return false;
+}
+
+export function visibleAgents(agents: Lookup, principal: Principal): Agent[] {
+  return agents.list().filter((agent) => isVisible(agent, principal, agents));
+}
+
+/** Throws `agent_not_found`, with the nearest id among those that the principal may know of. */
+export function requireAgent(agents: Lookup, agentId: string, principal: Principal): Agent {
+  const agent = agents.get(agentId);
+  if (agent) return agent;
+  const known = visibleAgents(agents, principal).map(({ agent_id }) => agent_id);
+  const guess = nearest(agentId, known);
+  throw new OpenStarryError("agent_not_found", {
+    detail: `there is no agent "${agentId}"`,
+    hint: guess ? `did you mean "${guess}"?` : "GET /agents lists the agents that there are",
+  });
+}

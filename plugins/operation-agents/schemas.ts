@@ -1,0 +1,107 @@
+import { z } from "zod";
+import { AGENT_STATES, duration, idSchema } from "../../core/index.js";
+
+const time = () => z.string().meta({ description: "RFC 3339, UTC." });
+
+const resourcesSchema = z.object({
+  cpu_percent: z.number().meta({ description: "Of one core, over the whole tree." }),
+  memory_bytes: z.int(),
+  processes: z.int(),
+  sampled_at: time(),
+});
+
+const usageSchema = z.object({
+  input_tokens: z.number(),
+  output_tokens: z.number(),
+  cost_usd: z.number(),
+});
+
+/** How and why one run ended. Answers are open: a later version may say more. */
+export const exitSchema = z
+  .looseObject({
+    kind: z.enum(["exited", "signaled", "spawn_failed", "lost"]),
+    code: z.int().optional().meta({ description: "Where kind is exited." }),
+    signal: z.string().optional().meta({ description: "Where kind is signaled." }),
+    raw_status: z.int().optional().meta({ description: "What a shell reported for the signal." }),
+    error: z.object({ code: z.string(), detail: z.string() }).optional().meta({
+      description: "Where kind is spawn_failed.",
+    }),
+    run_id: z.string().optional(),
+    pid: z.int().optional(),
+    cause: z.enum([
+      "self",
+      "stop_request",
+      "restart",
+      "policy",
+      "oom",
+      "start_timeout",
+      "unhealthy",
+      "parent_exit",
+      "daemon_stop",
+      "host_reboot",
+    ]),
+    actor: z.string(),
+    reason: z.string(),
+    success: z.boolean(),
+    started_at: time().optional(),
+    ended_at: time(),
+    output_tail: z.string().optional(),
+  })
+  .meta({ id: "Exit" });
+
+/** An agent as every answer shows it. */
+export const agentSchema = z
+  .looseObject({
+    agent_id: z.string(),
+    template_id: z.string(),
+    template_revision: z.string(),
+    run_id: z.string().optional().meta({ description: "The current run; the last one when none lives." }),
+    state: z.enum(AGENT_STATES),
+    reason: z.string().optional().meta({ description: "Why it is in this state." }),
+    desired: z.enum(["running", "stopped"]),
+    health: z.enum(["unknown", "healthy", "unhealthy"]),
+    pid: z.int().optional(),
+    parent_id: z.string().optional(),
+    spawner: z.string(),
+    containment: z.enum(["full", "best_effort"]).optional(),
+    restarts: z.int().meta({ description: "Automatic ones; those that were asked for are not counted." }),
+    created_at: time(),
+    started_at: time().optional(),
+    ready_at: time().optional(),
+    next_start_at: time().optional(),
+    last_exit: exitSchema.optional(),
+    resources: resourcesSchema.optional(),
+    usage: usageSchema.optional(),
+    status: z.string().optional().meta({ description: "The last heartbeat's own words." }),
+    progress: z.number().optional(),
+    labels: z.record(z.string(), z.string()),
+  })
+  .meta({ id: "Agent" });
+
+/** An event as pages show it, and as the data of streams. */
+export const eventSchema = z
+  .looseObject({
+    id: z.int(),
+    type: z.string(),
+    at: time(),
+    agent_id: z.string().optional(),
+    run_id: z.string().optional(),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: "Event" });
+
+/** The input of everything that is about one agent. */
+export const ofAgent = { agent_id: idSchema };
+
+const MAX_WAIT_MS = 600_000;
+
+/** How long a long poll may last. */
+export const waitTimeout = duration()
+  .refine((ms) => ms <= MAX_WAIT_MS, "at most 10m; ask again to go on waiting")
+  .default(30_000)
+  .meta({ description: 'How long to wait at most, as in "30s". Default 30s, at most 10m.' });
+
+/** Whether an answer comes when the thing is done, or as soon as it is durably wanted. */
+export const waitFlag = z.boolean().default(true).meta({
+  description: "false: answer 202 as soon as it is certain to be done, not when it is done.",
+});

@@ -1,0 +1,105 @@
+import { expect, test } from "vitest";
+import { agentColumns, describeExit, exitCodeOfRun, since } from "../../../bin/agent-view.js";
+import { growTree, isWanted } from "../../../bin/commands/list.js";
+import { table } from "../../../bin/table.js";
+import type { Agent, Exit, ExitStatus } from "../../../core/contracts/agent.js";
+import { createTestTerminal } from "../../helpers/test-terminal.js";
+
+const NOW = Date.parse("2026-01-01T01:00:00.000Z");
+
+function agent(agent_id: string, fields: Partial<Agent> = {}): Agent {
+  return {
+    agent_id,
+    template_id: "Worker_v1",
+    template_revision: "1",
+    state: "running",
+    desired: "running",
+    health: "unknown",
+    spawner: "process",
+    restarts: 0,
+    created_at: "2026-01-01T00:00:00.000Z",
+    labels: {},
+    ...fields,
+  };
+}
+
+function exit(status: ExitStatus): Exit {
+  return { ...status, cause: "self", actor: "agent:a", reason: "", success: false, ended_at: "" };
+}
+
+test.each<[ExitStatus, number, string]>([
+  [{ kind: "exited", code: 0 }, 0, "exited with code 0"],
+  [{ kind: "exited", code: 7 }, 7, "exited with code 7"],
+  [{ kind: "signaled", signal: "SIGKILL" }, 137, "ended by SIGKILL"],
+  [{ kind: "signaled", signal: "SIGTERM", raw_status: 143 }, 143, "ended by SIGTERM"],
+  [{ kind: "signaled", signal: "SIGRTMIN" }, 1, "ended by SIGRTMIN"],
+  [{ kind: "lost" }, 1, "ended, nobody knows how"],
+  [
+    { kind: "spawn_failed", error: { code: "cwd_invalid", detail: "no folder" } },
+    1,
+    "could not be started: no folder",
+  ],
+])("%o exits with %i: %s", (status, code, words) => {
+  expect(exitCodeOfRun(exit(status))).toBe(code);
+  expect(describeExit(status)).toBe(words);
+});
+
+test("an agent that never ran is no success", () => {
+  expect(exitCodeOfRun(undefined)).toBe(1);
+});
+
+test("ages never run backwards, and are left out when unknown", () => {
+  expect(since("2026-01-01T00:58:57.900Z", NOW)).toBe("1m 2s");
+  expect(since("2026-01-01T02:00:00.000Z", NOW)).toBe("0s");
+  expect(since(undefined, NOW)).toBeUndefined();
+  expect(since("yesterday", NOW)).toBeUndefined();
+});
+
+test("the list says the one thing that matters besides the state", () => {
+  const { terminal } = createTestTerminal();
+  const rows = [
+    agent("master", {
+      pid: 42,
+      started_at: "2026-01-01T00:00:00.000Z",
+      health: "healthy",
+      status: "planning",
+      progress: 0.25,
+    }),
+    agent("loop", {
+      state: "backoff",
+      restarts: 3,
+      reason: "exited with code 1",
+      next_start_at: "2026-01-01T01:00:04.000Z",
+    }),
+    agent("done", { state: "exited", last_exit: exit({ kind: "exited", code: 0 }) }),
+  ];
+  expect(table(terminal, rows, agentColumns(NOW))).toEqual([
+    "AGENT   STATE    HEALTH   PID  UP  RESTARTS  TEMPLATE   ABOUT",
+    "master  running  healthy   42  1h         0  Worker_v1  25% planning",
+    "loop    backoff  -          -   -         3  Worker_v1  exited with code 1; starts again in 4s",
+    "done    exited   -          -   -         0  Worker_v1  exited with code 0",
+  ]);
+});
+
+test("the tree shows who started whom; orphans and circles are not lost", () => {
+  const agents = [
+    agent("b", { parent_id: "a" }),
+    agent("a"),
+    agent("c", { parent_id: "b" }),
+    agent("d", { parent_id: "a" }),
+    agent("orphan", { parent_id: "gone" }),
+    agent("x", { parent_id: "y" }),
+    agent("y", { parent_id: "x" }),
+  ];
+  const lines = growTree(agents).map(({ agent: { agent_id }, branch }) => branch + agent_id);
+  expect(lines).toEqual(["a", "├─ b", "│  └─ c", "└─ d", "orphan", "x", "└─ y"]);
+});
+
+test("filters are all of them, states any of them", () => {
+  const worker = agent("w", { state: "failed", labels: { team: "research", tier: "1" } });
+  expect(isWanted(worker, {})).toBe(true);
+  expect(isWanted(worker, { state: ["running", "failed"], template: "Worker_v1" })).toBe(true);
+  expect(isWanted(worker, { state: ["running"] })).toBe(false);
+  expect(isWanted(worker, { template: "Other" })).toBe(false);
+  expect(isWanted(worker, { label: { team: "research", tier: "2" } })).toBe(false);
+});
