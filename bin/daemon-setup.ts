@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Config } from "../core/define-config.js";
+import { OpenStarryError } from "../core/errors.js";
 import type { ResolvedPlugin } from "../core/kernel.js";
 import { loadConfig } from "../core/load-config.js";
 import { type BuiltinPlugins, loadPlugins } from "../core/load-plugins.js";
@@ -14,6 +15,53 @@ export interface DaemonSetup {
   plugins: readonly ResolvedPlugin[];
 }
 
+/** Reads the config and loads its plugins. Rejects with everything that is wrong with either. */
+export async function loadSetup(
+  options: Pick<DaemonOptions, "config" | "cwd" | "port">,
+): Promise<DaemonSetup> {
+  const { config, file, folder } = await loadConfig({
+    cwd: options.cwd,
+    env: process.env,
+    ...(options.config === undefined ? {} : { configFile: options.config }),
+  });
+  const plugins = await loadPlugins({
+    entries: config.plugins,
+    folder,
+    builtins: withTemplateFolders(builtins, config.templates),
+    ...(file === undefined ? {} : { file }),
+  });
+  return {
+    config,
+    plugins: options.port === undefined ? plugins : withPort(plugins, options.port),
+    ...(file === undefined ? {} : { path: file }),
+  };
+}
+
+/** `templates` of the config is what the built-in source of template files reads. */
+function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly string[]): BuiltinPlugins {
+  return new Map(
+    [...plugins].map(([name, plugin]) => [
+      name,
+      name === "templates-file" ? { ...plugin, options: { folders } } : plugin,
+    ]),
+  );
+}
+
+/** `--port` beats what the config says. */
+function withPort(plugins: readonly ResolvedPlugin[], port: number): ResolvedPlugin[] {
+  if (!plugins.some(({ definition }) => definition.name === "http-api")) {
+    throw new OpenStarryError("input_invalid", {
+      detail: "--port is given, and the config leaves the plugin http-api out",
+      hint: "leave one of them out",
+    });
+  }
+  return plugins.map((plugin) =>
+    plugin.definition.name === "http-api"
+      ? { ...plugin, options: { ...(plugin.options as object), port } }
+      : plugin,
+  );
+}
+
 /** What a changed list of plugins would mean, in words. */
 export function pluginChanges(before: readonly ResolvedPlugin[], after: readonly ResolvedPlugin[]): string[] {
   const named = (plugins: readonly ResolvedPlugin[]) =>
@@ -26,36 +74,4 @@ export function pluginChanges(before: readonly ResolvedPlugin[], after: readonly
     return isDeepStrictEqual(known.options, plugin.options) ? [] : [`the options of plugin ${name} changed`];
   });
   return [...gone, ...rest];
-}
-
-/** Reads the config and loads its plugins. Rejects with everything that is wrong, nothing started. */
-export async function loadSetup(options: DaemonOptions): Promise<DaemonSetup> {
-  const { config, file, folder } = await loadConfig({
-    cwd: options.cwd,
-    env: process.env,
-    ...(options.config === undefined ? {} : { configFile: options.config }),
-  });
-  const plugins = await loadPlugins({
-    entries: config.plugins,
-    ...(file === undefined ? {} : { file }),
-    folder,
-    builtins: withOptions("templates-file", { folders: config.templates }),
-  });
-  return {
-    config,
-    ...(file === undefined ? {} : { path: file }),
-    plugins: options.port === undefined ? plugins : plugins.map((plugin) => onPort(plugin, options.port)),
-  };
-}
-
-/** The built-in plugins, one of them with options that stand elsewhere in the config. */
-function withOptions(name: string, options: Record<string, unknown>): BuiltinPlugins {
-  const plugin = builtins.get(name);
-  return plugin ? new Map(builtins).set(name, { ...plugin, options } as never) : builtins;
-}
-
-/** `--port` is stronger than the config. */
-function onPort(plugin: ResolvedPlugin, port: number | undefined): ResolvedPlugin {
-  if (plugin.definition.name !== "http-api") return plugin;
-  return { ...plugin, options: { ...(plugin.options as Record<string, unknown>), port } };
 }

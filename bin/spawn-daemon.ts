@@ -41,6 +41,12 @@ export interface DaemonChild {
 const FIRST_SOCKET_FD = 4;
 
 /**
+ * A young generation of a megabyte instead of sixteen: the daemon allocates little and lives long, and
+ * the smaller it is the faster it can fork.
+ */
+const SMALL_HEAP = "--max-semi-space-size=1";
+
+/**
  * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor
  * 3. What it has to say is awaited for `timeoutMs`; `ready` and `prepared` reject with the daemon's own
  * error, or `internal` when it ended without a word.
@@ -53,7 +59,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
     ...(options.successor ? { successor: true } : {}),
   };
   const log = openLogFile(options.home);
-  const child = spawn(process.execPath, [...process.execArgv, mainFile(), ...argumentsOf(options)], {
+  const child = spawn(process.execPath, [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP), mainFile(), ...argumentsOf(options)], {
     cwd: options.cwd,
     detached: true,
     env: { ...options.env, [HANDED_OVER]: JSON.stringify(handedOver) },

@@ -15,6 +15,8 @@ export interface AgentTable {
   refuseTaken(agentId: string): void;
   /** Holds an id while its record is being made: of a thousand requests for one id, one goes on. */
   reserve<T>(agentId: string | undefined, make: () => Promise<T>): Promise<T>;
+  /** Its record cannot be read, and may be of a live process: the id stays taken. */
+  quarantine(agentId: string): void;
   add(worker: AgentWorker): void;
   remove(worker: AgentWorker): void;
   readonly opened: Promise<void>;
@@ -25,6 +27,7 @@ export interface AgentTable {
 export function createAgentTable(): AgentTable {
   const workers = new Map<string, AgentWorker>();
   const reserved = new Set<string>();
+  const quarantined = new Set<string>();
   let open = () => {};
   let closed = false;
   const opened = new Promise<void>((resolve) => {
@@ -56,6 +59,12 @@ export function createAgentTable(): AgentTable {
 
   function refuseTaken(agentId: string) {
     const existing = workers.get(agentId)?.stored.agent;
+    if (quarantined.has(agentId)) {
+      throw new OpenStarryError("agent_exists", {
+        detail: `there is a record of an agent "${agentId}" that cannot be read`,
+        hint: "choose another agent_id; the daemon's log says what is wrong with the record",
+      });
+    }
     if (!existing && !reserved.has(agentId)) return;
     const ended = existing && isEnded(existing.state);
     throw new OpenStarryError("agent_exists", {
@@ -86,6 +95,7 @@ export function createAgentTable(): AgentTable {
         reserved.delete(agentId);
       }
     },
+    quarantine: (agentId) => void quarantined.add(agentId),
     add: (worker) => void workers.set(worker.stored.agent.agent_id, worker),
     remove: (worker) => void workers.delete(worker.stored.agent.agent_id),
     opened,

@@ -17,7 +17,7 @@ export interface ImportOptions {
   asRoot?: boolean;
 }
 
-const MAX_MODULE_BYTES = 2 ** 20;
+const MAX_MODULE_BYTES = 16 * 2 ** 20;
 
 /**
  * The exports of a module in TypeScript or JavaScript. Node's own import is used where it can do it; for

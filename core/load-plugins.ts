@@ -1,11 +1,12 @@
-import { createRequire } from "node:module";
-import { resolve, sep } from "node:path";
-import { pathToFileURL } from "node:url";
-import { nearest, OpenStarryError, toOpenStarryError } from "./errors.js";
+import { existsSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type ErrorCode, isOpenStarryError, nearest, OpenStarryError } from "./errors.js";
 import { importModule } from "./import-module.js";
 import type { ResolvedPlugin } from "./kernel.js";
-import { API_VERSION, type ConfiguredPlugin, type PluginFactory } from "./plugin.js";
-import { validateSync } from "./validate.js";
+import type { ConfiguredPlugin, PluginFactory } from "./plugin.js";
+import { checkPlugin, exportedPlugin, type Options, type ReadEntry, readEntry } from "./plugin-entry.js";
+import { packageEntry, resolvePackage } from "./plugin-package.js";
 
 /** The plugins that come with the daemon, by name. */
 export type BuiltinPlugins = ReadonlyMap<
@@ -14,8 +15,8 @@ export type BuiltinPlugins = ReadonlyMap<
     /** Loads without being named. */
     readonly default: boolean;
     load(): Promise<{ readonly default: PluginFactory<never> }>;
-    /** Options of the daemon's own making, such as folders named elsewhere in the config. */
-    readonly options?: Record<string, unknown>;
+    /** Options that stand elsewhere in the config. Those of the entry win; lists are joined. */
+    readonly options?: Readonly<Options>;
   }
 >;
 
@@ -24,181 +25,189 @@ export interface LoadPluginsOptions {
   entries: readonly unknown[];
   /** The config file, for messages. */
   file?: string;
-  /** What relative names and packages start from. */
+  /** What relative paths and packages start from. */
   folder: string;
   builtins: BuiltinPlugins;
 }
 
-/** One entry of the list, told apart but not loaded. */
-type Entry =
-  | { place: string; plugin: ConfiguredPlugin }
-  | { place: string; name: string; options: Record<string, unknown> | false | undefined };
-
 /**
- * Turns the config's list into plugins with valid options, the defaults first. Everything that is
- * wrong, of all entries, stands in one `config_invalid` that names each place and what would be right.
+ * Turns the config's list into plugins: the defaults first, then the list's in its order. A name is a
+ * built-in, else a path from the config's folder, else a package installed for that folder or for the
+ * daemon. A default that is listed, or left out with `false`, does not load a second time. Options are
+ * checked and left as they were written: who sets a plugin up reads them anew.
+ *
+ * Everything that is wrong, of all entries, is one error that names each place and what would be right;
+ * its code is that of the mistake where there is just one, else `config_invalid`.
  */
 export async function loadPlugins(options: LoadPluginsOptions): Promise<ResolvedPlugin[]> {
-  const problems: string[] = [];
-  const attempt = async <T>(place: string, work: () => Promise<T> | T): Promise<T | undefined> => {
-    try {
-      return await work();
-    } catch (error) {
-      const { message, hint } = toOpenStarryError(error);
-      problems.push(`${place}: ${message}${hint ? ` (${hint})` : ""}`);
-      return undefined;
-    }
-  };
-  const entries: Entry[] = [];
+  const problems: Problem[] = [];
+  const attempt = createAttempt(problems);
+  const entries: ReadEntry[] = [];
   for (const [index, raw] of options.entries.entries()) {
     const entry = await attempt(`plugins[${index}]`, () => readEntry(raw, `plugins[${index}]`));
     if (entry) entries.push(entry);
   }
-  const named = new Map(entries.flatMap((entry) => ("name" in entry ? [[entry.name, entry]] : [])));
-  const loaded: ResolvedPlugin[] = [];
-  for (const [name, builtin] of options.builtins) {
-    if (!builtin.default || named.has(name)) continue;
-    const definition = (await builtin.load()).default.definition;
-    loaded.push({ definition, options: builtin.options ?? {}, origin: "default", place: `default ${name}` });
-  }
+  const listed: ResolvedPlugin[] = [];
   for (const entry of entries) {
-    const plugin = await attempt(entry.place, () => resolveEntry(entry, options));
-    if (plugin) loaded.push({ ...plugin, origin: "config", place: entry.place });
+    const plugin = await attempt(entry.place, () => resolveEntry(entry, entries, options));
+    if (plugin) listed.push({ ...plugin, origin: "config", place: entry.place });
   }
-  for (const { definition, options: given, place } of loaded) {
-    await attempt(place, () => checkPlugin(definition, given));
+  const taken = new Set([
+    ...entries.flatMap((entry) => ("name" in entry ? [entry.name] : [])),
+    ...listed.map(({ definition }) => definition.name),
+  ]);
+  const defaults: ResolvedPlugin[] = [];
+  for (const [name, builtin] of options.builtins) {
+    if (!builtin.default || taken.has(name)) continue;
+    const { definition } = (await builtin.load()).default;
+    defaults.push({ definition, options: { ...builtin.options }, origin: "default", place: "a default" });
   }
-  if (problems.length > 0) {
-    throw new OpenStarryError("config_invalid", {
-      detail: `${options.file ?? "the config"}: ${problems.join("; ")}`,
-      hint: "correct these entries of plugins; nothing was started",
-    });
+  for (const plugin of [...defaults, ...listed]) {
+    await attempt(plugin.place, () => checkPlugin(plugin));
   }
-  return loaded;
+  if (problems.length > 0) throw together(problems, options.file);
+  return [...defaults, ...listed];
 }
 
-function readEntry(raw: unknown, place: string): Entry {
-  if (isConfigured(raw)) return { place, plugin: raw };
-  if (isFactory(raw)) return { place, plugin: { definition: raw.definition, options: {} } };
-  const [name, options, ...more] = Array.isArray(raw) ? raw : [raw];
-  const isOptions =
-    options === undefined || options === false || (typeof options === "object" && options !== null);
-  if (typeof name !== "string" || !isOptions || Array.isArray(options) || more.length > 0) {
-    throw new OpenStarryError("config_invalid", {
-      detail: `expected a plugin, a name, [name, options] or [name, false], got ${describe(raw)}`,
-      hint: typeof raw === "function" ? "list what definePlugin answers" : 'write "name" or ["name", { … }]',
-    });
-  }
-  return { place, name, options: options as Record<string, unknown> | false | undefined };
+interface Problem {
+  code: ErrorCode;
+  place: string;
+  detail: string;
+  hint?: string;
 }
 
-async function resolveEntry(entry: Entry, from: LoadPluginsOptions): Promise<ConfiguredPlugin | undefined> {
-  if ("plugin" in entry) return entry.plugin;
-  const { name, options } = entry;
-  const builtin = from.builtins.get(name);
-  if (options === false) {
-    if (!builtin) throw unknownPlugin(name, from, "there is no default of this name to leave out");
-    return undefined;
-  }
-  if (builtin) {
-    return {
-      definition: (await builtin.load()).default.definition,
-      options: { ...builtin.options, ...options },
-    };
-  }
-  const exported = (await loadModule(name, from))["default"];
-  const found = pluginOf(exported);
-  if (!found) {
-    throw new OpenStarryError("plugin_invalid", {
-      detail: `"${name}" has no plugin as its default export (it is ${describe(exported)})`,
-      hint: "a plugin module ends in: export default definePlugin({ … })",
-    });
-  }
-  return options === undefined ? found : { definition: found.definition, options };
-}
-
-/** Also where a module of another kind wraps it once more. */
-function pluginOf(exported: unknown): ConfiguredPlugin | undefined {
-  if (isConfigured(exported)) return exported;
-  if (isFactory(exported)) return { definition: exported.definition, options: {} };
-  const inner = (exported as { default?: unknown } | undefined)?.default;
-  return inner === undefined || inner === exported ? undefined : pluginOf(inner);
-}
-
-const PACKAGE_NAME = /^(@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*(\/[A-Za-z0-9._~-]+)*$/;
-
-async function loadModule(name: string, from: LoadPluginsOptions): Promise<Record<string, unknown>> {
-  const isPath = /^\.{0,2}\//.test(name);
-  if (isPath) return importModule(resolve(from.folder, name), { code: "plugin_invalid", what: "plugin" });
-  if (!PACKAGE_NAME.test(name) || name.split("/").includes("..")) {
-    throw new OpenStarryError("plugin_not_found", {
-      detail: `"${name}" is neither a built-in plugin, nor a path, nor the name of a package`,
-      hint: "a path begins with ./ or ../ or /; addresses and node: modules are not loaded",
-    });
-  }
-  const file = resolvePackage(name, [`${resolve(from.folder)}${sep}`, import.meta.url]);
-  if (file === undefined)
-    throw unknownPlugin(name, from, `there is no package of this name for ${from.folder}`);
-  try {
-    return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
-  } catch (cause) {
-    throw new OpenStarryError("plugin_invalid", {
-      detail: `package ${name} could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
-      cause,
-    });
-  }
-}
-
-/** From the config's folder, then from the daemon's. */
-function resolvePackage(name: string, places: readonly string[]): string | undefined {
-  for (const place of places) {
+/** Runs something, and keeps what goes wrong instead of throwing it. */
+function createAttempt(problems: Problem[]) {
+  return async <T>(place: string, work: () => Promise<T> | T): Promise<T | undefined> => {
     try {
-      return createRequire(place).resolve(name);
-    } catch {
-      // Not there; the next place may have it.
+      return await work();
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      if (isOpenStarryError(error)) {
+        const { code, hint } = error;
+        problems.push({ code, place, detail, ...(hint === undefined ? {} : { hint }) });
+      } else problems.push({ code: "plugin_invalid", place, detail });
+      return undefined;
     }
-  }
-  return undefined;
+  };
 }
 
-function unknownPlugin(name: string, { builtins }: LoadPluginsOptions, why: string): OpenStarryError {
-  const guess = nearest(name, builtins.keys());
-  return new OpenStarryError("plugin_not_found", {
-    detail: `"${name}": ${why}`,
-    hint: guess
-      ? `did you mean "${guess}"?`
-      : `built in are ${[...builtins.keys()].join(", ")}; else npm install it`,
+function together(problems: readonly Problem[], file: string | undefined): OpenStarryError {
+  const [only, ...more] = problems;
+  const where = file === undefined ? "" : `config ${file}: `;
+  if (only && more.length === 0) {
+    const { code, place, detail, hint } = only;
+    return new OpenStarryError(code, {
+      detail: `${where}${place}: ${detail}`,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+  const lines = problems.map(
+    ({ place, detail, hint }) => `${place}: ${detail}${hint === undefined ? "" : ` (${hint})`}`,
+  );
+  return new OpenStarryError("config_invalid", {
+    detail: `${where}${lines.join("; ")}`,
+    hint: "correct these entries of plugins; nothing was started",
+    data: { problems: [...problems] },
   });
 }
 
-function checkPlugin(definition: ConfiguredPlugin["definition"], options: unknown): void {
-  const { name, apiVersion } = definition;
-  if (apiVersion !== API_VERSION) {
-    throw new OpenStarryError("plugin_invalid", {
-      detail: `plugin ${name} is made for API version ${String(apiVersion)}; this daemon speaks ${API_VERSION}`,
-      hint: "install the version of the plugin that fits this daemon",
+async function resolveEntry(
+  entry: ReadEntry,
+  all: readonly ReadEntry[],
+  from: LoadPluginsOptions,
+): Promise<ConfiguredPlugin | undefined> {
+  if ("plugin" in entry) {
+    const { definition, options } = entry.plugin;
+    const builtin = from.builtins.get(definition.name);
+    return { definition, options: joinOptions(builtin?.options, options) };
+  }
+  const { name, options } = entry;
+  const builtin = from.builtins.get(name);
+  if (options === false) {
+    const other = all.find((it) => it !== entry && "name" in it && it.name === name && it.options !== false);
+    if (other) {
+      throw new OpenStarryError("config_invalid", {
+        detail: `"${name}" is left out here and listed in ${other.place}`,
+        hint: `remove one of the two`,
+      });
+    }
+    if (!builtin) throw unknown(name, from, `there is no built-in plugin "${name}" to leave out`);
+    return undefined;
+  }
+  if (builtin) {
+    const { definition } = (await builtin.load()).default;
+    return { definition, options: joinOptions(builtin.options, options) };
+  }
+  const found = await loadNamed(name, from);
+  return options === undefined ? found : { definition: found.definition, options };
+}
+
+function joinOptions(own: Readonly<Options> | undefined, given: unknown): unknown {
+  if (own === undefined) return given ?? {};
+  const entries = Object.entries(Object(given)).map(([key, value]) => {
+    const before = own[key];
+    return [key, Array.isArray(before) && Array.isArray(value) ? [...before, ...value] : value];
+  });
+  return { ...own, ...Object.fromEntries(entries) };
+}
+
+async function loadNamed(name: string, from: LoadPluginsOptions): Promise<ConfiguredPlugin> {
+  const file = /^\.{0,2}\//.test(name) ? await pathEntry(name, from) : await packageFile(name, from);
+  const exported = await importModule(file, { code: "plugin_invalid", what: "plugin" });
+  try {
+    return exportedPlugin(exported);
+  } catch (error) {
+    if (!isOpenStarryError(error)) throw error;
+    throw new OpenStarryError(error.code, {
+      detail: `plugin ${file}: ${error.message}`,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
     });
   }
-  validateSync(definition.options, options, { code: "config_invalid", what: `options of plugin ${name}` });
 }
 
-/** By shape, since it may come from another copy of this package. */
-function isConfigured(value: unknown): value is ConfiguredPlugin {
-  const { definition } = (
-    typeof value === "object" && value !== null ? value : {}
-  ) as Partial<ConfiguredPlugin>;
-  return typeof definition?.setup === "function" && typeof definition.name === "string";
+/** A file, or a folder that is a package. */
+async function pathEntry(name: string, { folder }: LoadPluginsOptions): Promise<string> {
+  const path = resolve(folder, name);
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats?.isFile()) return path;
+  if (stats?.isDirectory() && existsSync(resolve(path, "package.json"))) return packageEntry(path, ".");
+  const extension = [".ts", ".mts", ".js", ".mjs", ".cjs"].find((it) => existsSync(path + it));
+  throw new OpenStarryError("plugin_not_found", {
+    detail: stats ? `${path} is neither a file nor a package` : `there is no file ${path}`,
+    hint:
+      extension === undefined
+        ? "a path starts from the config's folder"
+        : `write the extension too: "${name}${extension}"`,
+  });
 }
 
-function isFactory(value: unknown): value is PluginFactory<never> {
-  return (
-    typeof value === "function" &&
-    isConfigured({ definition: (value as { definition?: unknown }).definition })
-  );
+async function packageFile(name: string, from: LoadPluginsOptions): Promise<string> {
+  const own = dirname(fileURLToPath(import.meta.url));
+  let file: string | undefined;
+  try {
+    file = await resolvePackage(name, [from.folder, own]);
+  } catch (error) {
+    const guess = nearest(name, from.builtins.keys());
+    if (guess === undefined) throw error;
+    throw unknown(name, from, (error as Error).message);
+  }
+  if (file !== undefined) return file;
+  if (existsSync(resolve(from.folder, name))) {
+    throw new OpenStarryError("plugin_not_found", {
+      detail: `there is no package "${name}", but there is a file of this name`,
+      hint: `write "./${name}"`,
+    });
+  }
+  throw unknown(name, from, `there is neither a built-in plugin nor an installed package "${name}"`);
 }
 
-function describe(value: unknown): string {
-  if (value === undefined) return "missing";
-  if (typeof value === "function") return "a function";
-  return Array.isArray(value) ? "a list" : typeof value === "object" ? "an object" : JSON.stringify(value);
+function unknown(name: string, { builtins, folder }: LoadPluginsOptions, detail: string): OpenStarryError {
+  const guess = nearest(name, builtins.keys());
+  return new OpenStarryError("plugin_not_found", {
+    detail,
+    hint: guess
+      ? `did you mean "${guess}"?`
+      : `built in are ${[...builtins.keys()].join(", ")}; a package is installed with npm in ${folder}`,
+  });
 }

@@ -34,6 +34,7 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     const { agents, quarantined } = await slots.use(journal).load();
     for (const { key, error } of quarantined) {
       log.error({ key, error }, "a record could not be read and is left alone");
+      table.quarantine(key);
       deps.problem(`record:${key}`, `record ${key} could not be read: ${error}`);
       await deps.emit("record.quarantined", { key, error });
     }

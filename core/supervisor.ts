@@ -96,6 +96,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     gone(worker) {
       table.remove(worker);
       waiters.gone(worker);
+      handUpChildren(worker.stored.agent);
     },
   };
 
@@ -114,6 +115,18 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     return undefined;
   }
 
+  /** The records below one that is gone: a later agent of its id must not come by them. */
+  function handUpChildren({ agent_id, parent_id }: Agent) {
+    for (const child of workers.values()) {
+      if (child.stored.agent.parent_id === agent_id) handUp(child, parent_id);
+    }
+  }
+
+  function handUp(child: AgentWorker, parent_id: string | undefined) {
+    const change = child.intend({}, { agent: { parent_id } });
+    change.catch((error) => log.error({ err: error }, "a child could not be handed up"));
+  }
+
   /** When an agent is over, and not about to restart, its children are ended or handed up. */
   function seeToChildren(worker: AgentWorker) {
     const { agent, template } = worker.stored;
@@ -121,8 +134,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     for (const child of workers.values()) {
       if (child.stored.agent.parent_id !== agent.agent_id || child === worker) continue;
       if (template.template.children?.on_exit === "reparent") {
-        const change = child.intend({}, { agent: { parent_id: agent.parent_id } });
-        change.catch((error) => log.error({ err: error }, "a child could not be handed up"));
+        handUp(child, agent.parent_id);
       } else if (child.stored.agent.desired === "running" && !isEnded(child.stored.agent.state)) {
         const ending = {
           cause: "parent_exit",
@@ -135,6 +147,18 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     }
   }
 
+  /** Asked again here, where nothing comes between the answer and the record. */
+  function refuseTooManyChildren({ parent_id }: Agent) {
+    const max = parent_id && workers.get(parent_id)?.stored.template.template.children?.max;
+    if (!max) return;
+    const siblings = [...workers.values()].filter(({ stored: { agent } }) => agent.parent_id === parent_id);
+    if (siblings.filter(({ stored }) => !isEnded(stored.agent.state)).length < max) return;
+    throw new OpenStarryError("quota_exceeded", {
+      detail: `agent ${parent_id} has ${max} live children, and its template allows no more`,
+      hint: "stop or delete one of them first",
+    });
+  }
+
   async function create(spec: CreateAgent, intent: Intent, origin: StoredAgent["origin"]): Promise<Agent> {
     const stored = await drafts.draft(spec, origin);
     const { agent } = stored;
@@ -143,6 +167,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     }
     // Enough to tell later, when the agent is gone, what it was and below whom.
     const data = { template_id: agent.template_id, parent_id: agent.parent_id, ...intent };
+    refuseTooManyChildren(agent);
     const written = write({
       put: [stored],
       events: [{ type: "agent.created", at: now(), agent_id: agent.agent_id, data }],
@@ -157,6 +182,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       worker.halt();
       worker.dispose();
       table.remove(worker);
+      await slots.use(journal).secrets.set(agent.agent_id, {});
       throw error;
     }
     return worker.stored.agent;

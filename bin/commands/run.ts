@@ -51,8 +51,8 @@ async function inputOf(
   if (command) return { ...common, command: [...command], cwd };
   const [template_id = ""] = words;
   if (!param) return { ...common, template_id };
-  const { params: schemas } = await client.templates.get(template_id);
-  return { ...common, template_id, params: parseParams(param, schemas) };
+  const { document } = await client.templates.get(template_id);
+  return { ...common, template_id, params: parseParams(param, document.params ?? {}) };
 }
 
 /** What commander cannot know: the words are a template, or a command, never both. */

@@ -58,7 +58,7 @@ async function askToStop(
 }
 
 function withoutApi(pid: number): OpenStarryError {
-  return new OpenStarryError("daemon_not_running", {
+  return new OpenStarryError("slot_empty", {
     detail: `the daemon (pid ${pid}) has no API that answers, so it cannot be told to keep its agents`,
     hint: 'set on_daemon_stop: "keep" in its config, then: openstarry-daemon stop',
   });

@@ -1,7 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { OpenStarryError } from "../../core/errors.js";
-import type { TemplateInput, TemplateList, TemplateView } from "../../plugins/agent-manager-tool/client.js";
+import type {
+  TemplateInput,
+  TemplateList,
+  TemplateSummary,
+} from "../../plugins/agent-manager-tool/client.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT } from "../invocation.js";
 import { neutralise, neutraliseLines } from "../neutralise.js";
@@ -30,7 +34,7 @@ export const templates: CommandHandler<Options> = async (invocation) => {
   return undefined;
 };
 
-function printList(terminal: Terminal, { items, invalid = [] }: TemplateList): void {
+function printList(terminal: Terminal, { items, invalid }: TemplateList): void {
   if (items.length === 0 && invalid.length === 0) {
     terminal.print("No templates.");
     return;
@@ -47,11 +51,8 @@ function printList(terminal: Terminal, { items, invalid = [] }: TemplateList): v
 }
 
 /** `question folder?`: those with a "?" may be left out. */
-function paramsOf({ params }: TemplateView): string | undefined {
-  const names = Object.entries(params).map(([name, schema]) => {
-    const isOptional = typeof schema === "object" && schema !== null && "default" in schema;
-    return isOptional ? `${name}?` : name;
-  });
+function paramsOf({ params: { properties, required } }: TemplateSummary): string | undefined {
+  const names = Object.keys(properties).map((name) => (required.includes(name) ? name : `${name}?`));
   return names.join(" ") || undefined;
 }
 
@@ -62,7 +63,10 @@ export const add: CommandHandler<Options> = async (invocation) => {
   const document = await readDocument(file);
   const template = await connect(invocation).templates.put(document.template_id, document);
   if (options.json) terminal.json(template);
-  else terminal.print(`${template.template_id}  ${terminal.style("added", "green")}`);
+  else {
+    const done = template.created ? "added" : "replaced";
+    terminal.print(`${template.template_id}  ${terminal.style(done, "green")}`);
+  }
   return undefined;
 };
 

@@ -63,8 +63,8 @@ export function createHandlers(client: () => Client): Record<ToolName, Handler> 
     },
     "agent:wait": (input, signal) => waitForAll(client(), input, signal),
     "agent:result": async (input, signal) => {
-      const { result, ...rest } = await agents().result(agentId(input), control(signal));
-      return { data: { ...rest, result: parsed(result) } };
+      const { result, run_id, exit } = await agents().result(agentId(input), control(signal));
+      return { data: { agent_id: agentId(input), run_id, success: exit.success, result: parsed(result) } };
     },
     "agent:status": async (input, signal) => ({
       data: view(await agents().get(agentId(input), control(signal)), input),

@@ -7,11 +7,16 @@ export interface ShortenOptions {
   howToGetMore: string;
 }
 
-/** Keys of the outermost object are never dropped. */
 interface Limits {
+  /** Of a list, and of an object that is used as one. */
   items: number;
+  /** Of a string. */
   chars: number;
 }
+
+/** Lists are cut long before the texts in them: a few whole sentences tell more than many halves. */
+const CHARS_PER_ITEM = 40;
+const SHORTEST_TEXT = 40;
 
 /**
  * Makes `data` small enough that `{"ok":true,"data":…}` around it is at most `maxBytes` long as JSON:
@@ -21,16 +26,12 @@ interface Limits {
 export function shorten(data: Record<string, unknown>, options: ShortenOptions): Record<string, unknown> {
   const budget = options.maxBytes - Buffer.byteLength('{"ok":true,"data":}');
   if (bytesOf(data) <= budget) return data;
-  let limits: Limits = { items: 2_000, chars: budget };
-  while (limits.items > 1 || limits.chars > 40) {
+  for (let chars = budget; chars > SHORTEST_TEXT; chars = Math.floor(chars * 0.9)) {
+    const limits = { chars, items: Math.max(1, Math.floor(chars / CHARS_PER_ITEM)) };
     const { value, left } = cut(data, limits, options.keep);
     const shortened = `${left.join("; ")}. ${options.howToGetMore}`;
     const fitting = { ...(value as Record<string, unknown>), shortened };
     if (left.length > 0 && bytesOf(fitting) <= budget) return fitting;
-    limits = {
-      items: Math.max(1, Math.floor(limits.items * 0.8)),
-      chars: Math.max(40, Math.floor(limits.chars * 0.8)),
-    };
   }
   // Deep and wide at once: its text is the best that can be shown.
   const text = JSON.stringify(data);

@@ -34,6 +34,7 @@ const daemonSchema = z
     pid: z.int(),
     started_at: z.string(),
     state: z.enum(["starting", "ready", "stopping"]),
+    last_event_id: z.int().optional().meta({ description: "Streams resume after it." }),
     problems: z.array(z.string()),
     agents: z.record(z.string(), z.int()).meta({ description: "How many there are in each state." }),
     endpoints: z.array(endpointSchema),

@@ -10,18 +10,20 @@ import {
 } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { SpawnSpec } from "../../core/index.js";
+import type { RunFile, SpawnSpec } from "../../core/index.js";
 import type { User } from "./users.js";
 
 /** Where the files of runs are. */
 export interface RunFolders {
-  /** The daemon's side of a run: `status` lies here, where an agent of another user cannot reach it. */
-  runFolder(agentId: string, runId: string): string;
-  /** The agent's side: its parameters, token and result. Readable by its own user alone. */
-  agentFolder(agentId: string, runId: string, user: User | undefined): string;
+  /** How the run ended; beside its folder, where an agent that clears its folder does not reach it. */
+  statusFile(agentId: string, runId: string): string;
+  /** The agent's own: its parameters, token and result. Readable by its user alone. */
+  runFolder(agentId: string, runId: string, user: User | undefined): string;
   logFolder(agentId: string): string;
-  /** Makes the folders of a run and writes its files; answers their paths by variable. */
-  prepare(spec: SpawnSpec, user: User | undefined): Record<string, string>;
+  /** Makes the folders of a run; answers where its files will be, by variable. */
+  make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
+  /** Writes the files of a run that have content. */
+  fill(spec: SpawnSpec, user: User | undefined): void;
   /** Removes what is left of an agent's older runs. */
   prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void>;
   forget(agentId: string): Promise<void>;
@@ -33,59 +35,65 @@ export interface RunFolders {
  */
 export function createRunFolders(home: string, sharedFolder: string): RunFolders {
   const agentsFolder = join(home, "agents");
-  const runFolder = (agentId: string, runId: string) => join(agentsFolder, agentId, "runs", runId);
+  const runsFolder = (agentId: string) => join(agentsFolder, agentId, "runs");
   const logFolder = (agentId: string) => join(agentsFolder, agentId, "logs");
 
-  function agentFolder(agentId: string, runId: string, user: User | undefined): string {
-    return user && user.uid !== process.getuid?.()
-      ? join(sharedFolder, runId)
-      : join(runFolder(agentId, runId), "agent");
-  }
-
-  function prepare(spec: SpawnSpec, user: User | undefined): Record<string, string> {
-    const { agentId, runId } = spec;
-    const folder = agentFolder(agentId, runId, user);
-    mkdirSync(runFolder(agentId, runId), { recursive: true, mode: 0o700 });
-    mkdirSync(logFolder(agentId), { recursive: true, mode: 0o700 });
-    if (folder.startsWith(sharedFolder)) mkdirSync(sharedFolder, { recursive: true, mode: 0o711 });
-    mkdirSync(folder, { mode: 0o700 });
-    if (user) chownSync(folder, user.uid, user.gid);
-    const paths: Record<string, string> = {};
-    for (const file of spec.files) {
-      const path = join(folder, file.name);
-      paths[file.env] = path;
-      // Without content it is the agent's to make.
-      if (file.content === undefined) continue;
-      const fd = openNew(path, user);
-      writeSync(fd, file.content);
-      closeSync(fd);
-    }
-    return paths;
-  }
-
-  async function prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void> {
-    const runs = join(agentsFolder, agentId, "runs");
-    const logs = logFolder(agentId);
-    const old = list(runs).filter((runId) => runId < keepRunId);
-    await Promise.all(old.flatMap((runId) => [remove(join(runs, runId)), remove(join(sharedFolder, runId))]));
-    const withLogs = [...new Set(list(logs).map((name) => name.split(".")[0] ?? ""))].sort().reverse();
-    const tooOld = new Set(withLogs.slice(keepLogs + 1));
-    await Promise.all(
-      list(logs).flatMap((name) => (tooOld.has(name.split(".")[0] ?? "") ? [remove(join(logs, name))] : [])),
-    );
+  function runFolder(agentId: string, runId: string, user: User | undefined): string {
+    return isOther(user) ? join(sharedFolder, runId) : join(runsFolder(agentId), runId);
   }
 
   return {
+    statusFile: (agentId, runId) => join(runsFolder(agentId), `${runId}.status`),
     runFolder,
-    agentFolder,
     logFolder,
-    prepare,
-    prune,
+    make(spec, user) {
+      const { agentId, runId } = spec;
+      for (const folder of [
+        agentsFolder,
+        join(agentsFolder, agentId),
+        runsFolder(agentId),
+        logFolder(agentId),
+      ]) {
+        ensure(folder, 0o700);
+      }
+      if (isOther(user)) ensure(sharedFolder, 0o711);
+      const folder = runFolder(agentId, runId, user);
+      mkdirSync(folder, { mode: 0o700 });
+      if (isOther(user)) chownSync(folder, user.uid, user.gid);
+      return Object.fromEntries(spec.files.map(({ env, name }) => [env, join(folder, name)]));
+    },
+    fill(spec, user) {
+      const folder = runFolder(spec.agentId, spec.runId, user);
+      for (const file of spec.files) writeFile(join(folder, file.name), file, user);
+    },
+    async prune(agentId, keepRunId, keepLogs) {
+      const runs = runsFolder(agentId);
+      const logs = logFolder(agentId);
+      const old = list(runs).filter((name) => runOf(name) < keepRunId);
+      const newestLogs = [...new Set(list(logs).map(runOf))].sort().reverse();
+      const tooOld = new Set(newestLogs.slice(keepLogs + 1));
+      await Promise.all([
+        ...old.flatMap((name) => [remove(join(runs, name)), remove(join(sharedFolder, name))]),
+        ...list(logs).flatMap((name) => (tooOld.has(runOf(name)) ? [remove(join(logs, name))] : [])),
+      ]);
+    },
     async forget(agentId) {
-      const shared = list(join(agentsFolder, agentId, "runs")).map((runId) => join(sharedFolder, runId));
+      const shared = list(runsFolder(agentId)).map((name) => join(sharedFolder, runOf(name)));
       await Promise.all([join(agentsFolder, agentId), ...shared].map(remove));
     },
   };
+}
+
+function isOther(user: User | undefined): user is User {
+  return user !== undefined && user.uid !== process.getuid?.();
+}
+
+/** Without content it is the agent's to make. */
+function writeFile(path: string, { content }: RunFile, user: User | undefined): void {
+  if (content === undefined) return;
+  const fd = openNew(path, user);
+  writeSync(fd, content);
+  closeSync(fd);
 }
 
 /** A new 0600 file, never one that was placed there before. */
@@ -93,8 +101,21 @@ export function openNew(path: string, user?: User): number {
   const flags =
     constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_APPEND;
   const fd = openSync(path, flags, 0o600);
-  if (user) chownSync(path, user.uid, user.gid);
+  if (isOther(user)) chownSync(path, user.uid, user.gid);
   return fd;
+}
+
+function ensure(folder: string, mode: number): void {
+  try {
+    mkdirSync(folder, { mode });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+/** The run that a file or folder belongs to: the name up to the first dot. */
+function runOf(name: string): string {
+  return name.split(".")[0] ?? "";
 }
 
 function list(folder: string): string[] {

@@ -11,19 +11,19 @@ export interface ProcessTarget extends ProcessIdentity {
   readonly shim?: ProcessIdentity;
   readonly cgroup?: string | undefined;
   /** Where its result is. */
-  readonly agent_folder: string;
+  readonly folder: string;
 }
 
 export function parseTarget(value: unknown): ProcessTarget | undefined {
   const identity = parseIdentity(value);
   if (!identity) return undefined;
-  const { shim, cgroup, agent_folder } = value as Partial<ProcessTarget>;
+  const { shim, cgroup, folder } = value as Partial<ProcessTarget>;
   const parsedShim = parseIdentity(shim);
   return {
     ...identity,
     ...(parsedShim ? { shim: parsedShim } : {}),
     ...(typeof cgroup === "string" ? { cgroup } : {}),
-    agent_folder: typeof agent_folder === "string" ? agent_folder : "",
+    folder: typeof folder === "string" ? folder : "",
   };
 }
 
@@ -31,7 +31,7 @@ export interface RunHandleOptions {
   runId: string;
   target: ProcessTarget;
   clock: Clock;
-  runFolder: string;
+  statusFile: string;
   /** Its output files, newest output last. */
   logFiles: readonly string[];
   stop: { signal: string; graceMs: number };
@@ -55,14 +55,13 @@ const LEFTOVER_GRACE_MS = 1_000;
 const MAX_RESULT_BYTES = 2 ** 20;
 
 export function createRunHandle(options: RunHandleOptions): OwnedRun {
-  const { target, clock, runFolder } = options;
+  const { target, clock, statusFile } = options;
   const tree: Tree = {
     runId: options.runId,
     main: target,
     ...(target.shim === undefined ? {} : { shim: target.shim }),
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
   };
-  const statusFile = join(runFolder, "status");
   let watcher: FSWatcher | undefined;
   let cancelLook = () => {};
   let released = false;
@@ -124,7 +123,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
     const tail = readTail(options.logFiles);
     if (tail) outcome.outputTail = tail;
-    const result = readPlainFile(join(target.agent_folder, "result"), MAX_RESULT_BYTES);
+    const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
     if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
     else if (result && result.length > 0) outcome.result = result.toString("utf8");
     if (!options.shimExit && status) outcome.endedAtMs = statSync(statusFile).mtimeMs;

@@ -1,5 +1,4 @@
 import { closeSync } from "node:fs";
-import { join } from "node:path";
 import {
   type AdoptSpec,
   type Clock,
@@ -49,7 +48,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     const user = spec.user === undefined ? undefined : findUser(spec.user);
     const env = buildEnvironment(spec, user, deps.env);
     const file = resolveCommand(spec, env["PATH"] ?? "");
-    const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId));
+    const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId, user));
     return { user, env, file, cwd };
   }
 
@@ -59,16 +58,17 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     let shim: Shim | undefined;
     const cgroup = cgroups?.create(runId);
     try {
-      const paths = folders.prepare(spec, user);
-      const agentFolder = folders.agentFolder(agentId, runId, user);
-      const ownCwd = spec.cwd === undefined ? agentFolder : cwd;
+      const paths = folders.make(spec, user);
       shim = openFilesAndStart(spec, user, {
         file,
-        env: { ...env, ...paths, PWD: ownCwd },
-        cwd: ownCwd,
+        env: { ...env, ...paths, PWD: cwd },
+        cwd,
         ...(cgroup === undefined ? {} : { cgroup }),
       });
-      const target = identifyRun(await shim.agentPid, shim, cgroup, agentFolder);
+      // While the shim comes up.
+      folders.fill(spec, user);
+      const folder = folders.runFolder(agentId, runId, user);
+      const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
       const containment = target.cgroup === undefined ? "best_effort" : "full";
       await commit({ target, pid: target.pid, containment });
       const run = own(spec, target, exitOf(shim));
@@ -103,7 +103,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     try {
       const stdoutFd = opened(openNew(logFile(folder, runId, "stdout"), user));
       const stderrFd = logs.merge ? stdoutFd : opened(openNew(logFile(folder, runId, "stderr"), user));
-      const statusFd = opened(openNew(join(folders.runFolder(agentId, runId), "status")));
+      const statusFd = opened(openNew(folders.statusFile(agentId, runId)));
       const dropped = user && user.uid !== process.getuid?.();
       // The shim stays with the daemon's user, so that the agent cannot touch it.
       const drop = dropped
@@ -116,12 +116,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     }
   }
 
-  function identifyRun(
-    pid: number,
-    shim: Shim,
-    cgroup: string | undefined,
-    agentFolder: string,
-  ): ProcessTarget {
+  function identifyRun(pid: number, shim: Shim, cgroup: string | undefined, folder: string): ProcessTarget {
     const identity = identify(pid);
     const shimIdentity = identify(shim.child.pid ?? 0);
     if (!identity || !shimIdentity) throw new Error("the process ended before it could be identified");
@@ -129,7 +124,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       ...identity,
       shim: shimIdentity,
       ...(cgroup !== undefined && isInCgroup(pid, cgroup) ? { cgroup } : {}),
-      agent_folder: agentFolder,
+      folder,
     };
   }
 
@@ -140,7 +135,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       runId,
       target,
       clock,
-      runFolder: folders.runFolder(agentId, runId),
+      statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
       ...(shimExit ? { shimExit } : {}),

@@ -3,6 +3,7 @@ import {
   definePlugin,
   type ExitStatus,
   type Journal,
+  type JournalBatch,
   journal,
   type Memo,
   OpenStarryError,
@@ -45,13 +46,24 @@ export function memoryJournal(state: MemoryJournalState): Journal {
   return {
     capabilities: { durable: false },
     load: async () => ({ agents: structuredClone([...state.agents.values()]), quarantined: [] }),
-    async append(batch) {
-      if (state.broken) throw new OpenStarryError("journal_unavailable", { detail: "the test journal is broken" });
-      for (const stored of batch.put ?? []) state.agents.set(stored.agent.agent_id, structuredClone(stored));
-      for (const id of batch.forget ?? []) state.agents.delete(id);
-      state.runs.push(...(batch.runs ?? []));
+    async append(given) {
+      if (state.broken)
+        throw new OpenStarryError("journal_unavailable", { detail: "the test journal is broken" });
+      const batch = asJson(given);
+      for (const stored of batch.put ?? []) state.agents.set(stored.agent.agent_id, stored);
+      for (const run of batch.runs ?? []) {
+        state.runs = [...state.runs.filter(({ run_id }) => run_id !== run.run_id), run];
+      }
+      for (const id of batch.forget ?? []) {
+        state.agents.delete(id);
+        state.secrets.delete(id);
+        state.runs = state.runs.filter(({ agent_id }) => agent_id !== id);
+      }
       for (const memo of batch.memos ?? []) state.memos.set(memo.key, memo);
-      const numbered = (batch.events ?? []).map((event, index) => ({ ...event, id: state.events.length + index + 1 }));
+      const numbered = (batch.events ?? []).map((event, index) => ({
+        ...event,
+        id: state.events.length + index + 1,
+      }));
       state.events.push(...numbered);
       return numbered;
     },
@@ -63,13 +75,31 @@ export function memoryJournal(state: MemoryJournalState): Journal {
     }),
     lastEventId: () => state.events.length,
     runs: async (agentId, limit) =>
-      state.runs.filter((run) => run.agent_id === agentId).reverse().slice(0, limit),
-    memo: async (key) => state.memos.get(key)?.value,
+      state.runs
+        .filter((run) => run.agent_id === agentId)
+        .reverse()
+        .slice(0, limit),
+    memo: async (key) => {
+      const memo = state.memos.get(key);
+      return memo && memo.expiresAtMs > Date.now() ? memo.value : undefined;
+    },
     secrets: {
       get: async (agentId) => state.secrets.get(agentId) ?? {},
       set: async (agentId, values) => void state.secrets.set(agentId, { ...values }),
     },
   };
+}
+
+/** What a real journal would keep of it; nothing when it cannot keep all. */
+function asJson(batch: JournalBatch): JournalBatch {
+  try {
+    return JSON.parse(JSON.stringify(batch)) as JournalBatch;
+  } catch (cause) {
+    throw new OpenStarryError("journal_unavailable", {
+      detail: "the batch cannot be written as JSON",
+      cause,
+    });
+  }
 }
 
 /** A run that exists in memory alone, ended by the test. */
@@ -122,7 +152,16 @@ export function memorySpawner(options: { stubborn?: readonly string[]; name?: st
         return { survivors: [] };
       },
     };
-    const run = { spec, pid, signals, handle, end, get live() { return !ended; } };
+    const run = {
+      spec,
+      pid,
+      signals,
+      handle,
+      end,
+      get live() {
+        return !ended;
+      },
+    };
     runs.push(run);
     return run;
   }
@@ -170,7 +209,13 @@ export function memoryTemplates(documents: Record<string, Record<string, unknown
     const document = Object.hasOwn(documents, id) ? documents[id] : undefined;
     if (!document) return undefined;
     const full = { template_id: id, command: "/bin/agent", ...document };
-    return { template_id: id, revision: JSON.stringify(full).length.toString(16), document: full, origin: "memory", baseDir: "/" };
+    return {
+      template_id: id,
+      revision: JSON.stringify(full).length.toString(16),
+      document: full,
+      origin: "memory",
+      baseDir: "/",
+    };
   };
   return {
     name: "memory",
@@ -186,8 +231,14 @@ export const simpleRestartPolicy: RestartPolicy = {
     if (rules.policy === "never" || (rules.policy === "on-failure" && exit.success)) {
       return { action: "exit", reason: "no restart", memory: count };
     }
-    if (count >= rules.max_restarts) return { action: "fail", reason: `${count} restarts are enough`, memory: count };
-    return { action: "restart", delayMs: rules.backoff.minMs, reason: `restart ${count + 1}`, memory: count + 1 };
+    if (count >= rules.max_restarts)
+      return { action: "fail", reason: `${count} restarts are enough`, memory: count };
+    return {
+      action: "restart",
+      delayMs: rules.backoff.minMs,
+      reason: `restart ${count + 1}`,
+      memory: count + 1,
+    };
   },
 };
 

@@ -79,12 +79,15 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
   withSubject("names the agent's own process, and commits before it runs", async (spawner, home) => {
     const marker = join(home, "ran");
     let committed: RunIdentity | undefined;
-    const run = await spawner.spawn(specOf(`echo $$ >${marker}.tmp; mv ${marker}.tmp ${marker}; sleep 60`), async (it) => {
-      committed = it;
-      // Long enough for a process that does not wait to be seen.
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      assert.equal(existsSync(marker), false, "it ran before commit resolved");
-    });
+    const run = await spawner.spawn(
+      specOf(`echo $$ >${marker}.tmp; mv ${marker}.tmp ${marker}; sleep 60`),
+      async (it) => {
+        committed = it;
+        // Long enough for a process that does not wait to be seen.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        assert.equal(existsSync(marker), false, "it ran before commit resolved");
+      },
+    );
     await until(() => existsSync(marker), "the agent to run");
     assert.deepEqual(JSON.parse(JSON.stringify(run.target)), run.target, "the target is JSON");
     assert.deepEqual(committed?.target, run.target);
@@ -136,9 +139,13 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
   withSubject("gives it its environment and files, and nothing of its own", async (spawner) => {
     process.env["OPENSTARRY_SUITE_SECRET"] = "canary";
     process.env["OPENSTARRY_SUITE_PASSED"] = "passed";
-    const script = 'env; cat "$OPENSTARRY_PARAMS_FILE"; printf %s "$PLAIN" >"$OPENSTARRY_RESULT_FILE"; ls -l /proc/self/fd >&2';
+    const script =
+      'env; cat "$OPENSTARRY_PARAMS_FILE"; printf %s "$PLAIN" >"$OPENSTARRY_RESULT_FILE"; ls -l /proc/self/fd >&2';
     const passEnv = ["OPENSTARRY_SUITE_PASSED", "OPENSTARRY_SUITE_OPTIONAL?"];
-    const run = await spawner.spawn(specOf(script, { passEnv, logs: { maxBytes: 1e6, keep: 1, merge: true } }), accept);
+    const run = await spawner.spawn(
+      specOf(script, { passEnv, logs: { maxBytes: 1e6, keep: 1, merge: true } }),
+      accept,
+    );
     const outcome = await run.exit;
     delete process.env["OPENSTARRY_SUITE_SECRET"];
     delete process.env["OPENSTARRY_SUITE_PASSED"];
@@ -156,7 +163,13 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
     const spec = { ...specOf(""), command: "/bin/sh", args: ["-c", 'printf "[%s]" "$@"', "name", ...args] };
     const run = await spawner.spawn(spec, accept);
     const { outputTail } = await run.exit;
-    assert.equal(outputTail, args.map((arg) => `[${arg}]`).join("").trimEnd());
+    assert.equal(
+      outputTail,
+      args
+        .map((arg) => `[${arg}]`)
+        .join("")
+        .trimEnd(),
+    );
   });
 
   withSubject("stops politely, and is as good as its word", async (spawner, home) => {
@@ -199,7 +212,10 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
     const wait = `while [ "$(wc -l <${home}/strays 2>/dev/null || echo 0)" -lt 2 ]; do sleep 0.02; done;`;
     for (const ending of ["exit 3", "sleep 600"]) {
       await rm(`${home}/strays`, { force: true });
-      const run = await spawner.spawn(specOf(`${stray} ${stray} ${wait} touch ${home}/grown; ${ending}`), accept);
+      const run = await spawner.spawn(
+        specOf(`${stray} ${stray} ${wait} touch ${home}/grown; ${ending}`),
+        accept,
+      );
       await until(() => existsSync(`${home}/grown`), "the tree to grow");
       await rm(`${home}/grown`);
       if (ending !== "exit 3") await run.stop({ signal: "SIGTERM", graceMs: 200 });
@@ -230,7 +246,17 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
     });
     assert.equal(handle, undefined);
     assert.equal(outcome?.status.kind, "lost");
-    for (const bad of [undefined, null, {}, { pid: 1 }, { pid: 0 }, { pid: -1 }, { pid: process.pid }, "7", 7]) {
+    for (const bad of [
+      undefined,
+      null,
+      {},
+      { pid: 1 },
+      { pid: 0 },
+      { pid: -1 },
+      { pid: process.pid },
+      "7",
+      7,
+    ]) {
       const adopted = await spawner.adopt({
         agentId: "subject",
         runId: newRunId(),
@@ -245,7 +271,10 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
 
   withSubject("hands out the output, line by line", async (spawner) => {
     if (!spawner.logs) return;
-    const run = await spawner.spawn(specOf('i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo "line $i"; done; printf end'), accept);
+    const run = await spawner.spawn(
+      specOf('i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo "line $i"; done; printf end'),
+      accept,
+    );
     await run.exit;
     const all = await collect(spawner.logs("subject", {}));
     assert.deepEqual(all, [...Array.from({ length: 50 }, (_, index) => `line ${index + 1}`), "end"]);

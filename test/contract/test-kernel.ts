@@ -70,6 +70,7 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
 }
 
 function recorder(logged: TestKernel["logged"]): Logger {
-  const at = (level: string) => (fields: object, message: string) => void logged.push({ level, fields, message });
+  const at = (level: string) => (fields: object, message: string) =>
+    void logged.push({ level, fields, message });
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }

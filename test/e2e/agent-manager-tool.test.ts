@@ -153,7 +153,10 @@ describe("the tools, from within an agent", () => {
     expect(await ok("agent:status", { agent_id: "one" })).toMatchObject({
       last_exit: { code: 0, success: true },
     });
-    expect(JSON.stringify(await ok("agent:why", { agent_id: "one" }))).toContain("agent:master");
+    expect(await ok("agent:why", { agent_id: "one" })).toMatchObject({
+      summary: expect.stringContaining("exited with code 0"),
+      hint: "its result: agent_result; then agent_stop with remove: true",
+    });
     expect(await ok("agent:stop", { agent_id: "one", remove: true })).toMatchObject({ removed: true });
     const ids = ((await ok("agent:list")) as { agents: { agent_id: string }[] }).agents.map(
       (it) => it.agent_id,

@@ -1,6 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,8 +44,18 @@ describe("a daemon that runs", () => {
     const { code, stdout } = await daemon.cli(["status", "--json"]);
     const info = JSON.parse(readFileSync(join(daemon.home, "daemon.json"), "utf8"));
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ ...info, running: true, state: "ready", agents: { running: 1 } });
-    expect(info).toMatchObject({ pid: daemon.pid(), home: daemon.home, config: daemon.config, socket: join(daemon.home, "daemon.sock") });
+    expect(JSON.parse(stdout)).toMatchObject({
+      ...info,
+      running: true,
+      state: "ready",
+      agents: { running: 1 },
+    });
+    expect(info).toMatchObject({
+      pid: daemon.pid(),
+      home: daemon.home,
+      config: daemon.config,
+      socket: join(daemon.home, "daemon.sock"),
+    });
     expect((await daemon.cli(["status"])).stdout).toContain(`pid         ${daemon.pid()}`);
   });
 
@@ -54,7 +72,16 @@ describe("a daemon that runs", () => {
     const done = await daemon.cli(["run", "Worker", "--id", "w-done", "--param", "text=7", "--wait"]);
     expect([done.code, done.stdout]).toEqual([0, "7"]);
     expect(done.stderr).toContain("w-done exited with code 0");
-    const failed = await daemon.cli(["run", "Worker", "--id", "w-failed", "--param", "code=3", "--wait", "--json"]);
+    const failed = await daemon.cli([
+      "run",
+      "Worker",
+      "--id",
+      "w-failed",
+      "--param",
+      "code=3",
+      "--wait",
+      "--json",
+    ]);
     expect(failed.code).toBe(3);
     expect(JSON.parse(failed.stdout)).toMatchObject({
       agent: { agent_id: "w-failed", state: "exited", last_exit: { kind: "exited", code: 3 } },
@@ -98,7 +125,7 @@ describe("a daemon that runs", () => {
     expect([signalled.code, signalled.stderr]).toEqual([5, expect.stringContaining("error: ")]);
     expect((await daemon.cli(["agent", "start", "verbs"])).stdout).toMatch(/^verbs {2}running {2}pid \d+\n$/);
     expect((await daemon.cli(["agent", "signal", "verbs", "--signal", "SIGKILL"])).code).toBe(0);
-    expect((await daemon.cli(["agent", "status", "verbs"])).stdout).toContain("template  Sleeper (revision ");
+    expect((await daemon.cli(["agent", "status", "verbs"])).stdout).toMatch(/template +Sleeper \(revision /);
     expect((await daemon.cli(["agent", "rm", "verbs", "--force"])).stdout).toMatch(/^verbs {2}removed/);
     expect((await daemon.cli(["agent", "status", "verbs"])).code).toBe(4);
   });
@@ -108,7 +135,9 @@ describe("a daemon that runs", () => {
     const labelled = await daemon.cli(["list", "--label", "team=research", "--json"]);
     expect(JSON.parse(labelled.stdout).items).toMatchObject([{ agent_id: "labelled", state: "exited" }]);
     const running = await daemon.cli(["list", "--state", "running,starting", "--template", "Sleeper"]);
-    expect(running.stdout).toMatch(/^AGENT +STATE +HEALTH +PID +UP +RESTARTS +TEMPLATE +ABOUT\nmaster +running +- +\d+/);
+    expect(running.stdout).toMatch(
+      /^AGENT +STATE +HEALTH +PID +UP +RESTARTS +TEMPLATE +ABOUT\nmaster +running +- +\d+/,
+    );
     expect((await daemon.cli(["list", "--state", "failed"])).stdout).toBe("No agents.\n");
     expect((await daemon.cli(["ls", "--tree"])).stdout).toContain("master");
   });
@@ -124,8 +153,14 @@ describe("a daemon that runs", () => {
     expect(onTerminal().toString()).toBe("plain\r\n\\x1b]0;owned\\x07\ufffd\r\n");
     expect(onTerminal("--raw")).toEqual(Buffer.from("plain\r\n\x1b]0;owned\x07\xff\r\n", "latin1"));
     const json = (await daemon.cli(["logs", "printer", "-n", "1", "--json"])).stdout;
-    expect(JSON.parse(json)).toMatchObject({ agent_id: "printer", stream: "stdout", text: "\x1b]0;owned\x07\ufffd" });
-    expect((await daemon.cli(["logs", "printer", "w-done", "-n", "1", "--stream", "stdout"])).stdout).toMatch(/^printer \| .*\nw-done {2}\| /s);
+    expect(JSON.parse(json)).toMatchObject({
+      agent_id: "printer",
+      stream: "stdout",
+      text: "\x1b]0;owned\x07\ufffd",
+    });
+    expect((await daemon.cli(["logs", "printer", "w-done", "-n", "1", "--stream", "stdout"])).stdout).toMatch(
+      /^printer \| .*\nw-done {2}\| /s,
+    );
     expect((await daemon.cli(["logs", "nobody"])).code).toBe(4);
   });
 
@@ -136,8 +171,12 @@ describe("a daemon that runs", () => {
     expect(why.stdout).toMatch(/^explained is exited\n/);
     expect(why.stdout).toContain("To do: ");
     expect(why.stdout).not.toContain("GET /agents");
-    expect(JSON.parse((await daemon.cli(["why", "explained", "--json"])).stdout)).toMatchObject({ state: "exited" });
-    const lines = (await daemon.cli(["events", "--agent", "explained", "-n", "50", "--json"])).stdout.trim().split("\n");
+    expect(JSON.parse((await daemon.cli(["why", "explained", "--json"])).stdout)).toMatchObject({
+      state: "exited",
+    });
+    const lines = (await daemon.cli(["events", "--agent", "explained", "-n", "50", "--json"])).stdout
+      .trim()
+      .split("\n");
     expect(lines.map((line) => JSON.parse(line).type)).toEqual(
       expect.arrayContaining(["agent.created", "agent.exited"]),
     );
@@ -147,22 +186,30 @@ describe("a daemon that runs", () => {
   });
 
   test("templates are listed, shown, added and removed; a bad one is refused", async () => {
-    expect((await daemon.cli(["templates"])).stdout).toMatch(/Worker +code\? text\? +Prints, leaves a result/);
-    expect(JSON.parse((await daemon.cli(["templates", "Worker"])).stdout)).toMatchObject({ template_id: "Worker" });
+    expect((await daemon.cli(["templates"])).stdout).toMatch(
+      /Worker +code\? text\? +Prints, leaves a result/,
+    );
+    expect(JSON.parse((await daemon.cli(["templates", "Worker"])).stdout)).toMatchObject({
+      template_id: "Worker",
+    });
     const yaml = "template_id: Added\ncommand: /bin/true\nrestart: { policy: never }\n";
     const added = await daemon.cli(["templates", "add", "-"], { input: yaml });
     expect([added.code, added.stdout]).toEqual([0, "Added  added\n"]);
     expect((await daemon.cli(["run", "Added", "--wait"])).code).toBe(0);
     expect((await daemon.cli(["templates", "rm", "Added"])).stdout).toBe("Added  removed\n");
     expect((await daemon.cli(["run", "Added"])).code).toBe(4);
-    const bad = await daemon.cli(["templates", "add", "-"], { input: "template_id: Bad\ncomand: /bin/true\n" });
+    const bad = await daemon.cli(["templates", "add", "-"], {
+      input: "template_id: Bad\ncomand: /bin/true\n",
+    });
     expect([bad.code, bad.stderr]).toEqual([2, expect.stringContaining("comand")]);
     expect((await daemon.cli(["templates", "add", "-"], { input: "- just a list" })).code).toBe(2);
   });
 
   test("plugins are listed", async () => {
     const { stdout } = await daemon.cli(["plugins", "--json"]);
-    expect(JSON.parse(stdout).items).toContainEqual(expect.objectContaining({ name: "http-api", state: "started" }));
+    expect(JSON.parse(stdout).items).toContainEqual(
+      expect.objectContaining({ name: "http-api", state: "started" }),
+    );
     expect((await daemon.cli(["plugins"])).stdout).toMatch(/http-api +started/);
   });
 
@@ -172,7 +219,8 @@ describe("a daemon that runs", () => {
     expect([path, old]).toEqual([join(daemon.home, "token"), readFileSync(path, "utf8").trim()]);
     expect((await daemon.cli(["token", "rotate"])).code).toBe(0);
     const { url } = JSON.parse(readFileSync(join(daemon.home, "daemon.json"), "utf8"));
-    const whoami = (token: string) => fetch(`${url}/whoami`, { headers: { authorization: `Bearer ${token}` } });
+    const whoami = (token: string) =>
+      fetch(`${url}/whoami`, { headers: { authorization: `Bearer ${token}` } });
     expect((await whoami(old)).status).toBe(401);
     expect((await whoami(readFileSync(path, "utf8").trim())).status).toBe(200);
     expect((await daemon.cli(["list"])).code).toBe(0);
@@ -191,7 +239,9 @@ describe("a daemon that runs", () => {
     await daemon.cli(["wait", "insider"]);
     const { stdout } = await daemon.cli(["logs", "insider", "--stream", "stdout", "-n", "1000"]);
     const [, list, exit] = /^(.*)\nexit (\d+)\n$/s.exec(stdout) ?? [];
-    expect(JSON.parse(list ?? "").items.map(({ agent_id }: { agent_id: string }) => agent_id)).toEqual(["insider"]);
+    expect(JSON.parse(list ?? "").items.map(({ agent_id }: { agent_id: string }) => agent_id)).toEqual([
+      "insider",
+    ]);
     expect(exit).toBe("5");
   });
 
@@ -233,7 +283,11 @@ describe("start and stop", () => {
   test("without a config it starts empty and suggests init; all its files are private whatever the umask", async () => {
     const home = join(dir, "home");
     const script = `umask 000; exec ${process.execPath} ${COMMAND} start --port 0 --home ${home}`;
-    const stdout = execFileSync("bash", ["-c", script], { cwd: dir, encoding: "utf8", env: { PATH: process.env.PATH, HOME: dir } });
+    const stdout = execFileSync("bash", ["-c", script], {
+      cwd: dir,
+      encoding: "utf8",
+      env: { PATH: process.env.PATH, HOME: dir },
+    });
     try {
       expect(stdout).toMatch(/config +none/);
       expect(stdout).toContain("openstarry-daemon init");
@@ -252,7 +306,10 @@ describe("start and stop", () => {
     expect([code, stdout]).toEqual([0, `The daemon (pid ${daemonPid}) has stopped.\n`]);
     expect([identify(daemonPid), identify(agentPid)]).toEqual([undefined, undefined]);
     expect(readdirSync(it.home).filter((name) => /^daemon\.(json|sock)$/.test(name))).toEqual([]);
-    expect(await it.cli(["stop"])).toMatchObject({ code: 0, stdout: `No daemon is running on ${it.home}.\n` });
+    expect(await it.cli(["stop"])).toMatchObject({
+      code: 0,
+      stdout: `No daemon is running on ${it.home}.\n`,
+    });
     expect(await it.cli(["list"])).toMatchObject({ code: 3 });
     expect(await it.cli(["restart"])).toMatchObject({ code: 3 });
     expect(await it.cli(["status", "--json"])).toMatchObject({ code: 3 });
@@ -264,7 +321,11 @@ describe("start and stop", () => {
     expect((await it.cli(["stop", "--keep-agents"])).stdout).toContain("its agents run on");
     expect(identify(before.pid as number)).toBeDefined();
     await it.start();
-    expect(await it.client.agents.get("master")).toMatchObject({ pid: before.pid, run_id: before.run_id, restarts: 0 });
+    expect(await it.client.agents.get("master")).toMatchObject({
+      pid: before.pid,
+      run_id: before.run_id,
+      restarts: 0,
+    });
   });
 
   test("after kill -9 a stale daemon.json misleads nobody", async () => {
@@ -282,7 +343,9 @@ describe("start and stop", () => {
 
   test("of four at once one starts, and three are told about it", async () => {
     const home = join(dir, "home");
-    const results = await Promise.all([1, 2, 3, 4].map(() => runCli(["start", "--port", "0", "--home", home])));
+    const results = await Promise.all(
+      [1, 2, 3, 4].map(() => runCli(["start", "--port", "0", "--home", home])),
+    );
     try {
       expect(results.map(({ code }) => code).sort()).toEqual([0, 5, 5, 5]);
       const [, pid] = /\(pid (\d+)/.exec(results.find(({ code }) => code === 0)?.stdout ?? "") ?? [];
@@ -305,7 +368,10 @@ describe("start and stop", () => {
     };
     writeFileSync(bad, '{ "agents": [], "agent": [] }');
     expect(await attempt("--config", bad)).toEqual([2, expect.stringMatching(/bad\.json.*"agent".*agents/s)]);
-    expect(await attempt("--config", join(dir, "absent.json"))).toEqual([2, expect.stringContaining("absent.json")]);
+    expect(await attempt("--config", join(dir, "absent.json"))).toEqual([
+      2,
+      expect.stringContaining("absent.json"),
+    ]);
     writeFileSync(bad, '{ "plugins": [["http-api", { "prt": 1 }]] }');
     expect(await attempt("--config", bad)).toEqual([2, expect.stringContaining("prt")]);
 
@@ -316,7 +382,10 @@ describe("start and stop", () => {
     server.close();
 
     chmodSync(home, 0o777);
-    expect(await attempt()).toEqual([1, expect.stringMatching(/others can write to it.*\nhint: .*chmod 700/s)]);
+    expect(await attempt()).toEqual([
+      1,
+      expect.stringMatching(/others can write to it.*\nhint: .*chmod 700/s),
+    ]);
   });
 
   test("descriptors of whoever starts it are not held", async () => {
@@ -336,7 +405,10 @@ describe("start and stop", () => {
       const { code, stderr } = await runCli(["--home", dir, ...args]);
       expect([args, code, stderr === ""]).toEqual([args, 2, false]);
     }
-    expect(await runCli(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+    expect(await runCli(["--version"])).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+    });
     expect((await runCli(["--help"])).stdout).toContain("start the daemon");
   });
 });
@@ -360,25 +432,33 @@ describe("in the foreground", () => {
     rmSync(home, { recursive: true, force: true });
   });
 
-  test.each(["SIGTERM", "SIGINT"] as const)("%s stops it with exit code 0; its log is lines for people", async (signal) => {
-    child?.kill(signal);
-    expect(await once(child as ChildProcess, "exit")).toEqual([0, null]);
-    expect(existsSync(join(home, "daemon.json"))).toBe(false);
-    for (const line of log.trim().split("\n")) expect(line).toMatch(/^\d\d:\d\d:\d\d\.\d{3} (info|warn) {1,2}\S/);
-    const records = readFileSync(join(home, "daemon.log"), "utf8").trim().split("\n");
-    expect(records.map((record) => JSON.parse(record).msg)).toContain("stopped");
-  });
+  test.each(["SIGTERM", "SIGINT"] as const)(
+    "%s stops it with exit code 0; its log is lines for people",
+    async (signal) => {
+      child?.kill(signal);
+      expect(await once(child as ChildProcess, "exit")).toEqual([0, null]);
+      expect(existsSync(join(home, "daemon.json"))).toBe(false);
+      for (const line of log.trim().split("\n"))
+        expect(line).toMatch(/^\d\d:\d\d:\d\d\.\d{3} (info|warn) {1,2}\S/);
+      const records = readFileSync(join(home, "daemon.log"), "utf8").trim().split("\n");
+      expect(records.map((record) => JSON.parse(record).msg)).toContain("stopped");
+    },
+  );
 
   test("SIGHUP reads the config again", async () => {
     child?.kill("SIGHUP");
-    await waitFor(() => log.includes("the config was read again"), { what: "the reload", diagnose: () => log });
+    await waitFor(() => log.includes("the config was read again"), {
+      what: "the reload",
+      diagnose: () => log,
+    });
     expect(await runCli(["status", "--home", home])).toMatchObject({ code: 0 });
   });
 
   test("restart is refused: the process belongs to whoever started it", async () => {
     const { code, stderr } = await runCli(["restart", "--home", home]);
     expect([code, stderr]).toEqual([5, expect.stringContaining("foreground")]);
+    const ended = once(child as ChildProcess, "exit");
     expect(await runCli(["stop", "--home", home])).toMatchObject({ code: 0 });
-    expect(child?.exitCode).toBe(0);
+    expect(await ended).toEqual([0, null]);
   });
 });

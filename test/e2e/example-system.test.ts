@@ -72,7 +72,7 @@ describe("the example system", () => {
     }
     const created = events.filter(({ type }) => type === "agent.created");
     expect(created.map(({ agent_id, data }) => [agent_id, data["actor"]])).toEqual([
-      ["master", "daemon"],
+      ["master", "config"],
       ["weather_analyst", "agent:master"],
       ["airports_analyst", "agent:master"],
     ]);
@@ -109,7 +109,8 @@ describe("the example system", () => {
     const said = await waitFor(
       async () => {
         const agent = await client.agents.get("master");
-        return agent.pid !== before.pid && agent.status === "done, standing by" && (await output("master"));
+        const isDone = agent.state === "running" && agent.status === "done, standing by";
+        return isDone && agent.pid !== before.pid && (await output("master"));
       },
       { ...LONG, what: "the new master to be done", diagnose: () => output("master") },
     );

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the texts under test are such.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,

@@ -427,8 +427,11 @@ describe("size", () => {
       JSON.stringify(deep(5)),
       JSON.stringify("\u0001\ud83d\ude00".repeat(50_000)),
     ];
+    const exit = { success: true };
     for (const result of results) {
-      const tool = await toolFor(routes({ "GET /agents/a/result": { agent_id: "a", run_id: "r", result } }));
+      const tool = await toolFor(
+        routes({ "GET /agents/a/result": { agent_id: "a", run_id: "r", result, exit } }),
+      );
       const answer = await tool.execute("agent_result", { agent_id: "a" });
       expect(answer.ok).toBe(true);
       expect(bytes(answer)).toBeLessThanOrEqual(4_096);

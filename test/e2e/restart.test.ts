@@ -1,0 +1,226 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { lockHolder } from "../../bin/lock.js";
+import { identify } from "../../bin/process-identity.js";
+import { runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { waitFor } from "../helpers/wait-for.js";
+
+const Sleeper = { template_id: "Sleeper", command: "sleep", args: ["1000"] };
+const config = { agents: [{ agent_id: "master", template_id: "Sleeper" }] };
+
+let daemon: TestDaemon | undefined;
+afterEach(async () => {
+  await daemon?.stop();
+  daemon = undefined;
+});
+
+async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<TestDaemon> {
+  daemon = await startDaemon({ config, templates: [Sleeper], ...options });
+  return daemon;
+}
+
+const infoOf = ({ home }: TestDaemon) => JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
+
+/** Asks without pause, each time over a new connection, until told to stop. */
+function knock(where: { port: number } | { socketPath: string }) {
+  const outcomes: string[] = [];
+  let isOver = false;
+  const once = () =>
+    new Promise<void>((resolve) => {
+      const asked = request({ ...where, host: "127.0.0.1", path: "/healthz", agent: false }, (response) => {
+        outcomes.push(String(response.statusCode));
+        response.resume().once("close", resolve);
+      });
+      asked.once("error", (error) => {
+        outcomes.push(error.message);
+        resolve();
+      });
+      asked.end();
+    });
+  const done = (async () => {
+    while (!isOver) await once();
+  })();
+  return {
+    outcomes,
+    async stop() {
+      isOver = true;
+      await done;
+    },
+  };
+}
+
+describe("restart", () => {
+  test("replaces the process; agents, addresses and whoever asks meanwhile notice nothing", async () => {
+    const it = await start();
+    const before = { info: infoOf(it), agent: await it.client.agents.get("master") };
+    const knockers = [knock({ port: before.info.port }), knock({ socketPath: before.info.socket })];
+    await waitFor(() => knockers.every(({ outcomes }) => outcomes.length > 5), { what: "answers" });
+    for (let round = 0; round < 3; round++) {
+      const pid = it.pid();
+      const { code, stdout } = await it.cli(["restart"]);
+      expect([code, stdout]).toEqual([0, expect.stringContaining(`pid ${pid} is now pid ${it.pid()}`)]);
+      expect(it.pid()).not.toBe(pid);
+      expect(identify(pid as number)).toBeUndefined();
+    }
+    await Promise.all(knockers.map((knocker) => knocker.stop()));
+    for (const { outcomes } of knockers) expect(new Set(outcomes)).toEqual(new Set(["200"]));
+    const { port, url, socket, config: path } = before.info;
+    expect(infoOf(it)).toMatchObject({ port, url, socket, config: path });
+    const { pid, run_id } = before.agent;
+    expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
+  });
+
+  test("who waits for an agent or follows its output outlasts it", async () => {
+    const it = await start();
+    const gate = join(it.project, "gate");
+    const script = `echo first; while [ ! -e "${gate}" ]; do sleep 0.05; done; echo last; exit 7`;
+    await it.cli(["run", "--id", "talker", "--", "sh", "-c", script]);
+    const waited = it.cli(["wait", "talker"]);
+    const followed = it.cli(["logs", "talker", "-f"]);
+    expect((await it.cli(["restart"])).code).toBe(0);
+    writeFileSync(gate, "");
+    expect((await waited).code).toBe(7);
+    await it.cli(["agent", "rm", "talker"]);
+    expect(await followed).toEqual({ code: 0, stdout: "first\nlast\n", stderr: "" });
+  });
+
+  test("a config that is not valid changes nothing, for restart and for reload", async () => {
+    const it = await start();
+    const pid = it.pid();
+    const good = readFileSync(it.config);
+    writeFileSync(it.config, '{ "agents": 7 }');
+    for (const command of ["restart", "reload"]) {
+      const { code, stderr } = await it.cli([command]);
+      expect([command, code, stderr]).toEqual([command, 2, expect.stringMatching(/^error: .*agents/)]);
+    }
+    expect([it.pid(), (await it.cli(["list"])).code]).toEqual([pid, 0]);
+    writeFileSync(it.config, good);
+    expect((await it.cli(["restart"])).code).toBe(0);
+  });
+
+  test("when the successor cannot serve, the old daemon goes on and says why", async () => {
+    const occupied = createServer();
+    await new Promise<void>((resolve) => occupied.listen(0, "127.0.0.1", resolve));
+    const { port } = occupied.address() as { port: number };
+    const it = await start();
+    await it.cli(["stop", "--keep-agents"]);
+    // Without --port, which would stand above the config.
+    expect(await it.cli(["start", "--config", it.config])).toMatchObject({ code: 0 });
+    const before = { pid: it.pid(), url: infoOf(it).url, agent: await it.client.agents.get("master") };
+
+    const written = JSON.parse(readFileSync(it.config, "utf8"));
+    writeFileSync(it.config, JSON.stringify({ ...written, plugins: [["http-api", { port }]] }));
+    const { code, stderr } = await it.cli(["restart"]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(new RegExp(`goes on.*port ${port} `))]);
+    expect([it.pid(), infoOf(it).url]).toEqual([before.pid, before.url]);
+    const { pid, run_id } = before.agent;
+    expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
+
+    await new Promise((resolve) => occupied.close(resolve));
+    expect((await it.cli(["restart"])).code).toBe(0);
+    expect(infoOf(it).port).toBe(port);
+    expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
+  });
+
+  test("a stop that is asked for meanwhile is not lost", async () => {
+    const it = await start();
+    const { pid } = await it.client.agents.get("master");
+    await it.client.daemon.restart();
+    process.kill(it.pid() as number, "SIGTERM");
+    await waitFor(() => it.pid() === undefined && !existsSync(join(it.home, "daemon.json")), {
+      what: "the end of both",
+      timeoutMs: 20_000,
+    });
+    expect(identify(pid as number)).toBeUndefined();
+  });
+
+  test("reload takes over what it can and names what waits for a restart", async () => {
+    const it = await start();
+    const written = JSON.parse(readFileSync(it.config, "utf8"));
+    const agents = [...config.agents, { agent_id: "second", template_id: "Sleeper" }];
+    const plugins = [["journal-sqlite", { max_events: 5_000 }]];
+    writeFileSync(it.config, JSON.stringify({ ...written, agents, plugins }));
+    const { code, stdout } = await it.cli(["reload", "--json"]);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).needs_restart).toEqual(["the options of plugin journal-sqlite changed"]);
+    expect(await it.client.agents.wait("second", { for: "ready" })).toMatchObject({ state: "running" });
+    expect((await it.cli(["reload"])).stdout).toContain(
+      "needs a restart: the options of plugin journal-sqlite",
+    );
+    expect((await it.cli(["restart"])).code).toBe(0);
+    expect((await it.cli(["reload"])).stdout).toBe("Nothing changed.\n");
+  });
+});
+
+describe("with less of an API", () => {
+  test("over the port alone, and never to a stranger who has taken it", async () => {
+    const it = await start({ config: { ...config, plugins: [["http-api", { socket: false }]] } });
+    expect(infoOf(it).socket).toBeUndefined();
+    expect(await it.cli(["list"])).toMatchObject({ code: 0, stdout: expect.stringContaining("master") });
+    const { pid, port } = infoOf(it);
+    process.kill(pid, "SIGKILL");
+    await waitFor(() => it.pid() === undefined, { what: "the lock to be free" });
+    let connections = 0;
+    const stranger = createServer((socket) => {
+      connections++;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => stranger.listen(port, "127.0.0.1", resolve));
+    for (const command of [["list"], ["status"], ["stop"]]) await it.cli(command);
+    expect((await it.cli(["list"])).code).toBe(3);
+    await new Promise((resolve) => stranger.close(resolve));
+    expect(connections).toBe(0);
+  });
+
+  test("without any, start, status and stop still work", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "openstarry-noapi-"));
+    const home = join(dir, "home");
+    const file = join(dir, "openstarry.config.json");
+    writeFileSync(file, JSON.stringify({ plugins: [["http-api", false]] }));
+    const cli = (...args: string[]) => runCli(["--home", home, ...args], { cwd: dir });
+    try {
+      expect(await cli("start")).toMatchObject({
+        code: 0,
+        stdout: expect.not.stringContaining("listens at"),
+      });
+      const pid = lockHolder(home) as number;
+      const status = await cli("status", "--json");
+      expect([status.code, JSON.parse(status.stdout)]).toMatchObject([0, { running: true, pid }]);
+      const kept = await cli("stop", "--keep-agents");
+      expect([kept.code, kept.stderr]).toEqual([1, expect.stringContaining("has no API that answers")]);
+      expect(await cli("stop")).toMatchObject({ code: 0 });
+      expect(identify(pid)).toBeUndefined();
+    } finally {
+      await cli("stop");
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+});
+
+test("stop names who it waits for; a second signal waits for nobody", async () => {
+  const stubborn = {
+    template_id: "Stubborn",
+    command: "bash",
+    args: ["-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"],
+    stop: { grace: "60s" },
+  };
+  const it = await start({ config: {}, templates: [stubborn] });
+  await it.cli(["run", "Stubborn", "--id", "stubborn"]);
+  await waitFor(async () => (await it.client.agents.logs("stubborn")).items.length > 0, { what: "its trap" });
+  const pid = it.pid() as number;
+  const agent = await it.client.agents.get("stubborn");
+  const stopping = it.cli(["stop"]);
+  await waitFor(async () => (await it.client.agents.get("stubborn")).state === "stopping", {
+    what: "the stop",
+  });
+  process.kill(pid, "SIGTERM");
+  const { code, stderr } = await stopping;
+  expect(code).toBe(0);
+  expect(identify(pid)).toBeUndefined();
+  expect(identify(agent.pid as number)).toBeUndefined();
+  expect(stderr === "" || /waiting for stubborn \(stopping/.test(stderr)).toBe(true);
+});
