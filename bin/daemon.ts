@@ -13,7 +13,7 @@ import { type HandedOver, openParentChannel, type ParentChannel, takeHandedOver 
 import { exitCodeOf } from "./print-error.js";
 import type { DaemonOptions, RunningDaemon } from "./running-daemon.js";
 
-/** After a second signal the process ends so soon, whatever is still going on. In milliseconds. */
+/** After a third signal the process ends so soon, whatever is still going on. In milliseconds. */
 const FORCED_END_MS = 2_000;
 
 /**
@@ -51,6 +51,8 @@ async function serve(
   const ended = new Promise<number>((resolve) => {
     end = resolve;
   });
+  // A daemon without an API has nothing else that keeps its process alive.
+  const alive = setInterval(() => {}, 2 ** 30);
   const daemon = {
     options,
     setup,
@@ -76,6 +78,7 @@ async function serve(
   try {
     await bootKernel(daemon);
   } catch (error) {
+    clearInterval(alive);
     lock.release();
     throw error;
   }
@@ -85,7 +88,7 @@ async function serve(
   await channel?.send({ ready: report });
   channel?.close();
   if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
-  return ended;
+  return ended.finally(() => clearInterval(alive));
 }
 
 type Taken = { setup: DaemonSetup; lock: Lock };
@@ -117,12 +120,14 @@ function catchFaults(log: Logger): void {
   process.stderr.on("error", () => {});
 }
 
+/** The first asks, the second kills the agents that take their time, the third waits for nothing. */
 function obeySignals(daemon: RunningDaemon): void {
+  let asked = 0;
   const stop = (signal: NodeJS.Signals) => {
-    if (daemon.phase !== "stopping") return void daemon.control.stop({ actor: signal });
-    daemon.log.warn({ signal }, "asked again to stop: ending at once");
-    daemon.force.abort();
-    setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
+    asked = daemon.phase === "stopping" ? asked + 1 : 0;
+    if (asked === 0) void daemon.control.stop({ actor: signal });
+    else if (asked === 1) killAgents(daemon, signal);
+    else endNow(daemon, signal);
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
@@ -131,4 +136,21 @@ function obeySignals(daemon: RunningDaemon): void {
       .reload({ actor: signal })
       .catch((error) => daemon.log.error({ err: error }, "the config was not taken over"));
   });
+}
+
+function killAgents({ kernel, log }: RunningDaemon, signal: NodeJS.Signals): void {
+  const reason = `the daemon was told twice to stop, by ${signal}`;
+  for (const { agent_id, state } of kernel.agents.list()) {
+    if (state !== "stopping") continue;
+    log.warn({ agent_id, signal }, "told twice to stop: killing an agent");
+    kernel.agents
+      .signal(agent_id, "SIGKILL", { actor: "operator", reason })
+      .catch((error) => log.error({ err: error, agent_id }, "it could not be killed"));
+  }
+}
+
+function endNow(daemon: RunningDaemon, signal: NodeJS.Signals): void {
+  daemon.log.warn({ signal }, "told three times to stop: ending now, whatever still runs");
+  daemon.force.abort();
+  setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
 }

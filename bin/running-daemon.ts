@@ -30,7 +30,7 @@ export interface RunningDaemon {
   control: DaemonControl;
   /** From `booting` on. */
   kernel: Kernel;
-  /** Aborted by a second signal: nothing is waited for any more. */
+  /** Aborted by a third signal: nothing is waited for any more. */
   readonly force: AbortController;
   /** Ends the process with this exit code. */
   end(exitCode: number): void;

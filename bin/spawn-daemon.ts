@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
@@ -59,8 +59,10 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
     ...(options.successor ? { successor: true } : {}),
   };
   const log = openLogFile(options.home);
-  const child = spawn(process.execPath, [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP), mainFile(), ...argumentsOf(options)], {
-    cwd: options.cwd,
+  const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
+  const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
+    // The folder that a daemon was started in may be gone when it is replaced.
+    cwd: existsSync(options.cwd) ? options.cwd : options.home,
     detached: true,
     env: { ...options.env, [HANDED_OVER]: JSON.stringify(handedOver) },
     stdio: ["ignore", log, log, "pipe", ...sockets.map(([, fd]) => fd)],

@@ -40,11 +40,12 @@ async function importNative(file: string, source: string): Promise<Record<string
   try {
     return await import(pathToFileURL(file).href);
   } catch (error) {
-    // Both come before anything of the file has run, so that nothing runs twice.
-    const { code, name, message } = error as NodeJS.ErrnoException;
-    const unresolved = code === "ERR_MODULE_NOT_FOUND" && message.includes("'openstarry-daemon");
-    const unmarked = name === "SyntaxError" && /import statement|export/.test(message);
-    if (unresolved || unmarked) return evaluate(file, source);
+    // What comes before anything of the file has run, so that nothing runs twice.
+    const { code = "", name, message, stack = "" } = error as NodeJS.ErrnoException;
+    const unresolved = code.endsWith("MODULE_NOT_FOUND") && message.includes("'openstarry-daemon");
+    const unparsed =
+      name === "SyntaxError" && (/import statement|export/.test(message) || !stack.includes(file));
+    if (unresolved || unparsed) return evaluate(file, source);
     throw error;
   }
 }

@@ -120,7 +120,9 @@ async function resolveEntry(
   if ("plugin" in entry) {
     const { definition, options } = entry.plugin;
     const builtin = from.builtins.get(definition.name);
-    return { definition, options: joinOptions(builtin?.options, options) };
+    // A stranger of the same name takes the place of the built-in one, and has options of its own.
+    const isOwn = builtin !== undefined && (await builtin.load()).default.definition === definition;
+    return isOwn ? { definition, options: joinOptions(builtin.options, options) } : entry.plugin;
   }
   const { name, options } = entry;
   const builtin = from.builtins.get(name);

@@ -6,6 +6,7 @@ import { closeInheritedDescriptors } from "../inherited-fds.js";
 import type { CommandHandler, Invocation } from "../invocation.js";
 import { daemonRunning, lockHolder } from "../lock.js";
 import { neutralise } from "../neutralise.js";
+import type { Terminal } from "../output.js";
 import type { ReadyReport } from "../parent-channel.js";
 import { spawnDaemon } from "../spawn-daemon.js";
 import { facts } from "../table.js";
@@ -17,6 +18,8 @@ interface Options {
   fresh?: boolean;
   json?: boolean;
 }
+
+const MOST_AGENTS_SHOWN = 20;
 
 /** Starts the daemon: here, or in a session of its own, and then returns when it is ready. */
 export const start: CommandHandler<Options> = async (invocation) => {
@@ -73,19 +76,24 @@ function explain({ terminal, home }: Invocation<Options>, report: ReadyReport): 
   ]);
   for (const line of lines) print(`  ${line}`);
   print("");
-  if (report.agents.length === 0) print("No agents yet.");
-  else print(`Agents:`);
-  const shown = report.agents.slice(0, 20);
-  const width = Math.max(0, ...shown.map(({ agent_id }) => agent_id.length));
-  for (const { agent_id, state, pid, reason } of shown) {
-    const about = pid === undefined ? neutralise(reason ?? "") : `pid ${pid}`;
-    print(`  ${agent_id.padEnd(width)}  ${paintState(terminal, state)}  ${about}`.trimEnd());
-  }
-  if (report.agents.length > shown.length) print(`  and ${report.agents.length - shown.length} more`);
+  printAgents(terminal, report.agents);
   for (const problem of report.problems)
     terminal.warn(`${style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
   print("");
   print(nextSteps(report));
+}
+
+function printAgents(terminal: Terminal, agents: ReadyReport["agents"]): void {
+  const current = agents.filter(({ state }) => state !== "stopped" && state !== "exited");
+  const shown = current.slice(0, MOST_AGENTS_SHOWN);
+  terminal.print(current.length === 0 ? "No agents are running." : "Agents:");
+  const width = Math.max(0, ...shown.map(({ agent_id }) => agent_id.length));
+  for (const { agent_id, state, pid, reason } of shown) {
+    const about = pid === undefined ? neutralise(reason ?? "") : `pid ${pid}`;
+    terminal.print(`  ${agent_id.padEnd(width)}  ${paintState(terminal, state)}  ${about}`.trimEnd());
+  }
+  const rest = agents.length - shown.length;
+  if (rest > 0) terminal.print(`  and ${rest} more: openstarry-daemon list`);
 }
 
 function nextSteps({ config, agents }: ReadyReport): string {

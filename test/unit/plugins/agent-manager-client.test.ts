@@ -375,3 +375,39 @@ describe("events", () => {
     expect(api?.seen).toHaveLength(1);
   });
 });
+
+describe("following logs", () => {
+  const line = (cursor: string) => ({ run_id: "r", stream: "stdout", text: cursor, cursor });
+
+  it("goes on after the last line, and ends when the agent is deleted", async () => {
+    const answers = [["r:1", "r:2"], ["r:3"]];
+    const it = await connect((_, response) => {
+      const cursors = answers.shift();
+      if (!cursors) return send(response, 404, { code: "agent_not_found", detail: "gone" });
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const items = cursors.map((id) => `id: ${id}\nevent: line\ndata: ${JSON.stringify(line(id))}\n\n`);
+      response.end(items.join(""));
+    });
+    const lines = [];
+    for await (const one of it.agents.followLogs("a", { tail: 10, cursor: "r:0" })) lines.push(one.cursor);
+    expect(lines).toEqual(["r:1", "r:2", "r:3"]);
+    expect(api?.seen.map(({ headers }) => headers["last-event-id"])).toEqual(["r:0", "r:2", "r:3"]);
+    expect(api?.seen[2]?.path).toBe("/agents/a/logs?tail=10&follow=true");
+  });
+
+  it("tells of an agent that was never there, and of a stream that failed", async () => {
+    const it = await connect((request, response) => {
+      if (request.path.startsWith("/agents/none")) {
+        return send(response, 404, { code: "agent_not_found", detail: "no such" });
+      }
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const failure = { code: "slot_empty", detail: "nobody keeps its output", hint: "look elsewhere" };
+      response.end(`event: error\ndata: ${JSON.stringify(failure)}\n\n`);
+    });
+    await expect(it.agents.followLogs("none").next()).rejects.toMatchObject({ code: "agent_not_found" });
+    await expect(it.agents.followLogs("a").next()).rejects.toMatchObject({
+      code: "slot_empty",
+      hint: "look elsewhere",
+    });
+  });
+});
