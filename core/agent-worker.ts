@@ -343,6 +343,8 @@ export function createAgentWorker(
       containment: undefined,
       ready_at: undefined,
       resources: undefined,
+      status: undefined,
+      progress: undefined,
       health: "unknown",
       last_exit: exit,
       restarts,

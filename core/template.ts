@@ -2,6 +2,7 @@ import { z } from "zod";
 import { ID_PATTERN } from "./contracts/agent.js";
 import type { PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
 import { OpenStarryError } from "./errors.js";
+import { checkParamSchema } from "./param-schema.js";
 import { parseDuration, parseSize } from "./units.js";
 import { validateSync } from "./validate.js";
 
@@ -72,6 +73,15 @@ const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2",
 
 const seconds = (count: number) => count * 1_000;
 
+/** The JSON Schema of one parameter. */
+const paramSchema = z.looseObject({}).superRefine((schema, context) => {
+  for (const { path, message } of checkParamSchema(schema)) {
+    context.addIssue({ code: "custom", path, message });
+  }
+});
+
+const DEFAULT_MAX_BACKOFF_MS = seconds(60);
+
 /** When to start again what ended; read by the restart policy. Times in milliseconds. */
 const restartSchema = z
   .strictObject({
@@ -79,8 +89,12 @@ const restartSchema = z
     max_restarts: z.int().min(0).max(1_000_000).default(5),
     period: duration().default(seconds(60)),
     backoff: z
-      .strictObject({ min: duration().default(seconds(1)), max: duration().default(seconds(60)) })
-      .transform(({ min, max }) => ({ minMs: min, maxMs: Math.max(min, max) }))
+      .strictObject({ min: duration().default(seconds(1)), max: duration().optional() })
+      .refine(({ min, max }) => max === undefined || max >= min, {
+        path: ["max"],
+        message: "it is less than min",
+      })
+      .transform(({ min, max }) => ({ minMs: min, maxMs: max ?? Math.max(min, DEFAULT_MAX_BACKOFF_MS) }))
       .prefault({}),
   })
   .transform(({ period, ...rest }) => ({ ...rest, periodMs: period }));
@@ -97,7 +111,7 @@ export const templateSchema = z
     command: osString(4_096).min(1).meta({ description: "A path, or a name found in PATH. No shell." }),
     args: z.array(osString(131_071)).max(1_000).default([]),
     cwd: osString(4_096).optional(),
-    params: z.record(idSchema, z.looseObject({})).default({}),
+    params: z.record(idSchema, paramSchema).default({}),
     env: envSchema.default({}),
     pass_env: passEnvSchema.default([]),
     env_file: z.array(osString(4_096)).max(20).default([]),
@@ -186,7 +200,7 @@ export function parseTemplate(source: TemplateDocument): PinnedTemplate {
     if (first !== undefined)
       throw invalid(`"${first}" is relative`, "give an absolute path, or use a template file");
   }
-  paramsSchema(template, what);
+  checkDefaults(template, what);
   return {
     template,
     revision: source.revision,
@@ -207,33 +221,51 @@ export function paramsJsonSchema(template: Pick<Template, "params">): Record<str
   };
 }
 
-function paramsSchema(template: Template, what: string) {
+function jsonSchema(schema: Record<string, unknown>, what: string) {
   try {
-    return z.fromJSONSchema(paramsJsonSchema(template) as Parameters<typeof z.fromJSONSchema>[0]);
+    return z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
   } catch (cause) {
     throw new OpenStarryError("template_invalid", {
-      detail: `${what}: params: ${cause instanceof Error ? cause.message : String(cause)}`,
+      detail: `${what}: ${cause instanceof Error ? cause.message : String(cause)}`,
       hint: "every entry of params is a JSON Schema, such as { type: string, default: ./inbox }",
       cause,
     });
   }
 }
 
-/** Fills in defaults and checks. Rejects with `params_invalid`, naming what is expected. */
+/** A default that does not fit its own schema would reach the agent unchecked. */
+function checkDefaults(template: Template, what: string): void {
+  for (const [name, { default: value, ...schema }] of Object.entries(template.params)) {
+    const checked = jsonSchema(schema, `${what}: params.${name}`);
+    if (value === undefined) continue;
+    validateSync(checked, value, { code: "template_invalid", what: `${what}: params.${name}.default` });
+  }
+}
+
+/**
+ * Fills in defaults and checks. Rejects with `params_invalid`, naming what is wrong; the hint tells every
+ * parameter that the template takes.
+ */
 export function parseParams(
   pinned: PinnedTemplate,
   params: Record<string, unknown>,
 ): Record<string, unknown> {
   const { template } = pinned;
-  const expected = Object.entries(template.params).map(([name, schema]) => {
-    const type = "enum" in schema ? JSON.stringify(schema["enum"]) : String(schema["type"] ?? "any");
-    return `${name} (${type}${"default" in schema ? ", optional" : ", required"})`;
-  });
-  return validateSync(paramsSchema(template, template.template_id), params, {
+  const expected = Object.entries(template.params).map(
+    ([name, schema]) => `${name} (${typeText(schema)}, ${"default" in schema ? "optional" : "required"})`,
+  );
+  const schema = jsonSchema(paramsJsonSchema(template), `template ${template.template_id}`);
+  return validateSync(schema, params, {
     code: "params_invalid",
     what: `params of ${template.template_id}`,
-    hint: expected.length ? `it takes ${expected.join(", ")}` : "it takes no parameters",
+    hint: expected.length > 0 ? `it takes ${expected.join(", ")}` : "it takes no parameters",
   }) as Record<string, unknown>;
+}
+
+function typeText({ enum: values, const: constant, type }: Record<string, unknown>): string {
+  if (Array.isArray(values)) return values.map((value) => JSON.stringify(value)).join(" or ");
+  if (constant !== undefined) return JSON.stringify(constant);
+  return Array.isArray(type) ? type.join(" or ") : String(type ?? "anything");
 }
 
 /** The fields in which `{{…}}` is expanded, once, each staying one argument. */
@@ -251,18 +283,34 @@ function placeholders(text: string): string[] {
   return [...text.matchAll(PLACEHOLDER)].map((match) => (match[1] ?? "").trim());
 }
 
-/** Replaces `{{params.NAME}}` and `{{agent_id}}`; what comes out of a value is not looked at again. */
+/** What Linux takes as one argument or variable: 128 KiB, its end included. */
+const MAX_ARGUMENT_BYTES = 131_071;
+
+/**
+ * Replaces `{{params.NAME}}` and `{{agent_id}}`; what comes out of a value is not looked at again. Lists and
+ * objects become JSON. Rejects with `params_invalid` what no argument can carry.
+ */
 export function expandPlaceholders(text: string, agentId: string, params: Record<string, unknown>): string {
-  return text.replace(PLACEHOLDER, (_, inner: string) => {
+  let longest = { name: "", bytes: 0 };
+  const expanded = text.replace(PLACEHOLDER, (_, inner: string) => {
     const name = inner.trim();
-    const value = name === "agent_id" ? agentId : params[name.slice("params.".length)];
-    const expanded = typeof value === "string" ? value : JSON.stringify(value ?? "");
-    if (expanded.includes("\0")) {
+    const value = name === "agent_id" ? agentId : (params[name.slice("params.".length)] ?? "");
+    const made = typeof value === "string" ? value : JSON.stringify(value);
+    if (made.includes("\0")) {
       throw new OpenStarryError("params_invalid", {
         detail: `${name} holds a NUL character, which no argument can carry`,
         hint: `give ${name} without it`,
       });
     }
-    return expanded;
+    const bytes = Buffer.byteLength(made);
+    if (bytes > longest.bytes) longest = { name, bytes };
+    return made;
   });
+  if (Buffer.byteLength(expanded) > MAX_ARGUMENT_BYTES) {
+    throw new OpenStarryError("params_invalid", {
+      detail: `${longest.name} has ${longest.bytes} bytes, and an argument can carry ${MAX_ARGUMENT_BYTES}`,
+      hint: "give less of it; or let the template leave it out of args and env, and the agent read it from the file that OPENSTARRY_PARAMS_FILE names",
+    });
+  }
+  return expanded;
 }

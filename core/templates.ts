@@ -46,7 +46,7 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
       } catch (error) {
         // A source that is down must not hide the others; one that says "invalid" has the template.
         if (isOpenStarryError(error) && error.code === "template_invalid") throw error;
-        unreachable.push(`${source.name} (${error instanceof Error ? error.message : String(error)})`);
+        unreachable.push(`${source.name} (${reasonOf(error)})`);
       }
       if (document) return parseTemplate(document);
     }
@@ -81,7 +81,12 @@ async function listOne(source: TemplateSource): Promise<Awaited<ReturnType<Templ
   try {
     return await source.list();
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    return { documents: [], invalid: [{ origin: source.name, error: `it could not be asked: ${text}` }] };
+    const invalid = [{ origin: source.name, error: `it could not be asked: ${reasonOf(error)}` }];
+    return { documents: [], invalid };
   }
+}
+
+/** What a library says about a failed connection often quotes its address, password and all. */
+function reasonOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replaceAll(/\/\/[^\s/]*@/g, "//***@");
 }

@@ -75,6 +75,11 @@ interface DetailedIssue extends StandardIssue {
   readonly values?: readonly unknown[];
   /** Why each alternative of a union did not fit. */
   readonly errors?: readonly (readonly DetailedIssue[])[];
+  /** Of what is too small or too big. */
+  readonly origin?: string;
+  readonly minimum?: unknown;
+  readonly maximum?: unknown;
+  readonly inclusive?: boolean;
   /** Why the key of a record did not fit. */
   readonly issues?: readonly DetailedIssue[];
 }
@@ -83,6 +88,7 @@ interface DetailedIssue extends StandardIssue {
 function readable(issue: DetailedIssue): string {
   if (issue.code === "invalid_key" && issue.issues?.[0])
     return `this name is not valid: ${readable(issue.issues[0])}`;
+  if (issue.code === "too_small" || issue.code === "too_big") return limit(issue);
   const wanted = expectations(issue);
   if (wanted.length === 0) return issue.message;
   const expected = `expected ${wanted.length > 2 ? "one of " : ""}${wanted.length > 2 ? wanted.join(", ") : wanted.join(" or ")}`;
@@ -92,6 +98,24 @@ function readable(issue: DetailedIssue): string {
   const unquoted =
     wanted.length === 1 && wanted[0] === "string" && (received === "number" || received === "boolean");
   return `${expected}, received ${received}${unquoted ? "; put it in quotes" : ""}`;
+}
+
+/** `expected at most 3 characters`. */
+function limit({ code, origin = "", minimum, maximum, inclusive, message }: DetailedIssue): string {
+  const unit = { string: "character", array: "item", object: "key", set: "item" }[origin];
+  const bound = code === "too_small" ? minimum : maximum;
+  if (bound === undefined) return message;
+  const relation =
+    code === "too_small"
+      ? inclusive === false
+        ? "more than"
+        : "at least"
+      : inclusive === false
+        ? "less than"
+        : "at most";
+  return unit === undefined
+    ? `expected a number of ${relation} ${String(bound)}`
+    : `expected ${relation} ${String(bound)} ${unit}${bound === 1 ? "" : "s"}`;
 }
 
 /** What would have been right: types and values. Empty where the message says more. */

@@ -3,6 +3,7 @@ import { OpenStarryError } from "../../core/errors.js";
 import { connect, notRunning } from "../context.js";
 import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
 import type { CommandHandler } from "../invocation.js";
+import { identify, isGone, type ProcessIdentity } from "../process-identity.js";
 
 const POLL_MS = 20;
 const GIVE_UP_MS = 90_000;
@@ -12,20 +13,22 @@ export const restart: CommandHandler<{ json?: boolean }> = async (invocation) =>
   const { home, options, terminal } = invocation;
   const before = readDaemonInfo(home);
   if (!before) throw notRunning(home);
+  const old = identify(before.pid);
   await connect(invocation).daemon.restart();
-  const after = await successorOf(before);
+  const after = await successorOf(before, old);
   if (options.json) terminal.json(after);
   else
     terminal.print(`The daemon was replaced: pid ${before.pid} is now pid ${after.pid}. Its agents run on.`);
   return undefined;
 };
 
-async function successorOf(before: DaemonInfo): Promise<DaemonInfo> {
+/** The successor, once it is ready and its predecessor gone. */
+async function successorOf(before: DaemonInfo, old: ProcessIdentity | undefined): Promise<DaemonInfo> {
   const startedAt = performance.now();
   for (;;) {
     const now = readDaemonInfo(before.home);
-    if (now && now.pid !== before.pid) return now;
-    if (now && now.started_at !== before.started_at) {
+    if (now && now.pid !== before.pid && (!old || isGone(old))) return now;
+    if (now?.pid === before.pid && now.started_at !== before.started_at) {
       throw new OpenStarryError("plugin_failed", {
         detail: `the daemon (pid ${before.pid}) goes on, its successor could not: ${now.restart_problem ?? "it did not become ready"}`,
         hint: "mend that and restart it again; daemon.log in its home says more",

@@ -65,7 +65,8 @@ function explain(terminal: Terminal, report: Report): void {
     ["agents", report.agents && (agents.join(", ") || "none")],
   ]);
   for (const line of lines) terminal.print(`  ${line}`);
-  for (const problem of problems) {
+  const { restart_problem } = report;
+  for (const problem of restart_problem ? [...problems, `not replaced: ${restart_problem}`] : problems) {
     terminal.print(`${terminal.style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
   }
 }

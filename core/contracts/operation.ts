@@ -35,7 +35,8 @@ export interface OperationCall {
 export interface StreamItem {
   id?: string;
   event?: string;
-  data: unknown;
+  /** Absent: nothing happened, only `id` is where the stream stands now. */
+  data?: unknown;
 }
 
 /**

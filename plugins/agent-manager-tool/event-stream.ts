@@ -55,7 +55,7 @@ export async function* followEvents(
         if (event.event === "error") throw errorFromProblem(asObject(event.data));
         backoffMs = FIRST_BACKOFF_MS;
         lastEventId = event.id ?? lastEventId;
-        yield event;
+        if (event.data !== undefined) yield event;
       }
     } catch (error) {
       if (signal?.aborted) return;
@@ -81,7 +81,8 @@ function brokeOff(error: unknown): boolean {
 
 /**
  * Server-sent events as the HTML standard defines their parsing (section 9.2.6), without `retry`. An
- * event that was not finished by an empty line is dropped, so that it comes again whole.
+ * event that was not finished by an empty line is dropped, so that it comes again whole. An id without
+ * data comes as an event without data.
  */
 export async function* parseEvents(response: IncomingMessage): AsyncGenerator<StreamEvent> {
   response.setEncoding("utf8");
@@ -96,6 +97,7 @@ export async function* parseEvents(response: IncomingMessage): AsyncGenerator<St
     for (const line of lines) {
       if (line === "") {
         if (fields.data.length > 0) yield finished(fields);
+        else if (fields.id !== undefined) yield { id: fields.id, event: "", data: undefined };
         fields = { ...(fields.id === undefined ? {} : { id: fields.id }), data: [] };
         continue;
       }

@@ -13,6 +13,8 @@ const BUFFER_BYTES = 64 * 1_024;
 
 /** One item as a server-sent event (HTML standard, section 9.2). */
 function encodeItem(item: StreamItem): string {
+  // A client takes note of an id that comes without data, and tells nobody.
+  if (item.data === undefined && item.id !== undefined) return `id: ${oneLine(item.id)}\n\n`;
   const data = typeof item.data === "string" ? item.data : (JSON.stringify(item.data) ?? "");
   const lines = [
     ...(item.id === undefined ? [] : [`id: ${oneLine(item.id)}`]),

@@ -46,6 +46,8 @@ export async function* eventSource(options: EventSourceOptions): AsyncGenerator<
     }
   }
 
+  // Where it stands is told at once: a stream that breaks before the first event resumes there.
+  yield { id: String(position) };
   try {
     for (;;) {
       const next = await live.next();

@@ -85,7 +85,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     cancelLook = clock.after(LOOK_MS, look);
   }
 
-  if (options.shimExit) {
+  if (options.shimExit !== undefined) {
     // The shim's end is only a hint: it may have been killed while the agent lives.
     void options.shimExit.then(look);
   } else {
@@ -126,7 +126,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
     if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
     else if (result && result.length > 0) outcome.result = result.toString("utf8");
-    if (!options.shimExit && status) outcome.endedAtMs = statSync(statusFile).mtimeMs;
+    if (options.shimExit === undefined && status) outcome.endedAtMs = statSync(statusFile).mtimeMs;
     return outcome;
   }
 

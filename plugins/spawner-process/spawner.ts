@@ -95,25 +95,23 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   ): Shim {
     const { agentId, runId, logs } = spec;
     const folder = folders.logFolder(agentId);
-    const open: number[] = [];
-    const opened = (fd: number) => {
-      open.push(fd);
-      return fd;
-    };
+    const stdout = logFile(folder, runId, "stdout");
+    const stderr = logs.merge ? stdout : logFile(folder, runId, "stderr");
+    for (const file of new Set([stdout, stderr])) closeSync(openNew(file, user));
+    const statusFd = openNew(folders.statusFile(agentId, runId));
     try {
-      const stdoutFd = opened(openNew(logFile(folder, runId, "stdout"), user));
-      const stderrFd = logs.merge ? stdoutFd : opened(openNew(logFile(folder, runId, "stderr"), user));
-      const statusFd = opened(openNew(folders.statusFile(agentId, runId)));
-      const dropped = user && user.uid !== process.getuid?.();
       // The shim stays with the daemon's user, so that the agent cannot touch it.
-      const drop = dropped
-        ? ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups", "--"]
-        : [];
-      const [file = start.file, ...args] = [...drop, start.file, ...spec.args];
-      return startShim({ ...start, file, args, stdoutFd, stderrFd, statusFd });
+      const [file = start.file, ...args] = [...dropTo(user), start.file, ...spec.args];
+      return startShim({ ...start, file, args, stdout, stderr, statusFd });
     } finally {
-      for (const fd of open) closeSync(fd);
+      closeSync(statusFd);
     }
+  }
+
+  /** What becomes the other user and then executes what follows: setpriv(1). */
+  function dropTo(user: User | undefined): string[] {
+    if (!user || user.uid === process.getuid?.()) return [];
+    return ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups", "--"];
   }
 
   function identifyRun(pid: number, shim: Shim, cgroup: string | undefined, folder: string): ProcessTarget {
@@ -138,7 +136,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
-      ...(shimExit ? { shimExit } : {}),
+      ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
     void run.handle.exit.then(() => owned.delete(runId));

@@ -28,12 +28,14 @@ export async function sweepLeftovers(options: SweepOptions): Promise<void> {
     if (runId !== undefined && !live.has(runId) && !trees.has(runId))
       trees.set(runId, { runId, main: NOBODY });
   }
-  for (const tree of trees.values()) {
+  const endOne = async (tree: Tree) => {
     const survivors = await options.end(tree);
-    if (survivors.length > 0)
+    if (survivors.length > 0) {
       log.error({ run_id: tree.runId, survivors }, "leftovers of a former run could not be ended");
-    else log.info({ run_id: tree.runId }, "leftovers of a former run were cleared away");
-  }
+    }
+  };
+  await Promise.all([...trees.values()].map(endOne));
+  if (trees.size > 0) log.info({ runs: trees.size }, "leftovers of former runs were cleared away");
 }
 
 /** The agent itself is gone: only its tree's other marks count. */

@@ -27,7 +27,8 @@ export function members(tree: Tree): ProcessStat[] {
   const found = new Map<number, ProcessStat>();
   const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
   for (const it of all) {
-    if (it.sid === tree.main.pid || environmentHas(it.pid, tag)) found.set(it.pid, it);
+    // Session 0 is the kernel's own threads.
+    if ((it.sid === tree.main.pid && it.sid !== 0) || environmentHas(it.pid, tag)) found.set(it.pid, it);
   }
   for (let grew = true; grew; ) {
     grew = false;

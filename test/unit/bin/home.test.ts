@@ -116,7 +116,7 @@ describe("private files", () => {
     chmodSync(path, 0o640);
     expect(() => readPrivateFile(path)).toThrow(unusable(/mode 640/));
     rmSync(path);
-    execFileSync("mkfifo", ["-m", "600", path]);
+    execFileSync("sh", ["-c", 'mkfifo -m 600 "$0"', path]);
     expect(() => readPrivateFile(path)).toThrow(unusable(/not a file/));
     rmSync(path);
     writeFileSync(path, "x".repeat(100_000), { mode: 0o600 });
@@ -172,7 +172,7 @@ describe("daemon.log", () => {
     expect(() => openLogFile(dir)).toThrow(unusable(/ELOOP/));
     expect(readdirSync(dir)).toEqual(["daemon.log"]);
     rmSync(path);
-    execFileSync("mkfifo", [path]);
+    execFileSync("sh", ["-c", 'mkfifo "$0"', path]);
     expect(() => openLogFile(dir)).toThrow(unusable(/cannot be written/));
   });
 });

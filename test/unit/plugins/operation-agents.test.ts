@@ -860,7 +860,7 @@ describe("logs", () => {
 function collect(stream: AsyncIterable<StreamItem>): { items: StreamItem[]; done: Promise<void> } {
   const items: StreamItem[] = [];
   const done = (async () => {
-    for await (const item of stream) items.push(item);
+    for await (const item of stream) if (item.data !== undefined) items.push(item);
   })();
   done.catch(() => {});
   return { items, done };
@@ -916,6 +916,7 @@ describe("events", () => {
     const call = new AbortController();
     const stream = await ask<AsyncIterable<StreamItem>>(kernel, "events.stream", {}, { signal: call.signal });
     const iterator = stream[Symbol.asyncIterator]();
+    expect((await iterator.next()).value).toEqual({ id: String(since) });
     const first = iterator.next();
     const beat = () => ask(kernel, "agents.heartbeat", { agent_id: "a" }, { as: asAgent(agent) });
     // More than waits for anybody: the stream has to go back to the journal.
