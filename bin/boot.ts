@@ -12,12 +12,15 @@ const FIRST_LOOK_MS = 400;
  * with nothing left behind but agents that were adopted. `restartProblem` is why this daemon boots once
  * more instead of its successor.
  */
-export async function bootKernel(daemon: RunningDaemon, restartProblem?: string): Promise<void> {
+export async function bootKernel(
+  daemon: RunningDaemon,
+  { fresh = false, restartProblem }: { fresh?: boolean; restartProblem?: string },
+): Promise<void> {
   const { options, setup } = daemon;
   const kernel = createKernel({
     plugins: setup.plugins,
     config: setup.config,
-    fresh: options.fresh,
+    fresh,
     dataDir: options.home,
     version: packageVersion(),
     pid: process.pid,

@@ -9,8 +9,13 @@ import type { RunningDaemon } from "./running-daemon.js";
 export function createControl(daemon: RunningDaemon): DaemonControl {
   return {
     async stop(how) {
-      if (daemon.phase === "running") void stopDaemon(daemon, how);
-      else if (daemon.phase !== "stopping") daemon.stopAsked ??= how;
+      if (daemon.phase === "stopping") return;
+      if (daemon.phase === "booting") {
+        daemon.stopAsked ??= how;
+        return;
+      }
+      refuseUnlessRunning(daemon);
+      void stopDaemon(daemon, how);
     },
     async restart({ actor }) {
       refuseUnlessRunning(daemon);

@@ -1,7 +1,7 @@
 import { isOpenStarryError, OpenStarryError, toOpenStarryError, toProblem } from "../core/errors.js";
 import type { Logger } from "../core/plugin.js";
 import { bootKernel, readyReport } from "./boot.js";
-import { createControl } from "./control.js";
+import { createControl, stopDaemon } from "./control.js";
 import { type DaemonSetup, loadSetup } from "./daemon-setup.js";
 import { createHandedSockets } from "./handed-sockets.js";
 import { prepareHome } from "./home.js";
@@ -44,51 +44,52 @@ async function serve(
   handedOver: HandedOver | undefined,
   channel: ParentChannel | undefined,
 ): Promise<number> {
-  const { setup, lock } = await (handedOver?.successor && channel
-    ? takeOver(options, channel)
-    : takeHome(options));
+  const taken = await (handedOver?.successor && channel ? takeOver(options, channel) : takeHome(options));
   let end: (exitCode: number) => void = () => {};
   const ended = new Promise<number>((resolve) => {
     end = resolve;
   });
-  // A daemon without an API has nothing else that keeps its process alive.
-  const alive = setInterval(() => {}, 2 ** 30);
-  const daemon = {
-    options,
-    setup,
-    lock,
-    end,
-    // With a starter, standard output is the log already.
-    log: createLogger(
-      handedOver
-        ? { fd: 1, env: process.env }
-        : { fd: openLogFile(options.home), console: process.stderr, env: process.env },
-    ),
-    foreground: handedOver === undefined,
-    sockets: createHandedSockets(handedOver?.sockets),
-    phase: "booting",
-    force: new AbortController(),
-    // `control` and `kernel` come next: they refer to this very object.
-  } as unknown as RunningDaemon;
-  daemon.control = createControl(daemon);
+  const daemon = createDaemon({ ...taken, options, end }, handedOver);
   catchFaults(daemon.log);
   obeySignals(daemon);
   // Relative paths that plugins make up lie in the home, and no other file system is kept busy.
   process.chdir(options.home);
+  // A daemon without an API has nothing else that keeps its process alive.
+  const alive = setInterval(() => {}, 2 ** 30);
   try {
-    await bootKernel(daemon);
+    await bootKernel(daemon, { fresh: options.fresh });
+    daemon.phase = "running";
+    const report = await readyReport(daemon);
+    daemon.log.info(report, "the daemon is ready");
+    await channel?.send({ ready: report });
+    channel?.close();
+    if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
+    return await ended;
   } catch (error) {
-    clearInterval(alive);
-    lock.release();
+    daemon.lock.release();
     throw error;
+  } finally {
+    clearInterval(alive);
   }
-  daemon.phase = "running";
-  const report = await readyReport(daemon);
-  daemon.log.info(report, "the daemon is ready");
-  await channel?.send({ ready: report });
-  channel?.close();
-  if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
-  return ended.finally(() => clearInterval(alive));
+}
+
+function createDaemon(
+  parts: Pick<RunningDaemon, "options" | "setup" | "lock" | "end">,
+  handedOver: HandedOver | undefined,
+): RunningDaemon {
+  // With a starter, standard output is the log already.
+  const where = handedOver ? { fd: 1 } : { fd: openLogFile(parts.options.home), console: process.stderr };
+  const daemon = {
+    ...parts,
+    log: createLogger({ ...where, env: process.env }),
+    foreground: handedOver === undefined,
+    sockets: createHandedSockets(handedOver?.sockets),
+    phase: "booting",
+    force: new AbortController(),
+    // `control` refers to this very object, and so does the kernel, which comes with the boot.
+  } as unknown as RunningDaemon;
+  daemon.control = createControl(daemon);
+  return daemon;
 }
 
 type Taken = { setup: DaemonSetup; lock: Lock };
@@ -125,7 +126,8 @@ function obeySignals(daemon: RunningDaemon): void {
   let asked = 0;
   const stop = (signal: NodeJS.Signals) => {
     asked = daemon.phase === "stopping" ? asked + 1 : 0;
-    if (asked === 0) void daemon.control.stop({ actor: signal });
+    if (daemon.phase === "running") void stopDaemon(daemon, { actor: signal });
+    else if (daemon.phase !== "stopping") daemon.stopAsked ??= { actor: signal };
     else if (asked === 1) killAgents(daemon, signal);
     else endNow(daemon, signal);
   };

@@ -61,7 +61,7 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
     successor.go();
     await successor.ready();
     log.info({ successor: successor.pid }, "the successor is ready");
-    // A request to stop that came meanwhile is the successor's now.
+    // A signal that came meanwhile was meant for the daemon, which is the successor now.
     if (daemon.stopAsked) successor.kill("SIGTERM");
     successor.release();
     daemon.end(0);
@@ -73,11 +73,11 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
   }
 }
 
-async function goOn(daemon: RunningDaemon, problem: string): Promise<void> {
+async function goOn(daemon: RunningDaemon, restartProblem: string): Promise<void> {
   try {
     daemon.lock = await retakeLock(daemon.options.home);
     daemon.sockets.setHandedOver(false);
-    await bootKernel(daemon, problem);
+    await bootKernel(daemon, { restartProblem });
     await backToRunning(daemon);
   } catch (error) {
     daemon.log.error({ err: error }, "this daemon could not go on either; its agents run on");

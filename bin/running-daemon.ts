@@ -24,7 +24,7 @@ export interface RunningDaemon {
   readonly sockets: HandedSockets;
   readonly setup: DaemonSetup;
   phase: "booting" | "running" | "restarting" | "stopping";
-  /** A stop was asked for in a phase that cannot be left at once. */
+  /** A stop that was asked for in a phase that cannot be left at once. */
   stopAsked?: Parameters<DaemonControl["stop"]>[0];
   lock: Lock;
   control: DaemonControl;

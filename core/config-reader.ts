@@ -4,7 +4,7 @@ import { Explorer } from "cosmiconfig/dist/Explorer.js";
 import { type DataText, parseData } from "./data-text.js";
 import { OpenStarryError } from "./errors.js";
 import { expandVariables } from "./expand-variables.js";
-import { importModule } from "./import-module.js";
+import { importDefault } from "./import-module.js";
 import { type ReadTextOptions, readTextFile } from "./text-file.js";
 
 const CODE_EXTENSIONS = [".ts", ".mts", ".js", ".mjs", ".cjs"];
@@ -114,14 +114,12 @@ async function mentionsConfig(file: string, limits: ReadTextOptions): Promise<bo
 }
 
 async function importConfig(file: string, limits: ReadTextOptions): Promise<unknown> {
-  const exported = await importModule(file, { ...limits, fresh: true });
-  // A CommonJS file may export anything, without a default.
-  const isModule = Object.hasOwn(Object(exported), "__esModule") && !Object.hasOwn(exported, "default");
-  const value: unknown = Object.hasOwn(Object(exported), "default") ? await exported["default"] : exported;
-  if (!isModule && typeof value === "object" && value !== null) return value;
+  const hint = "write: export default defineConfig({ agents: [] })";
+  const value = await importDefault(file, { ...limits, fresh: true, hint });
+  if (typeof value === "object" && value !== null) return value;
   throw new OpenStarryError("config_invalid", {
-    detail: `config ${file}: ${isModule ? "it has no default export" : `its default export is a ${typeof value}, not an object`}`,
-    hint: "write: export default defineConfig({ agents: [] })",
+    detail: `config ${file}: its default export is a ${typeof value}, not an object`,
+    hint,
   });
 }
 

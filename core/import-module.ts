@@ -36,6 +36,20 @@ export async function importModule(file: string, options: ImportOptions): Promis
   }
 }
 
+/**
+ * What a module exports by default; a CommonJS module, as a whole. A promise is waited for. Rejects where
+ * there is no default export, with `hint`.
+ */
+export async function importDefault(
+  file: string,
+  options: ImportOptions & { hint: string },
+): Promise<unknown> {
+  const exported = Object(await importModule(file, options));
+  if ("default" in exported) return exported.default;
+  if (!("__esModule" in exported) && exported[Symbol.toStringTag] !== "Module") return exported;
+  throw failure(file, options, "it has no default export", undefined, options.hint);
+}
+
 async function importNative(file: string, source: string): Promise<Record<string, unknown>> {
   try {
     return await import(pathToFileURL(file).href);
@@ -77,8 +91,15 @@ function daemonAlias(): Record<string, string> {
   };
 }
 
-function failure(file: string, { code, what }: ImportOptions, problem: string, cause?: unknown) {
-  return new OpenStarryError(code, { detail: `${what} ${file}: ${problem}`, cause });
+function failure(
+  file: string,
+  { code, what }: ImportOptions,
+  problem: string,
+  cause?: unknown,
+  hint?: string,
+): OpenStarryError {
+  const detail = `${what} ${file}: ${problem}`;
+  return new OpenStarryError(code, { detail, cause, ...(hint === undefined ? {} : { hint }) });
 }
 
 /** The error in one line, with the place in the file where one can be told. */

@@ -34,7 +34,7 @@ export {
 } from "./errors.js";
 export type { HookTap, HookTaps } from "./hook-guard.js";
 export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
-export { importModule } from "./import-module.js";
+export { importDefault, importModule } from "./import-module.js";
 export type { Kernel, KernelLimits, KernelOptions, ResolvedPlugin } from "./kernel.js";
 export type { CallOptions, Dispatch } from "./operations.js";
 export * from "./plugin.js";

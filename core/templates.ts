@@ -54,11 +54,15 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
   }
 
   async function notFound(templateId: string, unreachable: readonly string[]): Promise<OpenStarryError> {
-    const known = (await list()).items.map(({ template }) => template.template_id);
+    const { items, invalid } = await list();
+    const known = items.map(({ template }) => template.template_id);
     const guess = nearest(templateId, known);
     const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
-    const these =
-      known.length > 0 ? `there are ${known.slice(0, 20).join(", ")}${more}` : "there are none yet";
+    const broken = invalid.length === 1 ? "1 document is" : `${invalid.length} documents are`;
+    const these = [
+      known.length > 0 ? `there are ${known.slice(0, 20).join(", ")}${more}` : "there are none yet",
+      ...(invalid.length > 0 ? [`${broken} not valid, as the list of templates tells`] : []),
+    ].join("; ");
     const down =
       unreachable.length > 0 ? `; these sources could not be asked: ${unreachable.join("; ")}` : "";
     return new OpenStarryError("template_not_found", {

@@ -18,43 +18,63 @@ const GIVE_UP_MS = 180_000;
 /** Stops the daemon and waits until its process is gone. No daemon is no failure. */
 export const stop: CommandHandler<{ keepAgents?: boolean; json?: boolean }> = async (invocation) => {
   const { home, options, terminal } = invocation;
-  const daemon = identify(lockHolder(home) ?? readDaemonInfo(home)?.pid ?? 0);
-  const client = daemon && connect(invocation);
+  const client = connect(invocation);
   const agents = options.keepAgents ? "keep" : undefined;
-  if (!daemon || !client || !(await askToStop(client, home, daemon.pid, agents))) {
-    if (options.json) terminal.json({ stopped: false });
-    else terminal.print(`No daemon is running on ${home}.`);
-    return undefined;
-  }
-  await waitUntilGone(daemon, client, terminal);
-  if (options.json) terminal.json({ stopped: true, pid: daemon.pid });
-  else
-    terminal.print(
-      `The daemon (pid ${daemon.pid}) has stopped${agents === "keep" ? "; its agents run on" : ""}.`,
-    );
+  const pid = await stopAndWait(client, home, agents, terminal);
+  const kept = agents === "keep" ? "; its agents run on" : "";
+  if (options.json) terminal.json({ stopped: pid !== undefined, ...(pid === undefined ? {} : { pid }) });
+  else if (pid === undefined) terminal.print(`No daemon is running on ${home}.`);
+  else terminal.print(`The daemon (pid ${pid}) has stopped${kept}.`);
   return undefined;
 };
 
-/** False when nobody is there to ask. */
-async function askToStop(
+/** Answers the pid of the daemon that is gone now; nothing when there was none. */
+async function stopAndWait(
   client: Client,
   home: string,
-  pid: number,
   agents: "keep" | undefined,
-): Promise<boolean> {
+  terminal: Terminal,
+): Promise<number | undefined> {
+  let gone: number | undefined;
+  for (const startedAt = performance.now(); ; await delay(POLL_MS)) {
+    // Anew each time: while a daemon is being replaced, it is another one before long.
+    const daemon = identify(lockHolder(home) ?? readDaemonInfo(home)?.pid ?? 0);
+    if (!daemon) return gone;
+    const answer = await ask(client, agents);
+    if (answer === "absent" && !signalToStop(daemon.pid, home, agents)) return gone;
+    if (answer === "later") {
+      if (performance.now() - startedAt > GIVE_UP_MS) throw tooLong(daemon.pid, []);
+      continue;
+    }
+    await waitUntilGone(daemon, client, terminal);
+    // One that was on its way out already may have made room for a successor.
+    if (answer !== "leaving") return daemon.pid;
+    gone = daemon.pid;
+  }
+}
+
+async function ask(
+  client: Client,
+  agents: "keep" | undefined,
+): Promise<"accepted" | "leaving" | "later" | "absent"> {
   try {
     await client.daemon.stop(agents ? { agents } : {});
-    return true;
+    return "accepted";
   } catch (error) {
     if (!isOpenStarryError(error)) throw error;
-    if (error.code === "daemon_stopping") return true;
+    if (error.code === "daemon_stopping") return "leaving";
+    if (error.code === "daemon_busy") return "later";
     if (error.code !== "daemon_not_running") throw error;
-    // Without an API a signal does the same, to the process that is proven to be the daemon.
-    if (lockHolder(home) !== pid) return false;
-    if (agents === "keep") throw withoutApi(pid);
-    process.kill(pid, "SIGTERM");
-    return true;
+    // A connection that broke was one to a daemon.
+    return error.data.reached === true ? "later" : "absent";
   }
+}
+
+/** Without an API a signal does the same, to the process that is proven to be the daemon. */
+function signalToStop(pid: number, home: string, agents: "keep" | undefined): boolean {
+  if (lockHolder(home) !== pid) return false;
+  if (agents === "keep") throw withoutApi(pid);
+  return process.kill(pid, "SIGTERM");
 }
 
 function withoutApi(pid: number): OpenStarryError {

@@ -153,6 +153,15 @@ describe("restart", () => {
     expect(identify(pid as number)).toBeUndefined();
   });
 
+  test("the command stops whoever is the daemon in the end", async () => {
+    const it = await start();
+    const { pid } = await it.client.agents.get("master");
+    await it.client.daemon.restart();
+    expect(await it.cli(["stop", "--keep-agents"])).toMatchObject({ code: 0 });
+    expect([it.pid(), existsSync(join(it.home, "daemon.json"))]).toEqual([undefined, false]);
+    expect(identify(pid as number)).toBeDefined();
+  });
+
   test("reload takes over what it can and names what waits for a restart", async () => {
     const it = await start();
     const written = JSON.parse(readFileSync(it.config, "utf8"));
@@ -217,7 +226,7 @@ describe("with less of an API", () => {
   });
 });
 
-test("stop names who it waits for; a second signal waits for nobody", async () => {
+test("stop names who it waits for; a second signal kills who takes its time", async () => {
   const stubborn = {
     template_id: "Stubborn",
     command: "bash",

@@ -79,10 +79,10 @@ describe("find", () => {
   });
 
   it("asks the sources that there are at that moment", async () => {
-    const sources: TemplateSource[] = [];
+    let sources: readonly TemplateSource[] = [];
     const templates = createTemplates(() => sources);
     expect((await failure(templates.find("A"))).hint).toBe("there are none yet");
-    sources.push(first);
+    sources = [first];
     expect((await templates.find("A")).origin).toBe("first/A");
   });
 
@@ -93,6 +93,14 @@ describe("find", () => {
     expect(error.code).toBe("template_not_found");
     expect(error.message).toBe('there is no template "Wroker_v1"');
     expect(error.hint).toBe('did you mean "Worker_v1"? there are Worker_v1, Other');
+  });
+
+  it("mentions what is not valid", async () => {
+    const broken = sourceOf("file", [documentOf("A", "a")], {
+      invalid: [{ origin: "/t/x.yaml", error: "x" }],
+    });
+    const { hint } = await failure(of(broken).find("zzzzzzzzzz"));
+    expect(hint).toBe("there are A; 1 document is not valid, as the list of templates tells");
   });
 
   it("names at most 20", async () => {
