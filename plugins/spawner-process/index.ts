@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, spawner } from "../../core/index.js";
+import { loadPosixSpawn } from "../_shared/posix-spawn.js";
 import { openCgroups } from "./cgroup.js";
 import { createRunFolders } from "./folders.js";
 import { createProcessSpawner } from "./spawner.js";
@@ -10,6 +11,8 @@ import { createProcessSpawner } from "./spawner.js";
 const options = z.strictObject({
   /** Put every run into a cgroup of its own where the system allows it. */
   cgroups: z.boolean().default(true),
+  /** Make processes by posix_spawn(3), where koffi is installed; else by fork, which takes longer. */
+  native: z.boolean().default(true),
   /** Where the folders of agents that run as another user are made. */
   shared_folder: z.string().startsWith("/").optional(),
 });
@@ -20,7 +23,7 @@ export default definePlugin({
   apiVersion: 1,
   provides: [spawner],
   options,
-  setup(ctx, { cgroups, shared_folder }) {
+  setup(ctx, { cgroups, native, shared_folder }) {
     const tag = createHash("sha256").update(ctx.dataDir).digest("hex").slice(0, 12);
     const sharedBase = shared_folder ?? (process.getuid?.() === 0 ? "/run" : tmpdir());
     const processes = createProcessSpawner({
@@ -29,6 +32,7 @@ export default definePlugin({
       home: ctx.dataDir,
       folders: createRunFolders(ctx.dataDir, join(sharedBase, `openstarry-${tag}`)),
       cgroups: cgroups ? openCgroups(tag) : undefined,
+      native: native ? loadPosixSpawn() : undefined,
       env: process.env,
     });
     ctx.provide(spawner, processes);

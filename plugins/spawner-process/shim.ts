@@ -1,5 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import type { Socket } from "node:net";
+import { spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
+import type { PosixSpawn } from "../_shared/posix-spawn.js";
 
 /**
  * The process between the daemon and the agent: it outlives the daemon, and writes how the agent
@@ -8,9 +10,9 @@ import type { Socket } from "node:net";
  * Descriptors: 3 is the status file, 4 the gate. `$1` is the run's cgroup or empty, `$2` and `$3` the
  * files of its output, which only the inner shell opens. The inner shell becomes the agent: it joins
  * the cgroup, tells its pid, waits for "go", and executes the agent as the leader of a session of its
- * own. End of file at the gate means that the daemon died before it
- * had journaled the pid: then the agent never existed. The trap keeps the shim waiting through signals
- * without the agent inheriting that (an ignored signal would be inherited, a trapped one is not).
+ * own. End of file at the gate means that the daemon died before it had journaled the pid: then the
+ * agent never existed. The trap keeps the shim waiting through signals without the agent inheriting
+ * that (an ignored signal would be inherited, a trapped one is not).
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
 cg=$1 out=$2 err=$3; shift 3
@@ -34,50 +36,88 @@ export interface ShimOptions {
 }
 
 export interface Shim {
-  readonly child: ChildProcess;
+  readonly pid: number;
   /** The pid that will be the agent's, as soon as it waits at the gate. */
   readonly agentPid: Promise<number>;
-  /** Lets it go on. */
+  /** Resolves when the shim is gone. */
+  readonly ended: Promise<void>;
+  /** Lets the agent go on. */
   go(): void;
   /** Closes the gate: the agent never runs. */
   abort(): void;
 }
 
-/** Starts a shim. Throws, or rejects `agentPid`, when the process cannot be made. */
-export function startShim(options: ShimOptions): Shim {
-  const { stdout, stderr, statusFd } = options;
-  const child = spawn(
-    "/bin/sh",
-    ["-c", SCRIPT, "openstarry-shim", options.cgroup ?? "", stdout, stderr, options.file, ...options.args],
-    {
-      cwd: options.cwd,
-      env: options.env,
-      // A session of its own: what ends the daemon's does not end this.
-      detached: true,
-      stdio: ["ignore", "ignore", "ignore", statusFd, "pipe"],
-    },
-  );
-  const gate = child.stdio[4] as Socket | null | undefined;
+/** Between two looks whether a shim that let go of its gate has ended. */
+const LONGEST_PAUSE_MS = 100;
+
+/** Starts a shim; by fork where there is no `native`. Throws an errno error when it cannot be made. */
+export function startShim(options: ShimOptions, native: PosixSpawn | undefined): Shim {
+  const { cgroup = "", stdout, stderr, file, args } = options;
+  const argv = ["-c", SCRIPT, "openstarry-shim", cgroup, stdout, stderr, file, ...args];
+  return native ? spawnShim(options, argv, native) : forkShim(options, argv);
+}
+
+function spawnShim({ env, cwd, statusFd }: ShimOptions, argv: string[], native: PosixSpawn): Shim {
+  const [ours, theirs] = native.socketPair();
+  let pid: number;
+  try {
+    pid = native.spawn({ file: "/bin/sh", argv: ["sh", ...argv], env, cwd, fds: [statusFd, theirs] });
+  } catch (error) {
+    closeSync(ours);
+    throw error;
+  } finally {
+    closeSync(theirs);
+  }
+  const gate = new Socket({ fd: ours, readable: true, writable: true });
+  // The shim holds its end to its own end; the agent does not have it.
+  const ended = new Promise<void>((resolve) => {
+    const collect = (pauseMs: number) => {
+      if (native.reap(pid)) resolve();
+      else setTimeout(collect, pauseMs, Math.min(pauseMs * 2, LONGEST_PAUSE_MS)).unref();
+    };
+    gate.once("close", () => collect(1));
+  });
+  return { pid, ended, ...gateOf(gate) };
+}
+
+function forkShim({ env, cwd, statusFd }: ShimOptions, argv: string[]): Shim {
+  const child = spawn("/bin/sh", argv, {
+    cwd,
+    env,
+    // A session of its own: what ends the daemon's does not end this.
+    detached: true,
+    stdio: ["ignore", "ignore", "ignore", statusFd, "pipe"],
+  });
+  const failed = new Promise<never>((_, reject) => void child.once("error", reject));
+  const ended = new Promise<void>((resolve) => void child.once("exit", () => resolve()));
+  const gate = child.stdio[4] as Socket | undefined;
+  child.unref();
+  if (child.pid === undefined || !gate) {
+    // Why, comes with the event.
+    return { pid: 0, agentPid: failed, ended: Promise.resolve(), go() {}, abort() {} };
+  }
+  failed.catch(() => {});
+  return { pid: child.pid, ended, ...gateOf(gate) };
+}
+
+function gateOf(gate: Socket): Pick<Shim, "agentPid" | "go" | "abort"> {
   const agentPid = new Promise<number>((resolve, reject) => {
     let text = "";
-    child.once("error", reject);
-    gate?.on("data", (chunk) => {
+    gate.on("data", (chunk) => {
       text += chunk.toString("latin1");
       if (text.endsWith("\n")) resolve(Number(text));
     });
-    gate?.on("error", reject);
-    gate?.on("close", () => reject(new Error("the process ended before it could be held")));
+    gate.on("error", reject);
+    gate.on("close", () => reject(new Error("the process ended before it could be held")));
   });
   // Whoever waits gets the error; nobody else has to.
   agentPid.catch(() => {});
-  child.unref();
   return {
-    child,
     agentPid,
     go() {
-      gate?.end("go\n");
-      gate?.unref();
+      gate.write("go\n");
+      gate.unref();
     },
-    abort: () => gate?.destroy(),
+    abort: () => void gate.destroy(),
   };
 }

@@ -9,6 +9,7 @@ import {
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
+import type { PosixSpawn } from "../_shared/posix-spawn.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
@@ -29,6 +30,8 @@ export interface ProcessSpawnerDeps {
   folders: RunFolders;
   /** Absent where cgroup v2 cannot be used. */
   cgroups: Cgroups | undefined;
+  /** Absent: processes are made by fork. */
+  native: PosixSpawn | undefined;
   /** The daemon's own environment, for `pass_env`. */
   env: Readonly<Record<string, string | undefined>>;
 }
@@ -71,7 +74,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
       const containment = target.cgroup === undefined ? "best_effort" : "full";
       await commit({ target, pid: target.pid, containment });
-      const run = own(spec, target, exitOf(shim));
+      const run = own(spec, target, shim.ended);
       shim.go();
       void folders
         .prune(agentId, runId, spec.logs.keep)
@@ -81,8 +84,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       return run.handle;
     } catch (cause) {
       shim?.abort();
-      if (cgroup !== undefined)
-        void (shim ? exitOf(shim) : Promise.resolve()).then(() => removeCgroup(cgroup));
+      if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
       if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
       throw spawnFailed(spec, cause);
     }
@@ -102,7 +104,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     try {
       // The shim stays with the daemon's user, so that the agent cannot touch it.
       const [file = start.file, ...args] = [...dropTo(user), start.file, ...spec.args];
-      return startShim({ ...start, file, args, stdout, stderr, statusFd });
+      return startShim({ ...start, file, args, stdout, stderr, statusFd }, deps.native);
     } finally {
       closeSync(statusFd);
     }
@@ -116,7 +118,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
 
   function identifyRun(pid: number, shim: Shim, cgroup: string | undefined, folder: string): ProcessTarget {
     const identity = identify(pid);
-    const shimIdentity = identify(shim.child.pid ?? 0);
+    const shimIdentity = identify(shim.pid);
     if (!identity || !shimIdentity) throw new Error("the process ended before it could be identified");
     return {
       ...identity,
@@ -177,12 +179,6 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       owned.clear();
     },
   };
-}
-
-function exitOf({ child }: Shim): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined)
-    return Promise.resolve();
-  return new Promise((resolve) => void child.once("exit", () => resolve()));
 }
 
 function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {

@@ -1,154 +1,243 @@
-import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { lstat, open, rename, unlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { lstat } from "node:fs/promises";
+import { join } from "node:path";
 import {
   ID_PATTERN,
   type InvalidTemplate,
   type Logger,
   OpenStarryError,
+  parseData,
   parseTemplate,
   type TemplateDocument,
   type TemplateSource,
 } from "../../core/index.js";
-import { isCode, readTemplateFile, stampOf, type TemplateFile, templatePaths } from "./template-files.js";
+import {
+  idByName,
+  isCode,
+  MAX_TEMPLATE_BYTES,
+  readTemplateFile,
+  stampOf,
+  type TemplateFile,
+  templatePaths,
+  unreadCode,
+} from "./template-files.js";
+import { ensureFolder, removeFile, writeWhole } from "./write-file.js";
+
+export interface FileSourceOptions {
+  /** Absolute, the first one first. The first is the one that is written to. */
+  folders: readonly [string, ...string[]];
+  log: Logger;
+  /** Called after every reading of the folders. */
+  onScan?(): void;
+}
+
+export interface FileSource extends Required<TemplateSource> {
+  /** Reads what is new or changed. */
+  scan(): Promise<void>;
+}
 
 /**
- * Templates in the files of these folders; the first folder is the one that is written to. Nothing is
- * watched: whether a folder or a file changed is asked of the file system when a template is used, so
- * that no notification can be missed. Templates that are code are only read at the start and by
- * `reload`.
+ * Templates in the files of folders. Whether a folder or file has changed is asked of the file system
+ * whenever a template is used, so that an edit counts at once and no notification can be missed.
+ * Templates that are code are only read by the first scan and by `reload`.
  */
-export function createFileSource(folders: readonly string[], log: Logger): TemplateSource {
-  const home = folders[0] ?? "";
-  let files = new Map<string, TemplateFile>();
-  let folderStamps = "";
-  let reading: Promise<void> | undefined;
+export function createFileSource({ folders, log, onScan }: FileSourceOptions): FileSource {
+  const [home] = folders;
+  let files: ReadonlyMap<string, TemplateFile> = new Map();
+  /** Folders that cannot be read, and why. */
+  let unreadable: InvalidTemplate[] = [];
+  let folderStamps: string | undefined;
+  let rereadCode = true;
+  let queue: Promise<unknown> = Promise.resolve();
+  let waiting: Promise<void> | undefined;
 
-  const currentStamps = () => folders.map((folder) => stampOf(folder) ?? "none").join();
-
-  /** Reads what is new or changed; at most one reading at a time. */
-  function scan(rereadCode = false): Promise<void> {
-    reading ??= readAll(rereadCode).finally(() => {
-      reading = undefined;
-    });
-    return reading;
+  /** One thing at a time: a writing and a reading must not meet. */
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = queue.then(work);
+    queue = done.catch(() => {});
+    return done;
   }
 
-  async function readAll(rereadCode: boolean): Promise<void> {
+  /** Whoever asks while one runs gets the next: the running one may be past what it is about. */
+  function scan(): Promise<void> {
+    waiting ??= inTurn(async () => {
+      waiting = undefined;
+      await readAll();
+    });
+    return waiting;
+  }
+
+  async function readAll(): Promise<void> {
     const stamps = currentStamps();
+    const withCode = rereadCode;
+    rereadCode = false;
+    const problems: InvalidTemplate[] = [];
     const found = new Map<string, TemplateFile>();
     for (const folder of folders) {
-      for (const path of await templatePaths(folder)) {
-        const known = files.get(path);
-        const keep = known && (isCode(path) ? !rereadCode : known.stamp === stampOf(path));
-        found.set(path, keep ? known : await readTemplateFile(path));
-        const problem = found.get(path)?.invalid?.error;
-        if (!keep && problem !== undefined) log.warn({ file: path, problem }, "a template is not valid");
-      }
+      const paths = await templatePaths(folder).catch((error: NodeJS.ErrnoException) => {
+        problems.push({ origin: folder, error: `the folder ${folder} cannot be read (${error.code})` });
+        return [];
+      });
+      for (const path of paths) found.set(path, await readOne(path, withCode));
     }
-    files = found;
-    folderStamps = stamps;
+    tellChanges(files, found, log);
+    [files, unreadable, folderStamps] = [found, problems, stamps];
+    onScan?.();
   }
+
+  async function readOne(path: string, withCode: boolean): Promise<TemplateFile> {
+    const known = files.get(path);
+    if (isCode(path)) {
+      if (withCode) return readTemplateFile(path);
+      return known ? { ...known, stamp: stampOf(path) ?? "" } : unreadCode(path);
+    }
+    return known !== undefined && known.stamp === stampOf(path) ? known : readTemplateFile(path);
+  }
+
+  const currentStamps = () => folders.map((folder) => stampOf(folder) ?? "none").join();
 
   /** The first file that has this id. */
   function fileOf(templateId: string): TemplateFile | undefined {
     return [...files.values()].find((file) => file.document?.template_id === templateId);
   }
 
+  /** The first file that would have it, were it valid. */
+  function brokenOf(templateId: string): InvalidTemplate | undefined {
+    const invalid = [...files.values()].flatMap((file) => file.invalid ?? []);
+    return invalid.find((it) => (it.template_id ?? idByName(it.origin)) === templateId);
+  }
+
+  function isFresh(file: TemplateFile): boolean {
+    return folderStamps === currentStamps() && (isCode(file.path) || file.stamp === stampOf(file.path));
+  }
+
   async function get(templateId: string): Promise<TemplateDocument | undefined> {
-    const file = fileOf(templateId);
-    const fresh =
-      file && folderStamps === currentStamps() && (isCode(file.path) || file.stamp === stampOf(file.path));
-    if (!fresh) await scan();
-    const now = fileOf(templateId);
-    if (now) return now.document;
-    const broken = [...files.values()].find(({ invalid }) => invalid?.template_id === templateId);
-    if (broken?.invalid) throw new OpenStarryError("template_invalid", { detail: broken.invalid.error });
+    const known = fileOf(templateId);
+    if (known && isFresh(known)) return known.document;
+    await scan();
+    const found = fileOf(templateId);
+    if (found) return found.document;
+    const broken = brokenOf(templateId);
+    if (broken) throw new OpenStarryError("template_invalid", { detail: broken.error });
     return undefined;
   }
 
-  /** The files that lose against one of the same id before them. */
-  function doubles(): InvalidTemplate[] {
-    return [...files.values()].flatMap(({ path, document }) => {
-      const first = document && fileOf(document.template_id);
-      if (!first || first.path === path) return [];
-      const error = `template ${path}: ${document.template_id} is defined by ${first.path} already, which is the one that counts`;
-      return [{ origin: path, template_id: document.template_id, error }];
-    });
+  async function list(): Promise<{ documents: TemplateDocument[]; invalid: InvalidTemplate[] }> {
+    await scan();
+    const documents: TemplateDocument[] = [];
+    const invalid: InvalidTemplate[] = [...unreadable];
+    for (const file of files.values()) {
+      if (file.invalid) invalid.push(file.invalid);
+      if (!file.document) continue;
+      const first = fileOf(file.document.template_id) ?? file;
+      if (first === file) documents.push(file.document);
+      else invalid.push(double(file.document, first.path));
+    }
+    return { documents, invalid };
   }
 
-  /** Where `put` writes; refuses an id that another file holds. */
+  /** Where an id is written. Rejects with `template_read_only` when something else is in the way. */
   async function ownPath(templateId: string): Promise<string> {
+    // An id becomes a file name; whoever called should have seen to it already.
     if (!ID_PATTERN.test(templateId)) {
       throw new OpenStarryError("input_invalid", { detail: "template_id: it is not a valid id" });
     }
-    await scan();
+    await readAll();
     const path = join(home, `${templateId}.json`);
-    const holder =
-      fileOf(templateId) ?? [...files.values()].find(({ invalid }) => invalid?.template_id === templateId);
-    if (holder && holder.path !== path) {
-      throw new OpenStarryError("template_read_only", {
-        detail: `template ${templateId} is the file ${holder.path}`,
-        hint: "change that file, or choose another template_id",
-      });
+    const holder = fileOf(templateId)?.path ?? brokenOf(templateId)?.origin;
+    if (holder !== undefined && holder !== path) {
+      throw readOnly(`template ${templateId} is the file ${holder}`, "change that file");
     }
+    const other = files.get(path)?.document?.template_id;
+    if (other !== undefined && other !== templateId) {
+      throw readOnly(`the file ${path} holds the template ${other}`, "rename that file");
+    }
+    const stat = await lstat(path).catch(() => undefined);
+    if (stat && !stat.isFile()) throw readOnly(`${path} is no regular file`, "remove it");
     return path;
+  }
+
+  async function put(templateId: string, document: unknown): Promise<TemplateDocument> {
+    await ensureFolder(home);
+    const path = await ownPath(templateId);
+    const text = `${JSON.stringify(document, undefined, 2)}\n`;
+    await checkText(templateId, text);
+    await writeWhole(path, text);
+    await readAll();
+    const written = files.get(path);
+    if (written?.document) return written.document;
+    throw new OpenStarryError("internal", {
+      detail: `template ${templateId} was written and cannot be read`,
+    });
+  }
+
+  async function remove(templateId: string): Promise<boolean> {
+    const path = await ownPath(templateId);
+    if (!(await lstat(path).catch(() => undefined))) return false;
+    await removeFile(path);
+    await readAll();
+    return true;
   }
 
   return {
     name: "file",
     get,
-    async list() {
-      await scan();
-      const documents = [...files.values()].flatMap(({ path, document }) =>
-        document && fileOf(document.template_id)?.path === path ? [document] : [],
-      );
-      const invalid = [...files.values()].flatMap((file) => file.invalid ?? []);
-      return { documents, invalid: [...invalid, ...doubles()] };
+    list,
+    scan,
+    reload() {
+      rereadCode = true;
+      return scan();
     },
-    reload: () => scan(true),
-    async put(templateId, document) {
-      const path = await ownPath(templateId);
-      // Without a folder of its own, so that relative paths are refused: nobody could say from where.
-      parseTemplate({ template_id: templateId, revision: "", document, origin: path });
-      await writeWhole(path, `${JSON.stringify(document, undefined, 2)}\n`);
-      await scan();
-      const written = fileOf(templateId)?.document;
-      if (!written)
-        throw new OpenStarryError("internal", {
-          detail: `template ${templateId} was written and is not there`,
-        });
-      return written;
-    },
-    async delete(templateId) {
-      const path = await ownPath(templateId);
-      const stat = await lstat(path).catch(() => undefined);
-      if (!stat) return false;
-      await unlink(path);
-      await scan();
-      return true;
-    },
+    put: (templateId, document) => inTurn(() => put(templateId, document)),
+    delete: (templateId) => inTurn(() => remove(templateId)),
   };
 }
 
-/** All of it or nothing, under a name that nobody could have placed there before. */
-async function writeWhole(path: string, text: string): Promise<void> {
-  const temporary = join(dirname(path), `.${randomBytes(8).toString("hex")}.tmp`);
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  const file = await open(temporary, flags, 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-    await file.close();
-    await rename(temporary, path);
-  } catch (cause) {
-    await file.close().catch(() => {});
-    await unlink(temporary).catch(() => {});
-    throw new OpenStarryError("home_unusable", {
-      detail: `template file ${path} could not be written (${(cause as NodeJS.ErrnoException).code})`,
-      hint: "see that the disk has space and the folder can be written",
-      cause,
+/** What is written is what was checked, read as it will be read again. */
+async function checkText(templateId: string, text: string): Promise<void> {
+  const what = `template ${templateId} (the request)`;
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_TEMPLATE_BYTES) {
+    throw new OpenStarryError("template_invalid", {
+      detail: `${what}: it has ${bytes} bytes, and a template may have ${MAX_TEMPLATE_BYTES}`,
+      hint: "move what is large into a file that the agent reads",
     });
   }
+  const { value } = await parseData(text, { format: "json", code: "template_invalid", what });
+  // Without a folder of its own, so that relative paths are refused: nobody could say from where.
+  parseTemplate({ template_id: templateId, revision: "", document: value, origin: "the request" });
+}
+
+function double({ origin, template_id }: TemplateDocument, first: string): InvalidTemplate {
+  const error = `template ${origin}: ${template_id} is the file ${first} already, which comes first`;
+  return { origin, template_id, error };
+}
+
+function readOnly(detail: string, hint: string): OpenStarryError {
+  return new OpenStarryError("template_read_only", {
+    detail,
+    hint: `${hint}, or choose another template_id`,
+  });
+}
+
+/** In the log: there is no event for a template. */
+function tellChanges(
+  before: ReadonlyMap<string, TemplateFile>,
+  after: ReadonlyMap<string, TemplateFile>,
+  log: Logger,
+): void {
+  for (const file of after.values()) {
+    const known = before.get(file.path);
+    if (known === file) continue;
+    if (file.invalid) {
+      if (known?.invalid?.error === file.invalid.error) continue;
+      log.warn({ file: file.path, problem: file.invalid.error }, "a template file is not valid");
+    } else if (known?.document?.revision !== file.document?.revision) {
+      const { template_id, revision } = file.document ?? {};
+      log.info(
+        { file: file.path, template_id, revision },
+        known ? "a template has changed" : "a template was found",
+      );
+    }
+  }
+  for (const path of before.keys()) if (!after.has(path)) log.info({ file: path }, "a template file is gone");
 }

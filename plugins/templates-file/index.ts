@@ -1,8 +1,10 @@
-import { mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { definePlugin, OpenStarryError, templateSource } from "../../core/index.js";
+import { definePlugin, templateSource } from "../../core/index.js";
 import { createFileSource } from "./file-source.js";
+import { createFolderWatch } from "./folder-watch.js";
+import { ensureFolder } from "./write-file.js";
 
 const options = z.strictObject({
   /** Absolute. Besides `templates` in the daemon's home, which comes first. */
@@ -15,23 +17,22 @@ export default definePlugin({
   apiVersion: 1,
   provides: [templateSource],
   options,
-  setup(ctx, { folders }) {
-    const home = join(ctx.dataDir, "templates");
-    const source = createFileSource([home, ...folders], ctx.log);
-    ctx.provide(templateSource, source);
+  setup({ clock, dataDir, log, provide }, options) {
+    const home = join(dataDir, "templates");
+    const folders = [home, ...options.folders] as const;
+    const watch = createFolderWatch({ folders, clock, log, onChange: () => void source.scan() });
+    const source = createFileSource({ folders, log, onScan: watch.refresh });
+    provide(templateSource, source);
     return {
       async start() {
-        try {
-          mkdirSync(home, { recursive: true, mode: 0o700 });
-        } catch (cause) {
-          throw new OpenStarryError("home_unusable", {
-            detail: `the folder ${home} cannot be made (${(cause as NodeJS.ErrnoException).code})`,
-            hint: "see who owns the daemon's home, or choose another with --home",
-            cause,
-          });
+        if (!existsSync(home)) await ensureFolder(home);
+        for (const folder of options.folders) {
+          if (!existsSync(folder)) log.warn({ folder }, "this folder of templates is not there yet");
         }
-        await source.list();
+        watch.start();
+        await source.scan();
       },
+      stop: watch.stop,
     };
   },
 });

@@ -1,21 +1,22 @@
 import { createHash } from "node:crypto";
 import { type Dirent, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { dirname, extname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import {
   type InvalidTemplate,
-  importModule,
+  importDefault,
+  isOpenStarryError,
   OpenStarryError,
   parseData,
   parseTemplate,
   readTextFile,
   type TemplateDocument,
-  toOpenStarryError,
 } from "../../core/index.js";
 
 const DATA_EXTENSIONS = [".json", ".yaml", ".yml"];
 const CODE_EXTENSIONS = [".ts", ".mts", ".js", ".mjs"];
-const MAX_BYTES = 256 * 1024;
+/** Of one file. */
+export const MAX_TEMPLATE_BYTES = 256 * 1024;
 
 /** One template file, and what was in it when it was read. */
 export interface TemplateFile {
@@ -26,10 +27,15 @@ export interface TemplateFile {
   readonly invalid?: InvalidTemplate;
 }
 
-/** What tells a changed file from an unchanged one; `undefined` when it is gone. */
+/** What tells a changed file or folder from an unchanged one; `undefined` when it is gone. */
 export function stampOf(path: string): string | undefined {
-  const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
-  return stat && `${stat.ino}:${stat.mtimeNs}:${stat.size}`;
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
+    return stat && `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}:${stat.size}`;
+  } catch {
+    // A folder on the way there may not be entered: the reading says so.
+    return undefined;
+  }
 }
 
 /** The template files of a folder by name; none when there is no folder. */
@@ -50,7 +56,12 @@ export async function templatePaths(folder: string): Promise<string[]> {
 }
 
 export function isCode(path: string): boolean {
-  return CODE_EXTENSIONS.includes(extname(path)) && !path.endsWith(".d.ts");
+  return CODE_EXTENSIONS.includes(extname(path)) && !/\.d\.m?ts$/.test(path);
+}
+
+/** The id that a file most likely has, for one whose content cannot tell. */
+export function idByName(path: string): string {
+  return basename(path, extname(path));
 }
 
 /** Reads one file. What is wrong with it becomes `invalid`: it must not hide the good ones. */
@@ -58,14 +69,12 @@ export async function readTemplateFile(path: string): Promise<TemplateFile> {
   const stamp = stampOf(path) ?? "";
   let templateId: string | undefined;
   try {
-    const { value, text } = await readDocument(path);
+    const { value, text } = isCode(path) ? await readCode(path) : await readData(path);
     templateId = idOf(value);
-    if (templateId === undefined) {
-      throw new OpenStarryError("template_invalid", { detail: `template ${path}: template_id is missing` });
-    }
+    if (templateId === undefined) throw broken(path, "template_id is missing");
     const document: TemplateDocument = {
       template_id: templateId,
-      revision: createHash("sha256").update(text).digest("hex").slice(0, 12),
+      revision: revisionOf(text),
       document: value,
       origin: path,
       baseDir: dirname(path),
@@ -73,31 +82,58 @@ export async function readTemplateFile(path: string): Promise<TemplateFile> {
     parseTemplate(document);
     return { path, stamp, document };
   } catch (error) {
-    const message = toOpenStarryError(error).message;
-    return {
-      path,
-      stamp,
-      invalid: {
-        origin: path,
-        error: message,
-        ...(templateId === undefined ? {} : { template_id: templateId }),
-      },
-    };
+    return { path, stamp, invalid: invalidOf(path, templateId, error) };
   }
 }
 
-async function readDocument(path: string): Promise<{ value: unknown; text: string }> {
-  const what = `template ${path}`;
-  if (isCode(path)) {
-    const exports = await importModule(path, { code: "template_invalid", what: "template", fresh: true });
-    // What the code made is what counts: it may read other files.
-    return { value: exports["default"], text: JSON.stringify(exports["default"]) ?? "" };
-  }
-  const text = await readTextFile(path, { maxBytes: MAX_BYTES, code: "template_invalid", what: "template" });
-  if (text === undefined) throw new OpenStarryError("template_invalid", { detail: `${what}: it is gone` });
+/** Code that was not there at the start, or when everything was read again. */
+export function unreadCode(path: string): TemplateFile {
+  const error = broken(path, "code is read at the start and on reload, and this file came later");
+  return { path, stamp: stampOf(path) ?? "", invalid: invalidOf(path, undefined, error) };
+}
+
+/** The first 12 hexadecimal digits of the SHA-256 of the content. */
+function revisionOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}
+
+function invalidOf(path: string, templateId: string | undefined, error: unknown): InvalidTemplate {
+  const told = isOpenStarryError(error) ? error : broken(path, `it cannot be read (${String(error)})`);
+  const hint = told.hint === undefined ? "" : ` (${told.hint})`;
+  return {
+    origin: path,
+    error: `${told.message}${hint}`,
+    ...(templateId === undefined ? {} : { template_id: templateId }),
+  };
+}
+
+function broken(path: string, problem: string): OpenStarryError {
+  return new OpenStarryError("template_invalid", { detail: `template ${path}: ${problem}` });
+}
+
+async function readData(path: string): Promise<{ value: unknown; text: string }> {
+  const text = await readTextFile(path, {
+    maxBytes: MAX_TEMPLATE_BYTES,
+    code: "template_invalid",
+    what: "template",
+  });
+  if (text === undefined) throw broken(path, "it is gone");
   const format = extname(path) === ".json" ? "json" : "yaml";
-  const { value } = await parseData(text, { format, code: "template_invalid", what });
+  const { value } = await parseData(text, { format, code: "template_invalid", what: `template ${path}` });
   return { value, text };
+}
+
+async function readCode(path: string): Promise<{ value: unknown; text: string }> {
+  const value = await importDefault(path, {
+    code: "template_invalid",
+    what: "template",
+    fresh: true,
+    hint: "a template in code says: export default { template_id: … }",
+  });
+  // What the code made is what counts: it may have read other files. And it is to be plain data.
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw broken(path, `its default export is a ${typeof value}, not an object`);
+  return { value: JSON.parse(text), text };
 }
 
 function idOf(value: unknown): string | undefined {

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -31,7 +31,9 @@ export function section({ path, text }: Page, heading: string): string {
   const start = lines.findIndex((line) => /^#+ /.test(line) && line.replace(/^#+ /, "") === heading);
   if (start < 0) throw new Error(`${path} has no heading "${heading}"`);
   const level = lines[start]?.indexOf(" ") ?? 0;
-  const end = lines.findIndex((line, index) => index > start && (/^(#+) /.exec(line)?.[1]?.length ?? 9) <= level);
+  const end = lines.findIndex(
+    (line, index) => index > start && (/^(#+) /.exec(line)?.[1]?.length ?? 9) <= level,
+  );
   // From the text as it is: fences were only blanked out.
   return text
     .split("\n")
@@ -44,7 +46,7 @@ export function withoutFences(text: string): string {
   return text.replace(/^```[\s\S]*?^```$/gm, (fence) => fence.replace(/[^\n]/g, ""));
 }
 
-/** The rows of the tables in a text, by the words of their headers. */
+/** The rows of the tables in a text, by the words of their headers; where one is empty, by its number from 0. */
 export function rows(text: string): Record<string, string>[] {
   const found: Record<string, string>[] = [];
   let header: string[] | undefined;
@@ -58,21 +60,27 @@ export function rows(text: string): Record<string, string>[] {
     if (!header) header = words;
     else if (!words.every((word) => /^:?-+:?$/.test(word))) {
       const names = header;
-      found.push(Object.fromEntries(words.map((word, index) => [names[index] ?? "", word])));
+      found.push(Object.fromEntries(words.map((word, index) => [names[index] || String(index), word])));
     }
   }
   return found;
 }
 
-/** What stands in backticks. */
+/** What stands in backticks, fences apart. */
 export function code(text = ""): string[] {
-  return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
+  return [...withoutFences(text).matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
 }
 
 /** The fences of a language, with the marker `<!-- run: NAME -->` above them where there is one. */
 export function fences(text: string, language: string): { name?: string; content: string }[] {
-  const pattern = new RegExp(`(?:<!-- (?:run|file): (\\S+) -->\\n)?^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, "gm");
-  return [...text.matchAll(pattern)].map(([, name, content = ""]) => ({ ...(name ? { name } : {}), content }));
+  const pattern = new RegExp(
+    `(?:<!-- (?:run|file): (\\S+) -->\\n)?^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`,
+    "gm",
+  );
+  return [...text.matchAll(pattern)].map(([, name, content = ""]) => ({
+    ...(name ? { name } : {}),
+    content,
+  }));
 }
 
 /** What stands between `<!-- name -->` and `<!-- /name -->`. */
@@ -91,5 +99,3 @@ export function anchors(text: string): string[] {
       .replaceAll(" ", "-"),
   );
 }
-
-export const fromRoot = (path: string): string => relative(ROOT, path);

@@ -24,7 +24,10 @@ export function keysOf(schema: StandardSchema): string[] {
 }
 
 /** The rows of a table whose default is given as code, which is JSON. */
-export function documentedDefaults(rows: readonly Record<string, string>[], column: string): [string, unknown][] {
+export function documentedDefaults(
+  rows: readonly Record<string, string>[],
+  column: string,
+): [string, unknown][] {
   return rows.flatMap((row) => {
     const [key] = code(row[column]);
     const [given] = code(row["default"]);

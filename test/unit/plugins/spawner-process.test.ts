@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { describe, test } from "vitest";
 import { systemClock } from "../../../core/index.js";
+import { loadPosixSpawn, type PosixSpawn } from "../../../plugins/_shared/posix-spawn.js";
 import { openCgroups } from "../../../plugins/spawner-process/cgroup.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
 import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
@@ -8,22 +9,27 @@ import { testSpawner } from "../../contract/spawner.js";
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
-function subject(home: string, withCgroups: boolean) {
+function subject(home: string, withCgroups: boolean, native: PosixSpawn | undefined) {
   const spawner = createProcessSpawner({
     clock: systemClock,
     log: silent,
     home,
     folders: createRunFolders(home, join(home, "shared")),
     cgroups: withCgroups ? openCgroups(`test-${process.pid}`) : undefined,
+    native,
     env: process.env,
   });
   return { spawner, release: () => spawner.release() };
 }
 
-describe("without cgroups", () => {
-  testSpawner({ test, factory: (home) => subject(home, false) });
+describe("by fork, without cgroups", () => {
+  testSpawner({ test, factory: (home) => subject(home, false, undefined) });
 });
 
-describe.runIf(openCgroups(`test-${process.pid}`) !== undefined)("with cgroups", () => {
-  testSpawner({ test, factory: (home) => subject(home, true) });
+describe("by posix_spawn, without cgroups", () => {
+  testSpawner({ test, factory: (home) => subject(home, false, loadPosixSpawn()) });
+});
+
+describe.runIf(openCgroups(`test-${process.pid}`) !== undefined)("by posix_spawn, with cgroups", () => {
+  testSpawner({ test, factory: (home) => subject(home, true, loadPosixSpawn()) });
 });

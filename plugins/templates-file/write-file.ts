@@ -1,0 +1,69 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { lstat, mkdir, open, rename, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { OpenStarryError } from "../../core/index.js";
+
+/**
+ * Writes all of it or nothing, readable by the daemon's user alone. The temporary file has a name that
+ * nobody could have placed there before; a link of the final name is replaced, not followed.
+ */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const temporary = join(dirname(path), `.${randomBytes(8).toString("hex")}.tmp`);
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  try {
+    const file = await open(temporary, flags, 0o600);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (cause) {
+    await unlink(temporary).catch(() => {});
+    throw unusable(`template file ${path} could not be written`, cause);
+  }
+}
+
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+    await syncFolder(dirname(path));
+  } catch (cause) {
+    throw unusable(`template file ${path} could not be deleted`, cause);
+  }
+}
+
+/** Makes the folder, for the daemon's user alone, where it is not there. Refuses what is none, links too. */
+export async function ensureFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw unusable(`the folder ${folder} cannot be made`, cause);
+  }
+  if ((await lstat(folder)).isDirectory()) return;
+  throw new OpenStarryError("template_read_only", {
+    detail: `${folder} is a link, and the daemon writes through none`,
+    hint: `list the folder that it leads to under "templates" in the config instead`,
+  });
+}
+
+/** A name is only durable when its folder is. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function unusable(what: string, cause: unknown): OpenStarryError {
+  return new OpenStarryError("home_unusable", {
+    detail: `${what} (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`,
+    hint: "see who owns the daemon's home, and that the disk has space",
+    cause,
+  });
+}

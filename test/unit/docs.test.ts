@@ -1,0 +1,378 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, it } from "vitest";
+import { HOME_FILES } from "../../bin/home.js";
+import { EXIT } from "../../bin/invocation.js";
+import { type AgentEvent, TRANSITIONS } from "../../core/agent-state.js";
+import { CONFIG_NAMES } from "../../core/config-reader.js";
+import { createHooks, HOOK_KINDS, type HookName } from "../../core/hooks.js";
+import * as face from "../../core/index.js";
+import {
+  AGENT_STATES,
+  type AgentState,
+  configSchema,
+  ERROR_CODES,
+  EVENT_TYPES,
+  type Operation,
+  operation,
+  type PluginDefinition,
+  parseData,
+  parseTemplate,
+  type Slot,
+  STAGES,
+  templateSchema,
+  validateSync,
+} from "../../core/index.js";
+import { builtins } from "../../plugins/builtins.js";
+import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
+import {
+  allPages,
+  anchors,
+  code,
+  fences,
+  marked,
+  ROOT,
+  readPage,
+  rows,
+  section,
+  withoutFences,
+} from "../docs/pages.js";
+import { documentedDefaults, expectDefaults, keysOf } from "../docs/schema-keys.js";
+import { createPluginHost } from "../helpers/plugin-host.js";
+
+const pages = allPages();
+const page = (name: string) => readPage(join("docs", name));
+const sorted = (values: Iterable<string>) => [...values].sort();
+
+/** The definitions of the built-in plugins, by name. */
+async function definitions(): Promise<Map<string, PluginDefinition>> {
+  const loaded = [...builtins].map(
+    async ([name, { load }]) => [name, (await load()).default.definition] as const,
+  );
+  return new Map(await Promise.all(loaded));
+}
+
+describe("links and files", () => {
+  it("every relative link leads to a file, and its anchor to a heading", () => {
+    const broken = pages.flatMap(({ path, text }) =>
+      [...withoutFences(text).matchAll(/\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)/g)].flatMap(
+        ([link, to = "", anchor]) => {
+          const file = to === "" ? join(ROOT, path) : resolve(ROOT, dirname(path), to);
+          if (!existsSync(file)) return [`${path}: ${link}`];
+          const missing = anchor !== undefined && !anchors(readFileSync(file, "utf8")).includes(anchor);
+          return missing ? [`${path}: ${link} (no such heading)`] : [];
+        },
+      ),
+    );
+    expect(broken).toEqual([]);
+  });
+
+  it("no page names a file of this repository that does not exist", () => {
+    const missing = pages.flatMap(({ path, text }) =>
+      code(text)
+        .filter(
+          (it) =>
+            /^(core|plugins|bin|test|examples|docs)\/[\w./-]*$/.test(it) &&
+            !/[A-Z]{2}/.test(it.split("/")[1] ?? ""),
+        )
+        .filter((it) => !existsSync(join(ROOT, it)))
+        .map((it) => `${path}: ${it}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it("no message of the daemon names a page that does not exist", () => {
+    const sources = ["core", "plugins", "bin"].flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(".ts"))
+        .map((name) => join(folder, name)),
+    );
+    const named = sources.flatMap((file) =>
+      [...readFileSync(join(ROOT, file), "utf8").matchAll(/docs\/[\w-]+\.md/g)].map(
+        ([name]) => `${file}: ${name}`,
+      ),
+    );
+    expect(named.filter((it) => !existsSync(join(ROOT, it.split(": ")[1] ?? "")))).toEqual([]);
+  });
+
+  it("the index has one line for each page", () => {
+    const listed = [...page("README.md").text.matchAll(/^- \[(\S+)\]\(\1\): .+$/gm)].map(
+      ([, name = ""]) => name,
+    );
+    const present = readdirSync(join(ROOT, "docs")).filter((name) => name !== "README.md");
+    expect(sorted(listed)).toEqual(sorted(present));
+  });
+
+  it("every plugin folder has a README with its name and its options", async () => {
+    const known = await definitions();
+    const folders = readdirSync(join(ROOT, "plugins")).filter((name) =>
+      statSync(join(ROOT, "plugins", name)).isDirectory(),
+    );
+    for (const name of folders.filter((it) => !it.startsWith("_"))) {
+      const { text } = readPage(join("plugins", name, "README.md"));
+      expect(text.split("\n")[0]).toBe(`# ${name}`);
+      const definition = known.get(name);
+      const options = rows(text).flatMap((row) => code(row["option"]));
+      // The options of a probe stand in templates; the plugin itself takes none.
+      if (definition && !name.startsWith("probe-"))
+        expect(sorted(options), name).toEqual(sorted(keysOf(definition.options)));
+    }
+    expect(sorted(known.keys()).filter((name) => !folders.includes(name))).toEqual([]);
+  });
+});
+
+describe("quotes", () => {
+  it("are what the files say", async () => {
+    const check = [join(ROOT, "test/docs/refresh.mjs"), "--check"];
+    const { stdout } = await promisify(execFile)(process.execPath, check).catch((error) => error);
+    expect(stdout).toBe("");
+  });
+
+  it("slots.md quotes every contract once", () => {
+    const quoted = fences(page("slots.md").text, "ts").map(({ name }) => name);
+    const files = readdirSync(join(ROOT, "core/contracts")).map((name) => `core/contracts/${name}`);
+    expect(sorted(quoted.map(String))).toEqual(sorted(files));
+  });
+});
+
+describe("hooks.md", () => {
+  const hooks = createHooks();
+  const names = Object.keys(hooks) as HookName[];
+
+  it("lists every hook with its kind and its class", () => {
+    const listed = rows(page("hooks.md").text).filter((row) => row["class (tapable)"] !== undefined);
+    expect(listed.map((row) => [code(row["hook"])[0], row["kind"], code(row["class (tapable)"])[0]])).toEqual(
+      names.map((name) => [name, HOOK_KINDS[name], hooks[name].constructor.name]),
+    );
+  });
+
+  it.each(names)("says of %s when, in which order and with which guarantee, and shows a tap", (name) => {
+    const text = section(page("hooks.md"), name);
+    const said = rows(text).map((row) => row["0"]);
+    expect(said).toEqual(expect.arrayContaining(["payload", "when", "order", "guarantee"]));
+    expect(fences(text, "ts").some(({ content }) => content.includes(`ctx.hooks.${name}.tap(`))).toBe(true);
+  });
+
+  it("lists the stages", () => {
+    const listed = rows(section(page("hooks.md"), "Order")).map((row) => [
+      code(row["stage"])[0],
+      Number(row["number"]),
+    ]);
+    expect(listed).toEqual(Object.entries(STAGES));
+  });
+});
+
+describe("slots.md", () => {
+  const isSlot = (it: unknown): it is Slot<unknown> =>
+    String((it as Partial<Slot<unknown>>)?.id?.description).startsWith("openstarry.slot.");
+  const slots = (Object.values(face) as unknown[]).filter(isSlot);
+
+  it("lists every slot with how many may provide it, and its default providers", async () => {
+    const defaults = [...(await definitions())].filter(([name]) => builtins.get(name)?.default);
+    const listed = rows(page("slots.md").text).map((row) => [
+      code(row["slot"])[0],
+      row["how many"],
+      ...sorted(code(row["default provider"])),
+    ]);
+    const expected = slots.map((slot) => {
+      const providers = defaults.filter(([, { provides }]) => provides?.some(({ id }) => id === slot.id));
+      return [slot.name, slot.arity, ...sorted(providers.map(([name]) => name))];
+    });
+    expect(listed.sort()).toEqual(expected.sort());
+  });
+});
+
+describe("lifecycle.md", () => {
+  const lifecycle = page("lifecycle.md");
+
+  it("lists the states", () => {
+    expect(rows(section(lifecycle, "States")).map((row) => code(row["state"])[0])).toEqual([...AGENT_STATES]);
+  });
+
+  it("lists the transitions, no more and no less", () => {
+    const listed = rows(section(lifecycle, "Transitions")).flatMap((row) =>
+      [...String(row["from → to"]).matchAll(/`(\w+)` → `(\w+)`/g)].map(
+        ([, from, to]) => `${from} ${code(row["event"])[0]} ${to}`,
+      ),
+    );
+    const real = (
+      Object.entries(TRANSITIONS) as [AgentState, Partial<Record<AgentEvent, AgentState>>][]
+    ).flatMap(([from, events]) => Object.entries(events).map(([event, to]) => `${from} ${event} ${to}`));
+    expect(sorted(listed)).toEqual(sorted(real));
+  });
+
+  it("lists how runs end, and why", () => {
+    const listed = rows(section(lifecycle, "Ends"));
+    expect(listed.flatMap((row) => code(row["kind"]))).toEqual(exitSchema.shape.kind.options);
+    expect(sorted(listed.flatMap((row) => code(row["cause"])))).toEqual(
+      sorted(exitSchema.shape.cause.options),
+    );
+  });
+});
+
+describe("templates.md", () => {
+  const listed = rows(section(page("templates.md"), "Keys")).filter((row) => row["key"]);
+
+  it("lists every key", () => {
+    expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(sorted(keysOf(templateSchema)));
+  });
+
+  it("gives the defaults", () => {
+    const base = {
+      template_id: "T",
+      command: "c",
+      readiness: { type: "t" },
+      liveness: { type: "t" },
+      children: {},
+    };
+    const defaults = documentedDefaults(listed, "key");
+    expect(defaults.length).toBeGreaterThan(20);
+    expectDefaults(templateSchema, base, defaults);
+  });
+
+  it("names keys that are refused, and they are", () => {
+    const said = /^Each of these keys is refused[^:]*:([^.]*)\./m.exec(page("templates.md").text)?.[1];
+    expect(code(said)).not.toHaveLength(0);
+    for (const key of code(said)) {
+      const document = { template_id: "T", command: "/bin/true", [key]: {} };
+      const source = { template_id: "T", revision: "1", origin: "the page", document };
+      expect(() => parseTemplate(source), key).toThrow(`unknown key "${key}"`);
+    }
+  });
+});
+
+describe("config.md", () => {
+  const listed = rows(section(page("config.md"), "Keys"));
+
+  it("lists every key, and gives the defaults", () => {
+    expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(sorted(keysOf(configSchema)));
+    expectDefaults(
+      configSchema,
+      {},
+      documentedDefaults(listed, "key").filter(([key]) => !key.includes("[]")),
+    );
+  });
+
+  it("lists the names of config files in their order, and the plugins that load by themselves", () => {
+    expect(code(marked(page("config.md"), "names"))).toEqual([...CONFIG_NAMES]);
+    const defaults = [...builtins].filter(([, plugin]) => plugin.default).map(([name]) => name);
+    expect(code(marked(page("config.md"), "defaults"))).toEqual(defaults);
+  });
+});
+
+describe("http-api.md", async () => {
+  const api = page("http-api.md");
+  const providers = [...(await definitions())].flatMap(([name, definition]) =>
+    builtins.get(name)?.default && definition.provides?.some(({ id }) => id === operation.id)
+      ? [{ definition, options: {} }]
+      : [],
+  );
+  const host = createPluginHost({ plugins: providers });
+  const operations = [...host.use(operation).values()] as unknown as Operation[];
+  const inPath = (path: string) => [...path.matchAll(/\{(\w+)/g)].map(([, key = ""]) => key);
+
+  it("describes every operation and no other", () => {
+    const titles = [...section(api, "Operations").matchAll(/^### (\S+)$/gm)].map(([, name = ""]) => name);
+    expect(sorted(titles)).toEqual(sorted(operations.map(({ name }) => name)));
+  });
+
+  it.each(operations.map((it) => [it.name, it] as const))(
+    "%s: route, scope, fields, defaults",
+    (name, it) => {
+      const text = section(api, name);
+      expect(text.trim()).toMatch(/^`/);
+      expect(code(text).slice(0, 2)).toEqual([`${it.http?.method} ${it.http?.path}`, it.scope]);
+      const keys = inPath(it.http?.path ?? "");
+      const fields = rows(text);
+      const known = keysOf(it.input).filter((key) => !key.includes(".") && !keys.includes(key));
+      const named = fields.flatMap((row) => code(row["field"]));
+      // The keys of a template stand on a page of their own.
+      const elsewhere = text.includes("](templates.md)") ? keysOf(templateSchema) : [];
+      expect(sorted([...named, ...elsewhere.filter((key) => known.includes(key))])).toEqual(sorted(known));
+      const base = Object.fromEntries([
+        ...keys.map((key) => [key, "x"]),
+        ...(known.includes("signal") ? [["signal", "SIGHUP"]] : []),
+      ]);
+      expectDefaults(it.input, base, documentedDefaults(fields, "field"));
+    },
+  );
+
+  it("lists every field of an agent and of an exit", () => {
+    const text = section(api, "An agent");
+    const fields = rows(text).flatMap((row) => code(row["field"]));
+    expect(sorted(fields)).toEqual(sorted(Object.keys(agentSchema.shape)));
+    expect(code(text)).toEqual(expect.arrayContaining(Object.keys(exitSchema.shape)));
+    const example = JSON.parse(fences(text, "json")[0]?.content ?? "");
+    expect(agentSchema.strict().safeParse(example).error).toBeUndefined();
+  });
+
+  it("lists every error code with its status, exit code and title", () => {
+    const listed = rows(section(api, "Errors")).map((row) => [
+      code(row["code"])[0],
+      { status: Number(row["status"]), exit: Number(row["exit"]), title: row["title"] },
+    ]);
+    expect(Object.fromEntries(listed)).toEqual(ERROR_CODES);
+  });
+
+  it("names no error code that does not exist", () => {
+    const named = code(api.text.replace(/^## Answers[\s\S]*?^## Pages/m, "")).filter((it) =>
+      /^[a-z]+(_[a-z]+)+$/.test(it),
+    );
+    const fields = operations.flatMap((it) => keysOf(it.input).flatMap((key) => key.split(".")));
+    const suspects = named.filter((it) =>
+      /_(invalid|forbidden|found|missing|failed|exists|running|over|limited|large)$/.test(it),
+    );
+    expect(suspects.length).toBeGreaterThan(20);
+    expect(suspects.filter((it) => !(it in ERROR_CODES) && !fields.includes(it))).toEqual([]);
+  });
+
+  it("lists every type of event, and every scope", () => {
+    expect(rows(section(api, "Streams")).flatMap((row) => code(row["event"]))).toEqual([...EVENT_TYPES]);
+    const scopes = rows(section(api, "Authentication")).flatMap((row) => code(row["scope"]));
+    expect(sorted(scopes)).toEqual(sorted(new Set(operations.map(({ scope }) => scope))));
+  });
+});
+
+describe("operations.md", () => {
+  it("lists the files of the daemon's folder and the exit codes", () => {
+    const files = rows(section(page("operations.md"), "The daemon's folder")).flatMap((row) =>
+      code(row["file"]),
+    );
+    expect(files).toEqual(expect.arrayContaining(Object.values(HOME_FILES)));
+    const codes = rows(section(page("operations.md"), "Exit codes")).map((row) => Number(row["code"]));
+    expect(codes).toEqual(Object.values(EXIT));
+  });
+});
+
+describe("data in examples", () => {
+  it("JSON can be parsed", () => {
+    const all = pages.flatMap(({ path, text }) =>
+      fences(text, "json").map(({ content }) => ({ path, content })),
+    );
+    expect(all.length).toBeGreaterThan(2);
+    for (const { path, content } of all) expect(() => JSON.parse(content), path).not.toThrow();
+  });
+
+  it("YAML is a valid template or config, or a part of one", async () => {
+    const all = pages.flatMap(({ path, text }) =>
+      fences(text, "yaml").map(({ content }) => ({ path, content })),
+    );
+    expect(all.length).toBeGreaterThan(5);
+    for (const { path, content } of all) {
+      const { value } = await parseData(content, { format: "yaml", code: "internal", what: path });
+      const document = { template_id: "T", command: "/bin/true", ...(value as object) };
+      const isConfig = ["agents", "plugins", "templates"].some((key) => Object.hasOwn(value as object, key));
+      if (isConfig) validateSync(configSchema, value, { code: "internal", what: path });
+      else
+        parseTemplate({
+          template_id: document.template_id,
+          revision: "1",
+          origin: path,
+          baseDir: "/",
+          document,
+        });
+    }
+  });
+});
