@@ -43,7 +43,8 @@ export function openJournalFile(DatabaseOf: DatabaseClass, dataDir: string): Dat
   try {
     const database = new DatabaseOf(path);
     verify(database, path, size ?? 0);
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 250");
+    // NORMAL leaves the log to the system's cache, where it outlives this process; who wants more syncs it.
+    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 250");
     return database;
   } catch (cause) {
     throw cause instanceof OpenStarryError ? cause : refused(path, "cannot be read as a journal", cause);

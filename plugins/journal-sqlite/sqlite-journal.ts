@@ -3,6 +3,7 @@ import { openJournalFile } from "./database-file.js";
 import { type EncodedBatch, encodeBatch } from "./encode.js";
 import { FILE_NAME, messageOf, unavailable } from "./failures.js";
 import { createGroupCommit, type GroupCommit } from "./group-commit.js";
+import { createLogSync } from "./log-sync.js";
 import { createSecretFiles, type SecretFiles } from "./secret-files.js";
 import { createTables, type Tables } from "./tables.js";
 import { createWriter, type WriterOptions } from "./writer.js";
@@ -36,8 +37,8 @@ export function createSqliteJournal(options: SqliteJournalOptions) {
     /** Writes what waits, folds the write-ahead log into the file and closes it. */
     async stop() {
       const closing = state.opened;
-      closing?.commits.flush();
       state.opened = undefined;
+      await closing?.commits.flush();
       closing?.close();
     },
   };
@@ -51,10 +52,12 @@ async function open(state: State, secrets: SecretFiles, options: SqliteJournalOp
   const write = createWriter(tables, secrets, options, (lastEventId) => {
     state.lastEventId = lastEventId;
   });
+  const log = createLogSync(options.dataDir);
   state.opened = {
     tables,
-    commits: createGroupCommit(write),
+    commits: createGroupCommit({ write, sync: log.sync, needsSync: ({ sync }) => sync }),
     close() {
+      log.close();
       // The package closes a file only when its statements are collected; this leaves nothing to lose.
       database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
       database.close();

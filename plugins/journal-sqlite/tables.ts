@@ -38,11 +38,9 @@ type Row = Record<string, string | number | null | undefined>;
 export function createTables(database: Database): Tables {
   const sql = prepareAll(database);
   const quarantine = new Map<string, string>();
-  const setSync = createSyncSetter(database);
 
   return {
     write(batches) {
-      setSync(batches.some(({ sync }) => sync));
       database.exec("BEGIN IMMEDIATE");
       try {
         const events = batches.map((batch) => writeOne(sql, quarantine, batch));
@@ -98,16 +96,6 @@ export function createTables(database: Database): Tables {
       sql.pruneEvents.run(throughEventId);
       sql.pruneMemos.run(nowMs);
     },
-  };
-}
-
-/** NORMAL leaves the write-ahead log to the system's cache, where it outlives this process. */
-function createSyncSetter(database: Database): (wanted: boolean) => void {
-  let synced = true;
-  return (wanted) => {
-    if (synced === wanted) return;
-    database.exec(`PRAGMA synchronous = ${wanted ? "FULL" : "NORMAL"}`);
-    synced = wanted;
   };
 }
 

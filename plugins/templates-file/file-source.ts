@@ -15,6 +15,7 @@ import {
   isCode,
   MAX_TEMPLATE_BYTES,
   readTemplateFile,
+  stampBeforeReading,
   stampOf,
   type TemplateFile,
   templatePaths,
@@ -45,7 +46,7 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
   let files: ReadonlyMap<string, TemplateFile> = new Map();
   /** Folders that cannot be read, and why. */
   let unreadable: InvalidTemplate[] = [];
-  let folderStamps: string | undefined;
+  let folderStamps: readonly string[] = [];
   let rereadCode = true;
   let queue: Promise<unknown> = Promise.resolve();
   let waiting: Promise<void> | undefined;
@@ -67,7 +68,7 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
   }
 
   async function readAll(): Promise<void> {
-    const stamps = currentStamps();
+    const stamps = folders.map(stampBeforeReading);
     const withCode = rereadCode;
     rereadCode = false;
     const problems: InvalidTemplate[] = [];
@@ -87,13 +88,12 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
   async function readOne(path: string, withCode: boolean): Promise<TemplateFile> {
     const known = files.get(path);
     if (isCode(path)) {
-      if (withCode) return readTemplateFile(path);
+      if (withCode) return withIdOf(known, await readTemplateFile(path));
       return known ? { ...known, stamp: stampOf(path) ?? "" } : unreadCode(path);
     }
-    return known !== undefined && known.stamp === stampOf(path) ? known : readTemplateFile(path);
+    if (known !== undefined && known.stamp === stampOf(path)) return known;
+    return withIdOf(known, await readTemplateFile(path));
   }
-
-  const currentStamps = () => folders.map((folder) => stampOf(folder) ?? "none").join();
 
   /** The first file that has this id. */
   function fileOf(templateId: string): TemplateFile | undefined {
@@ -107,7 +107,12 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
   }
 
   function isFresh(file: TemplateFile): boolean {
-    return folderStamps === currentStamps() && (isCode(file.path) || file.stamp === stampOf(file.path));
+    const isCurrent = (path: string, stamp: string | undefined) => stamp === stampOf(path);
+    // A folder that is not there has no stamp, and one that appears has.
+    return (
+      folders.every((folder, index) => isCurrent(folder, folderStamps[index] || undefined)) &&
+      (isCode(file.path) || isCurrent(file.path, file.stamp))
+    );
   }
 
   async function get(templateId: string): Promise<TemplateDocument | undefined> {
@@ -207,6 +212,13 @@ async function checkText(templateId: string, text: string): Promise<void> {
   parseTemplate({ template_id: templateId, revision: "", document: value, origin: "the request" });
 }
 
+/** A file that cannot be read any more still has the id that it had. */
+function withIdOf(known: TemplateFile | undefined, file: TemplateFile): TemplateFile {
+  const id = known?.document?.template_id ?? known?.invalid?.template_id;
+  if (!file.invalid || file.invalid.template_id !== undefined || id === undefined) return file;
+  return { ...file, invalid: { ...file.invalid, template_id: id } };
+}
+
 function double({ origin, template_id }: TemplateDocument, first: string): InvalidTemplate {
   const error = `template ${origin}: ${template_id} is the file ${first} already, which comes first`;
   return { origin, template_id, error };
@@ -233,10 +245,10 @@ function tellChanges(
       log.warn({ file: file.path, problem: file.invalid.error }, "a template file is not valid");
     } else if (known?.document?.revision !== file.document?.revision) {
       const { template_id, revision } = file.document ?? {};
-      log.info(
-        { file: file.path, template_id, revision },
-        known ? "a template has changed" : "a template was found",
-      );
+      const what = known ? "a template has changed" : "a template was found";
+      log.info({ file: file.path, template_id, revision }, what);
+    } else if (isCode(file.path) && known && known.stamp !== file.stamp) {
+      log.info({ file: file.path }, "a template in code has changed; a reload takes it over");
     }
   }
   for (const path of before.keys()) if (!after.has(path)) log.info({ file: path }, "a template file is gone");

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Dirent, statSync } from "node:fs";
+import { type BigIntStats, type Dirent, statSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import {
@@ -27,11 +27,28 @@ export interface TemplateFile {
   readonly invalid?: InvalidTemplate;
 }
 
+/** The kernel's clock of files goes in steps of a few milliseconds. */
+const SETTLED_MS = 50;
+
 /** What tells a changed file or folder from an unchanged one; `undefined` when it is gone. */
 export function stampOf(path: string): string | undefined {
+  const stat = statOf(path);
+  return stat && `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}:${stat.size}`;
+}
+
+/**
+ * The stamp to keep, taken before reading. A change right after it may leave the times as they are:
+ * what is that young gets a stamp that fits nothing, and so is read once more.
+ */
+export function stampBeforeReading(path: string): string {
+  const stat = statOf(path);
+  const isSettled = stat !== undefined && Date.now() - Number(stat.ctimeMs) > SETTLED_MS;
+  return isSettled ? (stampOf(path) ?? "") : "";
+}
+
+function statOf(path: string): BigIntStats | undefined {
   try {
-    const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
-    return stat && `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}:${stat.size}`;
+    return statSync(path, { throwIfNoEntry: false, bigint: true });
   } catch {
     // A folder on the way there may not be entered: the reading says so.
     return undefined;
@@ -66,7 +83,7 @@ export function idByName(path: string): string {
 
 /** Reads one file. What is wrong with it becomes `invalid`: it must not hide the good ones. */
 export async function readTemplateFile(path: string): Promise<TemplateFile> {
-  const stamp = stampOf(path) ?? "";
+  const stamp = isCode(path) ? (stampOf(path) ?? "") : stampBeforeReading(path);
   let templateId: string | undefined;
   try {
     const { value, text } = isCode(path) ? await readCode(path) : await readData(path);

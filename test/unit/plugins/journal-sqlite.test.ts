@@ -346,10 +346,51 @@ describe("values of single agents", () => {
   });
 });
 
+/** Nothing has to be synced. */
+function groupCommit(write: (batches: readonly number[]) => number[]) {
+  return createGroupCommit<number, number>({ write, sync: async () => {}, needsSync: () => false });
+}
+
 describe("group commit", () => {
+  test("what is written after a batch that is still being synced settles after it", async () => {
+    const settled: string[] = [];
+    let synced = () => {};
+    const commit = createGroupCommit<string, string>({
+      write: (batches) => [...batches],
+      sync: () =>
+        new Promise((resolve) => {
+          synced = resolve;
+        }),
+      needsSync: (batch) => batch === "wish",
+    });
+    const note = (name: string) => commit.add(name).then(() => void settled.push(name));
+    const wish = note("wish");
+    await new Promise(setImmediate);
+    const fact = note("fact");
+    await new Promise(setImmediate);
+    expect(settled).toEqual([]);
+    synced();
+    await Promise.all([wish, fact]);
+    expect(settled).toEqual(["wish", "fact"]);
+  });
+
+  test("a sync that fails fails the batches that asked for it, and no other", async () => {
+    const commit = createGroupCommit<string, string>({
+      write: (batches) => [...batches],
+      sync: async () => {
+        throw new Error("the disk is gone");
+      },
+      needsSync: (batch) => batch === "wish",
+    });
+    const [wish, fact] = await Promise.allSettled([commit.add("wish"), commit.add("fact")]);
+    expect(wish).toMatchObject({ status: "rejected", reason: new Error("the disk is gone") });
+    expect(fact).toMatchObject({ status: "fulfilled", value: "fact" });
+    expect(await commit.add("later")).toBe("later");
+  });
+
   test("batches of one tick are written together, in order, the next tick's apart", async () => {
     const groups: number[][] = [];
-    const commit = createGroupCommit<number, number>((batches) => {
+    const commit = groupCommit((batches) => {
       groups.push([...batches]);
       return batches.map((batch) => batch * 10);
     });
@@ -361,7 +402,7 @@ describe("group commit", () => {
   test("what is added while a group is written goes with the next", async () => {
     const groups: number[][] = [];
     const later: Promise<number>[] = [];
-    const commit = createGroupCommit<number, number>((batches) => {
+    const commit = groupCommit((batches) => {
       groups.push([...batches]);
       if (groups.length === 1) later.push(commit.add(8), commit.add(9));
       return [...batches];
