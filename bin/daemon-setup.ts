@@ -38,7 +38,7 @@ export async function loadSetup(
 }
 
 /** `templates` of the config is what the built-in source of template files reads. */
-function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly string[]): BuiltinPlugins {
+export function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly string[]): BuiltinPlugins {
   return new Map(
     [...plugins].map(([name, plugin]) => [
       name,

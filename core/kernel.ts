@@ -83,7 +83,7 @@ export interface Kernel {
 }
 
 /** What the kernel cannot do without, in the order of boot. */
-const KERNEL_SLOTS: readonly Slot<unknown>[] = [journal, templateSource, restartPolicy, spawner];
+export const KERNEL_SLOTS: readonly Slot<unknown>[] = [journal, templateSource, restartPolicy, spawner];
 
 /** How often everything that waits is looked at again: events are hints, this is the net under them. */
 const RECHECK_MS = 5_000;
@@ -181,7 +181,7 @@ export function createKernel(options: KernelOptions): Kernel {
     const { ordered } = orderPlugins(options.plugins);
     host = createPluginHost({ plugins: ordered, hooks, slots, clock, log, limits, shared, onFault });
     host.setup();
-    for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missing(slot);
+    for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missingSlot(slot);
     try {
       await host.startProviders(KERNEL_SLOTS);
       await supervisor.load();
@@ -246,7 +246,7 @@ export function createKernel(options: KernelOptions): Kernel {
   };
 }
 
-function missing(slot: Slot<unknown>): OpenStarryError {
+export function missingSlot(slot: Slot<unknown>): OpenStarryError {
   return new OpenStarryError("plugin_conflict", {
     detail: `nothing provides ${slot.name}, and the daemon cannot work without`,
     hint: `add a plugin that provides ${slot.name}, or take the line with "false" for its default out of the config`,

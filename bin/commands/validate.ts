@@ -1,0 +1,55 @@
+import { checkSetup, problemText } from "../../core/check-setup.js";
+import { type LoadedConfig, loadConfig } from "../../core/load-config.js";
+import { type BuiltinPlugins, loadPlugins } from "../../core/load-plugins.js";
+import { withTemplateFolders } from "../daemon-setup.js";
+
+export interface ValidateOptions {
+  /** `--config`; absent: searched for as at a start. */
+  configFile?: string;
+  cwd: string;
+  env: Readonly<Record<string, string | undefined>>;
+  builtins: BuiltinPlugins;
+  /** The daemon's folder: its templates count, too. */
+  home: string;
+}
+
+export interface ValidateReport {
+  /** The config file; absent: there is none. */
+  file?: string;
+  /** The ids of the config's agents. */
+  agents: string[];
+  /** The ids of the valid templates. */
+  templates: string[];
+  /** The names of the plugins, in the order in which they would be set up. */
+  plugins: string[];
+  /** Everything that a start would refuse; empty when it would not. */
+  problems: string[];
+}
+
+/** Checks the config, its plugins and the templates, and starts nothing. Does not reject. */
+export async function validateConfig(options: ValidateOptions): Promise<ValidateReport> {
+  const { configFile, cwd, env, home } = options;
+  let loaded: LoadedConfig;
+  try {
+    loaded = await loadConfig({ cwd, env, ...(configFile === undefined ? {} : { configFile }) });
+  } catch (error) {
+    return { agents: [], templates: [], plugins: [], problems: [problemText(error)] };
+  }
+  const { config, file, folder } = loaded;
+  const builtins = withTemplateFolders(options.builtins, config.templates);
+  const from = { folder, builtins, ...(file === undefined ? {} : { file }) };
+  const problems: string[] = [];
+  const plugins = await loadPlugins({ ...from, entries: config.plugins }).catch((error: unknown) => {
+    problems.push(problemText(error));
+    // The templates are looked at all the same, with what comes with the daemon.
+    return loadPlugins({ ...from, entries: [] });
+  });
+  const report = await checkSetup({ config, plugins, dataDir: home });
+  return {
+    ...(file === undefined ? {} : { file }),
+    agents: config.agents.map(({ agent_id }) => agent_id),
+    templates: report.templates,
+    plugins: problems.length > 0 ? [] : report.plugins,
+    problems: [...problems, ...report.problems],
+  };
+}

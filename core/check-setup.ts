@@ -1,0 +1,157 @@
+import { systemClock } from "./clock.js";
+import { spawner } from "./contracts/spawner.js";
+import { templateSource } from "./contracts/template-source.js";
+import type { Config } from "./define-config.js";
+import { nearest, OpenStarryError, toOpenStarryError } from "./errors.js";
+import { createHooks } from "./hooks.js";
+import { KERNEL_SLOTS, missingSlot, type ResolvedPlugin } from "./kernel.js";
+import type { Logger } from "./plugin.js";
+import { orderPlugins } from "./plugin-graph.js";
+import { createPluginHost, type SharedContext } from "./plugin-lifecycle.js";
+import { createSlotRegistry, type SlotRegistry } from "./slots.js";
+import { parseParams } from "./template.js";
+import { checkProbes } from "./template-checks.js";
+import { createTemplates, type Templates } from "./templates.js";
+
+export interface CheckSetupOptions {
+  config: Config;
+  plugins: readonly ResolvedPlugin[];
+  /** The daemon's home. */
+  dataDir: string;
+}
+
+export interface SetupReport {
+  /** The names of the plugins that would load, in their order. */
+  plugins: string[];
+  /** The ids of the templates that agents could be started from. */
+  templates: string[];
+  /** What is wrong, each in words that say what to do. */
+  problems: string[];
+}
+
+/**
+ * Finds out what a start would refuse, as far as that can be known without one: whether the plugins fit
+ * together and can be set up (`setup` does no I/O; nothing is started), whether the templates are valid
+ * and name probes and spawners that there are, whether the config's agents have a template and fit it.
+ */
+export async function checkSetup({ config, plugins, dataDir }: CheckSetupOptions): Promise<SetupReport> {
+  const report: SetupReport = { plugins: [], templates: [], problems: [] };
+  const slots = createSlotRegistry();
+  if (!setUp(plugins, slots, dataDir, report)) return report;
+  for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) report.problems.push(problemText(missingSlot(slot)));
+  await checkTemplates(
+    createTemplates(() => slots.use(templateSource)),
+    config,
+    slots,
+    report,
+  );
+  return report;
+}
+
+/** False when the plugins do not even come together. */
+function setUp(
+  plugins: readonly ResolvedPlugin[],
+  slots: SlotRegistry,
+  dataDir: string,
+  report: SetupReport,
+): boolean {
+  try {
+    const { ordered } = orderPlugins(plugins);
+    report.plugins = ordered.map(({ definition }) => definition.name);
+    createPluginHost({
+      plugins: ordered,
+      hooks: createHooks(),
+      slots,
+      clock: systemClock,
+      log: silent,
+      limits: { tapDeadlineMs: 1, pluginDeadlineMs: 1 },
+      shared: nothingRuns(slots, dataDir),
+      onFault: () => {},
+    }).setup();
+    return true;
+  } catch (error) {
+    report.problems.push(problemText(error));
+    return false;
+  }
+}
+
+async function checkTemplates(
+  templates: Templates,
+  config: Config,
+  slots: SlotRegistry,
+  report: SetupReport,
+): Promise<void> {
+  const { items, invalid } = await templates.list();
+  const check = (work: () => unknown, who = "") => {
+    try {
+      work();
+    } catch (error) {
+      report.problems.push(who + problemText(error));
+    }
+  };
+  report.templates = items.map(({ template }) => template.template_id);
+  report.problems.push(...invalid.map(({ error }) => error));
+  for (const pinned of items) {
+    check(() => checkProbes(pinned, slots));
+    check(() => checkSpawner(pinned.template.spawner, pinned.origin, slots));
+  }
+  for (const [index, { agent_id, template_id, params }] of config.agents.entries()) {
+    const found = items.find(({ template }) => template.template_id === template_id);
+    const who = `agents[${index}] (${agent_id}): `;
+    check(() => (found ? parseParams(found, params) : unknownTemplate(template_id, report.templates)), who);
+  }
+}
+
+function unknownTemplate(templateId: string, known: readonly string[]): never {
+  const guess = nearest(templateId, known);
+  throw new OpenStarryError("template_not_found", {
+    detail: `there is no valid template "${templateId}"`,
+    hint: guess ? `did you mean "${guess}"?` : `valid are: ${known.join(", ") || "none"}`,
+  });
+}
+
+function checkSpawner(name: string, origin: string, slots: SlotRegistry): void {
+  const known = [...slots.use(spawner).keys()];
+  if (known.includes(name)) return;
+  throw new OpenStarryError("spawner_not_found", {
+    detail: `template ${origin}: there is no spawner "${name}"`,
+    hint: `known: ${known.join(", ") || "none"}`,
+  });
+}
+
+/** What set-ups get: slots, and a daemon that does nothing. */
+function nothingRuns(slots: SlotRegistry, dataDir: string): SharedContext {
+  return {
+    clock: systemClock,
+    dataDir,
+    use: slots.use,
+    has: slots.has,
+    dispatch: refuse,
+    agents: refusing(),
+    services: { publishEndpoint: () => {}, endpoints: () => [] },
+    daemon: {
+      status: refuse,
+      plugins: () => [],
+      onEvent: () => () => {},
+      control: refusing(),
+      sockets: { inherited: () => undefined, offer: () => {}, handedOver: () => false },
+    },
+  };
+}
+
+function refuse(): never {
+  throw new OpenStarryError("internal", { detail: "nothing runs while a config is checked" });
+}
+
+/** An object each of whose functions refuses. */
+function refusing<T extends object>(): T {
+  return new Proxy({} as T, { get: () => refuse });
+}
+
+const silent: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** A problem and what to do about it, in one line. */
+export function problemText(error: unknown): string {
+  const { message, hint } = toOpenStarryError(error);
+  return hint === undefined ? message : `${message} (${hint})`;
+}
