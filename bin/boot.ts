@@ -74,10 +74,7 @@ function addresses(kernel: Kernel): Pick<DaemonInfo, "port" | "url" | "socket"> 
 export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
   const { kernel } = daemon;
   const { started_at: _, port: __, ...info } = describe(daemon, kernel);
-  const wanted = kernel.agents.list().filter(({ desired }) => desired === "running");
-  await Promise.allSettled(
-    wanted.map(({ agent_id }) => kernel.agents.wait(agent_id, "launched", { timeoutMs: FIRST_LOOK_MS })),
-  );
+  await firstLook(kernel);
   return {
     ...info,
     agents: kernel.agents.list().map(({ agent_id, state, pid, reason }) => ({
@@ -88,4 +85,14 @@ export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
     })),
     problems: kernel.status().problems,
   };
+}
+
+/** Waits until every agent that is to run has a process, or has waited long enough for another one. */
+async function firstLook({ agents }: Kernel): Promise<void> {
+  const endsAt = performance.now() + FIRST_LOOK_MS;
+  for (const condition of ["launched", "ready"] as const) {
+    const coming = agents.list().filter(({ desired, state }) => desired === "running" && state === "pending");
+    const timeoutMs = Math.max(0, endsAt - performance.now());
+    await Promise.allSettled(coming.map(({ agent_id }) => agents.wait(agent_id, condition, { timeoutMs })));
+  }
 }

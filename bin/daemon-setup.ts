@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Config } from "../core/define-config.js";
 import { OpenStarryError } from "../core/errors.js";
-import type { ResolvedPlugin } from "../core/kernel.js";
 import { loadConfig } from "../core/load-config.js";
 import { type BuiltinPlugins, loadPlugins } from "../core/load-plugins.js";
+import type { ResolvedPlugin } from "../core/plugin.js";
 import { builtins } from "../plugins/builtins.js";
 import type { DaemonOptions } from "./running-daemon.js";
 

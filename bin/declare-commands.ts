@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import { Option } from "commander";
 import type { CommandHandler } from "./invocation.js";
 import { port } from "./option-values.js";
-import { packageVersion } from "./version.js";
 
 /** Loads a command when it is run, and runs it. */
 export type Runner = (
@@ -51,6 +50,45 @@ export function declareDaemonCommands(program: Command, run: Runner): void {
 
 export function declareSetupCommands(program: Command, run: Runner): void {
   program.commandsGroup("Set-up:");
+  const load = (name: "init" | "validate" | "mcp") =>
+    run(() => import("./commands/setup.js").then((it) => it[name]));
+  program
+    .command("init")
+    .description("write a config, a template and an agent to begin with")
+    .argument("[folder]", "where (default: the current folder)")
+    .addOption(
+      new Option("--format <name>", "the config's format").choices(["yaml", "json", "ts"]).default("yaml"),
+    )
+    .option("--force", "write over files that are there")
+    .addOption(json())
+    .action(load("init"));
+  program
+    .command("validate")
+    .description("check the config, its plugins and the templates; starts nothing")
+    .option("--config <file>", "the config file (default: searched as at a start)")
+    .addOption(json())
+    .action(load("validate"));
+  declareTemplateCommands(program, run);
+  program
+    .command("plugins")
+    .description("list the daemon's plugins")
+    .addOption(json())
+    .action(run(() => import("./commands/plugins.js").then((it) => it.plugins)));
+  program
+    .command("token")
+    .description("print where the operator's token lies")
+    .option("--show", "print the token itself")
+    .action(run(() => import("./commands/token.js").then((it) => it.token)))
+    .command("rotate")
+    .description("make a new operator token; the old one stops being valid at once")
+    .action(run(() => import("./commands/token.js").then((it) => it.rotate)));
+  program
+    .command("mcp")
+    .description("serve agents as tools over the Model Context Protocol, on standard input and output")
+    .action(load("mcp"));
+}
+
+function declareTemplateCommands(program: Command, run: Runner): void {
   const templates = program
     .command("templates")
     .description("list the templates, or show one")
@@ -69,28 +107,4 @@ export function declareSetupCommands(program: Command, run: Runner): void {
     .argument("<id...>", "templates")
     .addOption(json())
     .action(run(() => import("./commands/templates.js").then((it) => it.rm)));
-  program
-    .command("plugins")
-    .description("list the daemon's plugins")
-    .addOption(json())
-    .action(run(() => import("./commands/plugins.js").then((it) => it.plugins)));
-  program
-    .command("token")
-    .description("print where the operator's token lies")
-    .option("--show", "print the token itself")
-    .action(run(() => import("./commands/token.js").then((it) => it.token)))
-    .command("rotate")
-    .description("make a new operator token; the old one stops being valid at once")
-    .action(run(() => import("./commands/token.js").then((it) => it.rotate)));
-  program
-    .command("mcp")
-    .description("serve agents as tools over the Model Context Protocol, on standard input and output")
-    .action(run(async () => serveMcp));
 }
-
-/** For any MCP client: the agents of this daemon as tools, over standard input and output. */
-const serveMcp: CommandHandler = async (invocation) => {
-  const [{ connect }, { runMcp }] = await Promise.all([import("./context.js"), import("./commands/mcp.js")]);
-  await runMcp({ client: connect(invocation, { patient: true }), version: packageVersion() });
-  return undefined;
-};

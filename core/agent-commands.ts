@@ -63,7 +63,7 @@ export interface AgentCommands {
   signal(agentId: string, signal: string, intent: Intent & ForRun): Promise<void>;
   markReady(agentId: string, runId: string): Promise<void>;
   markHealth(agentId: string, runId: string, health: Health, reason: string): Promise<void>;
-  /** A live sign from the agent itself. */
+  /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
   heartbeat(
     agentId: string,
     runId: string,

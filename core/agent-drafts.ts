@@ -8,7 +8,7 @@ import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
 import { shortId } from "./ids.js";
 import { buildSpec, protectSpec, type SpecSources } from "./spawn-spec.js";
-import type { SupervisorDeps } from "./supervisor.js";
+import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams, parseTemplate } from "./template.js";
 import { checkProbes, checkRequires } from "./template-checks.js";
 

@@ -459,7 +459,7 @@ export function createAgentWorker(
       await quietly(
         deps.write({ put: [stored], events: [event("agent.health", { from, to, reason })], sync: false }),
       );
-      if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "plugin:health-checker", reason });
+      if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
     },
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };

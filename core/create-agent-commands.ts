@@ -8,10 +8,10 @@ import type { Agent } from "./contracts/agent.js";
 import type { Journal } from "./contracts/journal.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
-import type { SupervisorDeps } from "./supervisor.js";
+import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
-export interface CommandDeps extends Pick<SupervisorDeps, "clock" | "templates"> {
+export interface CommandDeps extends Pick<SupervisorDeps, "clock" | "templates" | "publish"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
@@ -124,14 +124,17 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
           hint: "this process should end: the daemon does not count it as the agent any more",
         });
       }
-      const at = rfc3339(deps.clock.now());
-      await worker.observe(report, {
-        type: "agent.heartbeat",
-        at,
+      const beat = {
+        type: "agent.heartbeat" as const,
+        at: rfc3339(deps.clock.now()),
         agent_id: agentId,
         run_id,
         data: { ...report },
-      });
+      };
+      const news = Object.entries(report).some(([key, value]) => !same(agent[key as keyof Agent], value));
+      if (news) await worker.observe(report, beat);
+      // One like the last is no history: only those who listen now are told.
+      else deps.publish([{ ...beat, id: journal().lastEventId() }]);
     },
     async hold(agentId, { actor, reason }) {
       await (await changeable(agentId)).intend({ held: { by: actor, reason } });
@@ -146,4 +149,9 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     memo: (key) => journal().memo(key),
     remember: (memo) => deps.write({ memos: [memo] }),
   };
+}
+
+/** Of two JSON values. */
+function same(left: unknown, right: unknown): boolean {
+  return JSON.stringify(left) === JSON.stringify(right);
 }

@@ -35,7 +35,7 @@ export {
 export type { HookTap, HookTaps } from "./hook-guard.js";
 export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
 export { importDefault, importModule } from "./import-module.js";
-export type { Kernel, KernelLimits, KernelOptions, ResolvedPlugin } from "./kernel.js";
+export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
 export type { CallOptions, Dispatch } from "./operations.js";
 export * from "./plugin.js";
 export { type Arity, defineSlot, type Provided, type Slot } from "./slots.js";

@@ -10,12 +10,12 @@ import { OpenStarryError } from "./errors.js";
 import { createHooks } from "./hooks.js";
 import { createDispatch, type Dispatch } from "./operations.js";
 import type {
-  ConfiguredPlugin,
   DaemonControl,
   DaemonStatus,
   Endpoint,
   Logger,
   PluginInfo,
+  ResolvedPlugin,
   SocketHandover,
 } from "./plugin.js";
 import { orderPlugins } from "./plugin-graph.js";
@@ -23,13 +23,6 @@ import { createPluginHost, type PluginHost, type SharedContext } from "./plugin-
 import { createSlotRegistry, type Slot } from "./slots.js";
 import { createSupervisor } from "./supervisor.js";
 import { createTemplates } from "./templates.js";
-
-/** A plugin on its way into the kernel. */
-export interface ResolvedPlugin extends ConfiguredPlugin {
-  readonly origin: "default" | "config";
-  /** Where the config lists it, for messages: `plugins[2]`. */
-  readonly place: string;
-}
 
 export interface KernelOptions {
   /** In the order of the config, defaults first. */

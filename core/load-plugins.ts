@@ -3,8 +3,7 @@ import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ErrorCode, isOpenStarryError, nearest, OpenStarryError } from "./errors.js";
 import { importModule } from "./import-module.js";
-import type { ResolvedPlugin } from "./kernel.js";
-import type { ConfiguredPlugin, PluginFactory } from "./plugin.js";
+import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "./plugin.js";
 import { checkPlugin, exportedPlugin, type Options, type ReadEntry, readEntry } from "./plugin-entry.js";
 import { packageEntry, resolvePackage } from "./plugin-package.js";
 

@@ -1,5 +1,5 @@
 import { OpenStarryError } from "./errors.js";
-import type { ResolvedPlugin } from "./kernel.js";
+import type { ResolvedPlugin } from "./plugin.js";
 import type { Slot } from "./slots.js";
 
 /** A default that gave way to a plugin of the config. */

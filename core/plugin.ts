@@ -151,3 +151,10 @@ export function definePlugin<S extends StandardSchema>(
     Object.freeze({ definition: plain, options: options ?? {} });
   return Object.freeze(Object.assign(factory, { definition: plain }));
 }
+
+/** A plugin on its way into the kernel. */
+export interface ResolvedPlugin extends ConfiguredPlugin {
+  readonly origin: "default" | "config";
+  /** Where the config lists it, for messages: `plugins[2]`. */
+  readonly place: string;
+}

@@ -4,16 +4,18 @@ import { isLive } from "./agent-state.js";
 import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
 import { journal } from "./contracts/journal.js";
-import { spawner } from "./contracts/spawner.js";
+import { type AdoptSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { toOpenStarryError } from "./errors.js";
-import type { SupervisorDeps } from "./supervisor.js";
+import type { MasterFirst } from "./master-first.js";
+import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams } from "./template.js";
 
 export interface RecoveryDeps extends SupervisorDeps {
   table: AgentTable;
   drafts: AgentDrafts;
+  masterFirst: MasterFirst;
   worker: (stored: StoredAgent) => AgentWorker;
   create: (spec: CreateAgent, intent: Intent) => Promise<unknown>;
   emit: (type: "record.quarantined", data: Record<string, unknown>) => Promise<void>;
@@ -40,7 +42,11 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     }
     const adopted = await Promise.all(agents.map(adopt));
     const live = new Set(adopted.filter((runId) => runId !== undefined));
-    await Promise.all([...slots.use(spawner).values()].map((it) => it.sweep?.(live)));
+    for (const it of slots.use(spawner).values()) {
+      await it
+        .sweep?.(live)
+        .catch((error) => log.error({ err: error }, "leftovers could not be cleared away"));
+    }
   }
 
   /** Answers the run that lives on. */
@@ -51,16 +57,36 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     if (!isLive(agent.state)) return undefined;
     const { stop } = stored.template.template;
     const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop };
-    const found = await deps.drafts.spawner(agent.spawner).adopt(spec);
+    const found = await takeOver(agent.spawner, spec);
+    if (!found) {
+      // Unknown is not dead: it may live, and nobody here can tell. Its id stays taken.
+      table.remove(worker);
+      table.quarantine(agent.agent_id);
+      return agent.run_id;
+    }
     if (found.handle) worker.adopt(found.handle);
     else worker.settleLater(found.outcome);
     return found.handle ? agent.run_id : undefined;
   }
 
+  /** `undefined` when its spawner is not there, or could not say. */
+  async function takeOver(name: string, spec: AdoptSpec) {
+    try {
+      return await deps.drafts.spawner(name).adopt(spec);
+    } catch (error) {
+      const text = `agent ${spec.agentId} could not be taken over: ${toOpenStarryError(error).message}`;
+      log.error({ agent_id: spec.agentId, err: error }, "an agent could not be taken over");
+      deps.problem(`agent:${spec.agentId}`, text);
+      return undefined;
+    }
+  }
+
   async function reconcile({ fresh }: { fresh: boolean }): Promise<void> {
     const config = deps.config();
-    for (const wanted of config.agents) await bringBack(wanted);
     const named = new Set(config.agents.map(({ agent_id }) => agent_id));
+    const [master] = named;
+    if (master !== undefined) deps.masterFirst.begin(master, [...named, ...table.workers.keys()]);
+    for (const wanted of config.agents) await bringBack(wanted);
     for (const worker of inOrder(config)) {
       const { agent } = worker.stored;
       if (fresh && !named.has(agent.agent_id)) {

@@ -3,37 +3,20 @@ import { createAgentDrafts } from "./agent-drafts.js";
 import { isEnded, isLive } from "./agent-state.js";
 import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
-import { type Clock, rfc3339 } from "./clock.js";
+import { rfc3339 } from "./clock.js";
 import type { Agent } from "./contracts/agent.js";
-import type { DaemonEvent, EventType } from "./contracts/events.js";
+import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { createAgentCommands } from "./create-agent-commands.js";
 import type { Config } from "./define-config.js";
 import { OpenStarryError, toOpenStarryError } from "./errors.js";
-import type { Hooks } from "./hooks.js";
-import type { Endpoint, Logger } from "./plugin.js";
+import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
-import type { SlotRegistry } from "./slots.js";
 import { stopWaves } from "./stop-waves.js";
-import type { Templates } from "./templates.js";
+import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createWaiters } from "./waiters.js";
-
-export interface SupervisorDeps {
-  clock: Clock;
-  log: Logger;
-  hooks: Hooks;
-  slots: SlotRegistry;
-  config: () => Config;
-  dataDir: string;
-  templates: Templates;
-  endpoints: () => readonly Endpoint[];
-  /** Every event, in order, once it is durable. */
-  publish: (events: readonly DaemonEvent[]) => void;
-  /** Something is wrong that no request asked about; `undefined` when it is over. */
-  problem: (key: string, text: string | undefined) => void;
-}
 
 export interface Supervisor {
   readonly commands: AgentCommands;
@@ -59,6 +42,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const { workers } = table;
   const drafts = createAgentDrafts(deps);
   const waiters = createWaiters(clock, (id) => workers.get(id));
+  const masterFirst = createMasterFirst(clock, (id) => workers.get(id)?.stored);
   const now = () => rfc3339(clock.now());
 
   async function write(batch: JournalBatch): Promise<void> {
@@ -112,7 +96,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       const problem = endpoint ? endpoint.health() : "no plugin provides it";
       if (problem !== undefined) return `waits for ${need}: ${problem}`;
     }
-    return undefined;
+    return masterFirst.blocker(stored.agent.agent_id);
   }
 
   /** The records below one that is gone: a later agent of its id must not come by them. */
@@ -191,6 +175,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const commands = createAgentCommands({
     clock,
     templates: deps.templates,
+    publish: deps.publish,
     table,
     drafts,
     waiters,
@@ -203,6 +188,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     ...deps,
     table,
     drafts,
+    masterFirst,
     worker: (stored) => createAgentWorker(stored, workerDeps),
     create: (spec, intent) => create(spec, intent, "config"),
     emit,

@@ -388,6 +388,44 @@ describe("start and stop", () => {
     ]);
   });
 
+  test.each(["yaml", "json", "ts"])(
+    "init --format %s writes what validate finds valid and start starts",
+    async (format) => {
+      const home = join(dir, "home");
+      const cli = (...args: string[]) => runCli(["--home", home, ...args], { cwd: dir });
+      const written = await cli("init", "--format", format);
+      expect(written).toMatchObject({
+        code: 0,
+        stderr: "",
+        stdout: expect.stringContaining(`openstarry.config.${format}`),
+      });
+      expect((await cli("init", "--format", format)).code).toBe(2);
+      const report = await cli("validate", "--json");
+      expect([report.code, JSON.parse(report.stdout)]).toMatchObject([
+        0,
+        { agents: ["hello"], problems: [] },
+      ]);
+      try {
+        expect(await cli("start", "--port", "0")).toMatchObject({
+          code: 0,
+          stdout: expect.stringMatching(/hello +running/),
+        });
+      } finally {
+        await cli("stop");
+      }
+    },
+  );
+
+  test("validate tells all that is wrong, and exits with 2", async () => {
+    const config = { agents: [{ agent_id: "a", template_id: "Absent" }], plugins: ["htp-api"] };
+    writeFileSync(join(dir, "openstarry.config.json"), JSON.stringify(config));
+    const { code, stderr } = await runCli(["validate", "--home", join(dir, "home")], { cwd: dir });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^problem: .*htp-api/m);
+    expect(stderr).toMatch(/^problem: .*Absent/m);
+    expect(existsSync(join(dir, "home"))).toBe(false);
+  });
+
   test("descriptors of whoever starts it are not held", async () => {
     const home = join(dir, "home");
     // The substitution ends when nobody holds the pipe any more, whatever its number.

@@ -3,7 +3,7 @@ import { z } from "zod";
 import {
   type ConfiguredPlugin,
   definePlugin,
-  OpenStarryError,
+  type OpenStarryError,
   type PluginContext,
   SpawnDeferred,
   SpawnVetoed,
@@ -29,7 +29,10 @@ afterEach(async () => {
   for (const kernel of kernels.splice(0)) await kernel.stop({ agents: "keep", reason: "the test is over" });
 });
 
-function plugin(name: string, setup: (ctx: PluginContext) => ReturnType<Parameters<typeof definePlugin>[0]["setup"]>): ConfiguredPlugin {
+function plugin(
+  name: string,
+  setup: (ctx: PluginContext) => ReturnType<Parameters<typeof definePlugin>[0]["setup"]>,
+): ConfiguredPlugin {
   return definePlugin({ name, apiVersion: 1, options: z.strictObject({}), setup })();
 }
 
@@ -38,19 +41,33 @@ describe("the life of an agent", () => {
     const kernel = await started();
     await kernel.agents.create({ agent_id: "a", template_id: "Plain", labels: { team: "x" } }, operator);
     const running = await kernel.agents.wait("a", "ready");
-    expect(running).toMatchObject({ state: "running", desired: "running", restarts: 0, labels: { team: "x" }, pid: 100_000 });
+    expect(running).toMatchObject({
+      state: "running",
+      desired: "running",
+      restarts: 0,
+      labels: { team: "x" },
+      pid: 100_000,
+    });
     expect(running.run_id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/);
     await kernel.agents.stop("a", { ...operator, reason: "enough" });
     const stopped = await kernel.agents.wait("a", "ended");
     expect(stopped).toMatchObject({ state: "stopped", desired: "stopped" });
     expect(stopped.pid).toBeUndefined();
-    expect(stopped.last_exit).toMatchObject({ kind: "exited", code: 0, cause: "stop_request", actor: "operator", success: true });
+    expect(stopped.last_exit).toMatchObject({
+      kind: "exited",
+      code: 0,
+      cause: "stop_request",
+      actor: "operator",
+      success: true,
+    });
     expect(stopped.last_exit?.reason).toBe("enough; it exited with code 0");
   });
 
   it("is created once, whoever asks at the same time", async () => {
     const kernel = await started();
-    const asked = Array.from({ length: 50 }, () => kernel.agents.create({ agent_id: "one", template_id: "Plain" }, operator));
+    const asked = Array.from({ length: 50 }, () =>
+      kernel.agents.create({ agent_id: "one", template_id: "Plain" }, operator),
+    );
     const answers = await Promise.allSettled(asked);
     expect(answers.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
     const refused = answers.flatMap((answer) => (answer.status === "rejected" ? [answer.reason.code] : []));
@@ -72,7 +89,13 @@ describe("the life of an agent", () => {
     await clock.advance(1_000);
     const second = await kernel.agents.wait("a", "ready");
     expect(second.run_id).not.toBe(first.run_id);
-    expect(second.last_exit).toMatchObject({ kind: "signaled", signal: "SIGKILL", cause: "self", actor: "agent:a", success: false });
+    expect(second.last_exit).toMatchObject({
+      kind: "signaled",
+      signal: "SIGKILL",
+      cause: "self",
+      actor: "agent:a",
+      success: false,
+    });
   });
 
   it("gives up on a crash loop, and says so", async () => {
@@ -95,7 +118,9 @@ describe("the life of an agent", () => {
     const kernel = await started();
     await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
-    kernel.spawner.run("a").end({ status: { kind: "exited", code: 0 }, result: '{"answer":42}', outputTail: "done" });
+    kernel.spawner
+      .run("a")
+      .end({ status: { kind: "exited", code: 0 }, result: '{"answer":42}', outputTail: "done" });
     const ended = await kernel.agents.wait("a", "ended");
     expect(ended).toMatchObject({ state: "exited", desired: "running" });
     expect(ended.last_exit).toMatchObject({ success: true, output_tail: "done" });
@@ -231,7 +256,10 @@ describe("hooks", () => {
     expect(vetoed).toMatchObject({ state: "failed", last_exit: { kind: "spawn_failed", cause: "policy" } });
     expect(vetoed.reason).toContain("not on Sundays");
     await kernel.agents.create({ agent_id: "later", template_id: "Plain" }, operator);
-    expect(await kernel.agents.wait("later", "launched")).toMatchObject({ state: "pending", reason: "the house is full" });
+    expect(await kernel.agents.wait("later", "launched")).toMatchObject({
+      state: "pending",
+      reason: "the house is full",
+    });
     full = false;
     await clock.advance(2_000);
     expect((await kernel.agents.wait("later", "ready")).state).toBe("running");
@@ -273,7 +301,9 @@ describe("hooks", () => {
     spawner.run("a").end({ kind: "exited", code: 0 });
     // The tap hangs: as if the daemon had died here.
     const told: string[] = [];
-    const good = plugin("good", (ctx) => ctx.hooks.afterExit.tap("note", (event) => void told.push(event.run_id)));
+    const good = plugin("good", (ctx) =>
+      ctx.hooks.afterExit.tap("note", (event) => void told.push(event.run_id)),
+    );
     const second = await started({ state, spawner, plugins: [good] });
     await second.agents.wait("a", "ended");
     expect(told).toEqual([run_id]);
@@ -289,8 +319,30 @@ describe("a daemon that comes back", () => {
     const before = await first.agents.wait("a", "ready");
     await first.stop({ agents: "keep", reason: "as if killed" });
     const second = await started({ state, spawner });
-    expect(second.agents.get("a")).toMatchObject({ run_id: before.run_id, pid: before.pid, state: "running", restarts: 0 });
+    expect(second.agents.get("a")).toMatchObject({
+      run_id: before.run_id,
+      pid: before.pid,
+      state: "running",
+      restarts: 0,
+    });
     expect(spawner.runs).toHaveLength(1);
+  });
+
+  it("leaves what it cannot take over alone, says so, and supervises the rest", async () => {
+    const state = memoryJournalState();
+    const spawner = memorySpawner();
+    const first = await started({ state, spawner });
+    for (const id of ["a", "b"]) await first.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+    await Promise.all(["a", "b"].map((id) => first.agents.wait(id, "ready")));
+    await first.stop({ agents: "keep", reason: "as if killed" });
+    const record = state.agents.get("a");
+    if (record) record.agent.spawner = "gone";
+    const second = await started({ state, spawner });
+    expect(second.agents.list().map(({ agent_id }) => agent_id)).toEqual(["b"]);
+    expect(second.status().problems.join()).toContain("agent a could not be taken over");
+    const again = second.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await expect(again).rejects.toMatchObject({ code: "agent_exists" });
+    expect(spawner.runs.filter((run) => run.live)).toHaveLength(2);
   });
 
   it("learns how the dead died, and restarts them", async () => {
@@ -323,7 +375,10 @@ describe("a daemon that comes back", () => {
     expect(ended).toHaveLength(3);
     const second = await started({ state, spawner, templates });
     for (const id of ["parent", "child", "needs"]) {
-      expect(await second.agents.wait(id, "ready")).toMatchObject({ restarts: 0, last_exit: { cause: "daemon_stop" } });
+      expect(await second.agents.wait(id, "ready")).toMatchObject({
+        restarts: 0,
+        last_exit: { cause: "daemon_stop" },
+      });
     }
   });
 
@@ -331,7 +386,8 @@ describe("a daemon that comes back", () => {
     const state = memoryJournalState();
     const spawner = memorySpawner();
     const first = await started({ state, spawner });
-    for (const id of ["stopped", "exited"]) await first.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+    for (const id of ["stopped", "exited"])
+      await first.agents.create({ agent_id: id, template_id: "Plain" }, operator);
     await Promise.all(["stopped", "exited"].map((id) => first.agents.wait(id, "ready")));
     await first.agents.stop("stopped", operator);
     spawner.run("exited").end({ kind: "exited", code: 0 });
@@ -359,6 +415,25 @@ describe("a daemon that comes back", () => {
     await first.stop({ agents: "stop", reason: "over" });
     const second = await started({ templates, config, state });
     expect((await second.agents.wait("other", "ready")).state).toBe("running");
+  });
+});
+
+describe("heartbeats", () => {
+  it("are history only when they say something new, and always told to listeners", async () => {
+    const heard: unknown[] = [];
+    const ear = plugin("ear", (ctx) => {
+      ctx.daemon.onEvent(({ type, data }) => void (type === "agent.heartbeat" && heard.push(data)));
+    });
+    const kernel = await started({ plugins: [ear] });
+    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    const { run_id = "" } = await kernel.agents.wait("a", "ready");
+    for (const status of ["thinking", "thinking", "done"])
+      await kernel.agents.heartbeat("a", run_id, { status });
+    expect(heard).toEqual([{ status: "thinking" }, { status: "thinking" }, { status: "done" }]);
+    expect(kernel.state.events.filter(({ type }) => type === "agent.heartbeat")).toHaveLength(2);
+    await expect(kernel.agents.heartbeat("a", "another-run", {})).rejects.toMatchObject({
+      code: "run_is_over",
+    });
   });
 });
 
@@ -396,7 +471,10 @@ describe("parents and requirements", () => {
   it("refuses a service that nobody provides", async () => {
     const kernel = await started({ templates: { Needs: { requires: ["bus"] } } });
     const refused = kernel.agents.create({ agent_id: "a", template_id: "Needs" }, operator);
-    await expect(refused).rejects.toMatchObject({ code: "template_invalid", message: expect.stringContaining('"bus"') });
+    await expect(refused).rejects.toMatchObject({
+      code: "template_invalid",
+      message: expect.stringContaining('"bus"'),
+    });
   });
 });
 
@@ -406,7 +484,9 @@ describe("when the journal cannot be written", () => {
     await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
     kernel.state.broken = true;
-    await expect(kernel.agents.create({ agent_id: "b", template_id: "Plain" }, operator)).rejects.toMatchObject({
+    await expect(
+      kernel.agents.create({ agent_id: "b", template_id: "Plain" }, operator),
+    ).rejects.toMatchObject({
       code: "journal_unavailable",
     });
     expect(kernel.agents.get("b")).toBeUndefined();
@@ -429,13 +509,19 @@ describe("plugins", () => {
         stop: () => void order.push(`stop ${name}`),
       }));
     const kernel = createTestKernel({ plugins: [noting("one"), noting("two"), noting("three", true)] });
-    await expect(kernel.start()).rejects.toMatchObject({ code: "plugin_failed", message: expect.stringContaining("three") });
+    await expect(kernel.start()).rejects.toMatchObject({
+      code: "plugin_failed",
+      message: expect.stringContaining("three"),
+    });
     expect(order).toEqual(["start one", "start two", "start three", "stop three", "stop two", "stop one"]);
   });
 
   it("that never settle do not hold the daemon for ever", async () => {
     const clock = createFakeClock();
-    const kernel = createTestKernel({ clock, plugins: [plugin("hangs", () => ({ start: () => new Promise(() => {}) }))] });
+    const kernel = createTestKernel({
+      clock,
+      plugins: [plugin("hangs", () => ({ start: () => new Promise(() => {}) }))],
+    });
     const start = kernel.start();
     const failed = expect(start).rejects.toMatchObject({ message: expect.stringContaining("hangs") });
     await clock.advance(15_000);
@@ -444,7 +530,9 @@ describe("plugins", () => {
 
   it("name an unknown slot's lack plainly", async () => {
     const kernel = await started();
-    await expect(kernel.agents.create({ agent_id: "a", template_id: "Plain2" }, operator)).rejects.toMatchObject({
+    await expect(
+      kernel.agents.create({ agent_id: "a", template_id: "Plain2" }, operator),
+    ).rejects.toMatchObject({
       code: "template_not_found",
     });
     expect(spawnerSlot.name).toBe("spawner");

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { isOpenStarryError, type OpenStarryError } from "../../../core/errors.js";
-import type { ResolvedPlugin } from "../../../core/kernel.js";
+import type { ResolvedPlugin } from "../../../core/plugin.js";
 import { definePlugin } from "../../../core/plugin.js";
 import { orderPlugins } from "../../../core/plugin-graph.js";
 import { type Arity, defineSlot, type Slot } from "../../../core/slots.js";

@@ -97,7 +97,7 @@ describe("health-checker", () => {
       health: "unknown",
       last_exit: {
         cause: "unhealthy",
-        actor: "plugin:health-checker",
+        actor: "daemon",
         reason: expect.stringMatching(/it answers 500/),
       },
     });

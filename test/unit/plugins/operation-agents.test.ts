@@ -918,7 +918,9 @@ describe("events", () => {
     const iterator = stream[Symbol.asyncIterator]();
     expect((await iterator.next()).value).toEqual({ id: String(since) });
     const first = iterator.next();
-    const beat = () => ask(kernel, "agents.heartbeat", { agent_id: "a" }, { as: asAgent(agent) });
+    let beats = 0;
+    const beat = () =>
+      ask(kernel, "agents.heartbeat", { agent_id: "a", status: `beat ${++beats}` }, { as: asAgent(agent) });
     // More than waits for anybody: the stream has to go back to the journal.
     for (let count = 0; count < 2_500; count++) await beat();
     const seen = [Number((await first).value.id)];
@@ -967,8 +969,8 @@ describe("events", () => {
     // The name of the grandchild passes to somebody else.
     await create(kernel, { agent_id: "grandchild" }, { as: asAgent(stranger) });
     const stream = await follow(kernel, { as: asAgent(master), lastEventId: "0" });
-    await ask(kernel, "agents.heartbeat", { agent_id: "stranger" });
-    await ask(kernel, "agents.heartbeat", { agent_id: "master" });
+    await ask(kernel, "agents.heartbeat", { agent_id: "stranger", status: "here" });
+    await ask(kernel, "agents.heartbeat", { agent_id: "master", status: "here" });
     await waitFor(() => stream.items.some(({ event }) => event === "agent.heartbeat"), {
       what: "the heartbeat",
     });
@@ -987,7 +989,7 @@ describe("events", () => {
     const agent = await create(kernel, { agent_id: "a" });
     await create(kernel, { agent_id: "b" });
     for (let count = 0; count < 5; count++) {
-      await ask(kernel, "agents.heartbeat", { agent_id: "a" }, { as: asAgent(agent) });
+      await ask(kernel, "agents.heartbeat", { agent_id: "a", progress: count / 5 }, { as: asAgent(agent) });
     }
     type Page = { items: DaemonEvent[]; gap: boolean; next_cursor?: string };
     const all = await ask<Page>(kernel, "agents.events", { agent_id: "a" });

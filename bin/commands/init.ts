@@ -1,0 +1,146 @@
+import { existsSync } from "node:fs";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { CONFIG_NAMES } from "../../core/config-reader.js";
+import { OpenStarryError } from "../../core/errors.js";
+import type { CommandHandler } from "../invocation.js";
+
+export type ConfigFormat = "ts" | "yaml" | "json";
+
+export interface InitOptions {
+  /** Absolute; made when it is not there. */
+  folder: string;
+  format: ConfigFormat;
+  /** Write over files that are there. */
+  force?: boolean;
+}
+
+/**
+ * Writes a config, a template and an agent that runs on Node alone. Answers the files, from `folder`.
+ * Rejects with `input_invalid`, and writes nothing, when one of them is there, or another config that
+ * would count instead.
+ */
+export async function initProject({
+  folder,
+  format,
+  force = false,
+}: InitOptions): Promise<{ files: string[] }> {
+  const config = `openstarry.config.${format}`;
+  const files: Record<string, string> = {
+    [config]: CONFIGS[format],
+    "templates/HelloAgent_v1.yaml": TEMPLATE,
+    "agents/hello.mjs": AGENT,
+  };
+  refuseRivals(folder, config);
+  const taken = Object.keys(files).filter((file) => existsSync(join(folder, file)));
+  if (taken.length > 0 && !force) {
+    throw new OpenStarryError("input_invalid", {
+      detail: `in ${folder} there is ${taken.join(", ")} already; nothing was written`,
+      hint: "choose another folder, or write over them with --force",
+    });
+  }
+  for (const [file, content] of Object.entries(files)) {
+    const path = join(folder, file);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, content);
+  }
+  await chmod(join(folder, "agents/hello.mjs"), 0o755);
+  return { files: Object.keys(files) };
+}
+
+interface Options {
+  format?: ConfigFormat;
+  force?: boolean;
+  json?: boolean;
+}
+
+/** Writes a first project into a folder: the current one, or the one that is named. YAML unless told otherwise. */
+export const init: CommandHandler<Options> = async ({ cwd, operands, options, terminal }) => {
+  const folder = resolve(cwd, operands[0] ?? ".");
+  const { format = "yaml", force = false } = options;
+  const { files } = await initProject({ folder, format, force });
+  if (options.json) {
+    terminal.json({ folder, files });
+    return undefined;
+  }
+  for (const file of files) terminal.print(`${terminal.style("wrote", "green")}  ${join(folder, file)}`);
+  terminal.print("");
+  const change = operands[0] === undefined ? "" : `cd ${operands[0]}, then `;
+  terminal.print(`Next: ${change}openstarry-daemon start, openstarry-daemon logs hello -f`);
+  return undefined;
+};
+
+/** A config of another name would make it a matter of luck which one counts. */
+function refuseRivals(folder: string, config: string): void {
+  const rivals = CONFIG_NAMES.filter((name) => name !== config && name !== "package.json");
+  const found = rivals.filter((name) => existsSync(join(folder, name)));
+  if (found.length === 0) return;
+  throw new OpenStarryError("input_invalid", {
+    detail: `in ${folder} there is a config already: ${found.join(", ")}; nothing was written`,
+    hint: "keep that one, or remove it first",
+  });
+}
+
+const CONFIGS: Readonly<Record<ConfigFormat, string>> = {
+  ts: `import { defineConfig } from "openstarry-daemon";
+
+export default defineConfig({
+  // In order of start; the first is the master.
+  agents: [{ agent_id: "hello", template_id: "HelloAgent_v1", params: { name: "world" } }],
+  templates: ["./templates"],
+  // plugins: [["http-api", { port: 5050 }]],
+});
+`,
+  yaml: `# In order of start; the first is the master.
+agents:
+  - agent_id: hello
+    template_id: HelloAgent_v1
+    params: { name: world }
+templates: [./templates]
+# plugins:
+#   - [http-api, { port: 5050 }]
+`,
+  json: `{
+  "agents": [{ "agent_id": "hello", "template_id": "HelloAgent_v1", "params": { "name": "world" } }],
+  "templates": ["./templates"]
+}
+`,
+};
+
+const TEMPLATE = `template_id: HelloAgent_v1
+description: Greets somebody every few seconds. Result {greetings}, the number of greetings.
+command: node
+args: [agents/hello.mjs, --every, "{{params.every_s}}"]
+cwd: ..
+params:
+  name: { type: string, minLength: 1, maxLength: 100, description: Who is greeted. }
+  every_s: { type: number, minimum: 0.1, default: 5, description: Seconds between two greetings. }
+restart: { policy: on-failure }
+stop: { grace: 5s }
+`;
+
+const AGENT = `#!/usr/bin/env node
+// An agent is any program. This one needs nothing but Node.
+import { readFileSync, writeFileSync } from "node:fs";
+
+const { OPENSTARRY_AGENT_ID: id, OPENSTARRY_PARAMS_FILE: paramsFile, OPENSTARRY_RESULT_FILE: resultFile } = process.env;
+
+// What it was asked to do: all parameters are in a file, and those that the template puts into args also here.
+const { name } = JSON.parse(readFileSync(paramsFile, "utf8"));
+const seconds = Number(process.argv[process.argv.indexOf("--every") + 1]);
+
+let greetings = 0;
+function greet() {
+  greetings += 1;
+  console.log(\`Hello, \${name}! This is \${id}, process \${process.pid}, greeting \${greetings}.\`);
+}
+
+greet();
+setInterval(greet, seconds * 1000);
+
+// Asked to stop: leave a result and go.
+process.on("SIGTERM", () => {
+  writeFileSync(resultFile, JSON.stringify({ greetings }));
+  process.exit(0);
+});
+`;

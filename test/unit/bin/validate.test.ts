@@ -1,0 +1,189 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { validate as validateCommand, validateConfig } from "../../../bin/commands/validate.js";
+import { builtins } from "../../../plugins/builtins.js";
+import { createTestTerminal } from "../../helpers/test-terminal.js";
+
+const folders: string[] = [];
+
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A project with these files, and a home of its own. */
+function projectWith(files: Record<string, string>): { cwd: string; home: string } {
+  const cwd = mkdtempSync(join(tmpdir(), "validate-"));
+  folders.push(cwd);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(cwd, name)), { recursive: true });
+    writeFileSync(join(cwd, name), content);
+  }
+  return { cwd, home: join(cwd, "home") };
+}
+
+function validate(files: Record<string, string>, configFile?: string) {
+  const project = projectWith(files);
+  const env = { HOME: "/nonexistent", XDG_CONFIG_HOME: "/nonexistent" };
+  return validateConfig({ ...project, env, builtins, ...(configFile === undefined ? {} : { configFile }) });
+}
+
+const CONFIG = `agents:
+  - { agent_id: master, template_id: Master_v1, params: { goal: win } }
+templates: [./templates]
+`;
+const MASTER = `template_id: Master_v1
+command: node
+params: { goal: { type: string } }
+readiness: { type: heartbeat }
+`;
+const GOOD = { "openstarry.config.yaml": CONFIG, "templates/master.yaml": MASTER };
+
+describe("validateConfig", () => {
+  it("finds nothing wrong with what is right, and starts nothing", async () => {
+    const report = await validate({
+      ...GOOD,
+      "home/templates/own.yaml": "template_id: Own\ncommand: node\n",
+    });
+    expect(report.problems).toEqual([]);
+    expect(report.file).toMatch(/\/openstarry\.config\.yaml$/);
+    expect(report.agents).toEqual(["master"]);
+    expect(report.templates).toEqual(["Own", "Master_v1"]);
+    const defaults = [...builtins].flatMap(([name, it]) => (it.default ? [name] : []));
+    expect([...report.plugins].sort()).toEqual([...defaults].sort());
+  });
+
+  it("takes no config for a good one", async () => {
+    const report = await validate({});
+    expect(report).toMatchObject({ agents: [], templates: [], problems: [] });
+    expect(report.file).toBeUndefined();
+  });
+
+  it.each<[string, Record<string, string>, RegExp[]]>([
+    [
+      "a config that is not valid",
+      { "openstarry.config.yaml": "agent: []\n" },
+      [/line 1: unknown key "agent" \(did you mean "agents"\?\)/],
+    ],
+    [
+      "a variable that is not set",
+      { "openstarry.config.yaml": `${CONFIG}defaults: { labels: { a: "\${NOT_SET}" } }\n` },
+      [/NOT_SET/],
+    ],
+    [
+      "a folder that is not there",
+      { "openstarry.config.yaml": CONFIG.replace("./templates", "./templates, ./more") },
+      [/templates: there is no folder .*\/more$/],
+    ],
+    [
+      "a template that is not valid",
+      { "templates/x.yaml": "template_id: X\ncomand: x\n" },
+      [/template X \(.*x\.yaml\): command: it is missing.*unknown key "comand"/],
+    ],
+    [
+      "a probe that there is not",
+      { "templates/x.yaml": `${MASTER.replace("Master_v1", "X").replace("heartbeat", "heartbeet")}` },
+      [/there is no readiness probe of type "heartbeet" \(known: heartbeat/],
+    ],
+    [
+      "a spawner that there is not",
+      { "templates/x.yaml": "template_id: X\ncommand: node\nspawner: docker\n" },
+      [/x\.yaml: there is no spawner "docker" \(known: process\)/],
+    ],
+    [
+      "an agent without a template",
+      { "openstarry.config.yaml": CONFIG.replace("Master_v1", "Mastr_v1") },
+      [/agents\[0\] \(master\): there is no valid template "Mastr_v1" \(did you mean "Master_v1"\?\)/],
+    ],
+    [
+      "an agent's parameters",
+      { "openstarry.config.yaml": CONFIG.replace("goal: win", "gaol: win") },
+      [
+        /agents\[0\] \(master\): params of Master_v1: goal: it is missing.*unknown key "gaol" \(did you mean "goal"\?\)/,
+      ],
+    ],
+    [
+      "a plugin's options, and the rest as well",
+      {
+        "openstarry.config.yaml": `${CONFIG}plugins: [[http-api, { port: x }]]\n`,
+        "templates/x.yaml": "nope: 1\n",
+      },
+      [/plugins\[0\]: options of plugin http-api: port: expected number/, /x\.yaml: template_id is missing/],
+    ],
+    [
+      "plugins that do not fit together",
+      { "openstarry.config.yaml": `${CONFIG}plugins: [[journal-sqlite, {}], journal-memory]\n` },
+      [/journal-sqlite \(plugins\[0\]\) and journal-memory \(plugins\[1\]\) both provide journal/],
+    ],
+    [
+      "a slot that nothing fills",
+      { "openstarry.config.yaml": `${CONFIG}plugins: [[restart-policy, false]]\n` },
+      [/nothing provides restartPolicy/],
+    ],
+  ])("tells %s", async (_what, files, messages) => {
+    const { problems } = await validate({ ...GOOD, ...files });
+    expect(problems).toHaveLength(messages.length);
+    for (const [index, message] of messages.entries()) expect(problems[index]).toMatch(message);
+  });
+
+  it("tells everything at once", async () => {
+    const { problems, plugins } = await validate({
+      ...GOOD,
+      "openstarry.config.yaml": `${CONFIG.replace("goal: win", "goal: 3")}plugins: [nope-nope-nope, tokns]\n`,
+      "templates/a.yaml": "a: [",
+    });
+    expect(problems).toHaveLength(3);
+    expect(problems[0]).toMatch(/plugins\[0\].*plugins\[1\]: .*did you mean "tokens"/);
+    expect(problems[1]).toMatch(/a\.yaml: line/);
+    expect(problems[2]).toMatch(/goal: expected string, received number/);
+    expect(plugins).toEqual([]);
+  });
+
+  it("reads the file that is named", async () => {
+    const report = await validate(
+      { "other.json": '{"agents":[{"agent_id":"a","template_id":"T"}]}' },
+      "other.json",
+    );
+    expect(report.agents).toEqual(["a"]);
+    expect((await validate({}, "nope.json")).problems[0]).toContain("there is no such file");
+  });
+});
+
+describe("the command", () => {
+  const run = async (files: Record<string, string>, options: { json?: boolean } = {}) => {
+    const { terminal, stdout, stderr } = createTestTerminal();
+    const env = { HOME: "/nonexistent", XDG_CONFIG_HOME: "/nonexistent" };
+    const invocation = { ...projectWith(files), operands: [], asAgent: false, options, terminal, env };
+    const exitCode = await validateCommand(invocation);
+    return { exitCode, stdout: stdout(), stderr: stderr() };
+  };
+
+  it("says what it found, and that nothing is wrong", async () => {
+    const { exitCode, stdout, stderr } = await run(GOOD);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(
+      /^config {5}\/.*\nagents {5}master\ntemplates {2}Master_v1\nplugins {4}.*\n\nNothing is wrong\.\n$/,
+    );
+  });
+
+  it("exits 2 and prints each problem on a line of its own", async () => {
+    const { exitCode, stderr } = await run({ ...GOOD, "templates/x.yaml": "a: [", "templates/y.yaml": "" });
+    expect(exitCode).toBe(2);
+    expect(stderr.trimEnd().split("\n")).toEqual([
+      expect.stringMatching(/^problem: template .*x\.yaml: line/),
+      expect.stringMatching(/^problem: template .*y\.yaml: template_id is missing/),
+    ]);
+  });
+
+  it("answers JSON", async () => {
+    const { exitCode, stdout } = await run({ "openstarry.config.json": '{"agent":[]}' }, { json: true });
+    expect(exitCode).toBe(2);
+    expect(JSON.parse(stdout)).toEqual({
+      agents: [],
+      templates: [],
+      plugins: [],
+      problems: [expect.stringContaining('unknown key "agent"')],
+    });
+  });
+});
