@@ -8,7 +8,7 @@ export interface LineNode {
 export type Fail = (line: number, column: number | undefined, problem: string, hint?: string) => never;
 
 /** Values in one text. Aliases count as often as they are used, so that a few lines cannot become millions. */
-export const MAX_VALUES = 100_000;
+export const MAX_VALUES = 50_000;
 export const MAX_DEPTH = 100;
 
 /** `agents[0].params.goal`; `the document` for the root. */

@@ -1,9 +1,8 @@
 import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { CONFIG_NAMES } from "../../core/config-reader.js";
 import { OpenStarryError } from "../../core/errors.js";
-import type { CommandHandler } from "../invocation.js";
 
 export type ConfigFormat = "ts" | "yaml" | "json";
 
@@ -47,28 +46,6 @@ export async function initProject({
   await chmod(join(folder, "agents/hello.mjs"), 0o755);
   return { files: Object.keys(files) };
 }
-
-interface Options {
-  format?: ConfigFormat;
-  force?: boolean;
-  json?: boolean;
-}
-
-/** Writes a first project into a folder: the current one, or the one that is named. YAML unless told otherwise. */
-export const init: CommandHandler<Options> = async ({ cwd, operands, options, terminal }) => {
-  const folder = resolve(cwd, operands[0] ?? ".");
-  const { format = "yaml", force = false } = options;
-  const { files } = await initProject({ folder, format, force });
-  if (options.json) {
-    terminal.json({ folder, files });
-    return undefined;
-  }
-  for (const file of files) terminal.print(`${terminal.style("wrote", "green")}  ${join(folder, file)}`);
-  terminal.print("");
-  const change = operands[0] === undefined ? "" : `cd ${operands[0]}, then `;
-  terminal.print(`Next: ${change}openstarry-daemon start, openstarry-daemon logs hello -f`);
-  return undefined;
-};
 
 /** A config of another name would make it a matter of luck which one counts. */
 function refuseRivals(folder: string, config: string): void {

@@ -3,10 +3,6 @@ import { checkSetup, problemText } from "../../core/check-setup.js";
 import { type LoadedConfig, loadConfig } from "../../core/load-config.js";
 import { type BuiltinPlugins, loadPlugins } from "../../core/load-plugins.js";
 import { withTemplateFolders } from "../daemon-setup.js";
-import { type CommandHandler, EXIT } from "../invocation.js";
-import { neutralise } from "../neutralise.js";
-import type { Terminal } from "../output.js";
-import { facts } from "../table.js";
 
 export interface ValidateOptions {
   /** `--config`; absent: searched for as at a start. */
@@ -61,41 +57,4 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
     plugins: areLoaded ? report.plugins : [],
     problems: [...problems, ...report.problems],
   };
-}
-
-interface Options {
-  config?: string;
-  json?: boolean;
-}
-
-/** Says whether a start would refuse something, and what; exit code 2 when it would. */
-export const validate: CommandHandler<Options> = async ({ cwd, env, home, options, terminal }) => {
-  const { builtins } = await import("../../plugins/builtins.js");
-  const { config: configFile, json } = options;
-  const report = await validateConfig({
-    cwd,
-    env,
-    home,
-    builtins,
-    ...(configFile === undefined ? {} : { configFile }),
-  });
-  if (json) terminal.json(report);
-  else explain(terminal, report);
-  return report.problems.length === 0 ? EXIT.done : EXIT.usage;
-};
-
-function explain(terminal: Terminal, { file, agents, templates, plugins, problems }: ValidateReport): void {
-  const named = (names: readonly string[]) => (names.length > 0 ? names.join(", ") : "none");
-  const lines = facts(terminal, [
-    ["config", file === undefined ? "none; openstarry-daemon init writes one" : neutralise(file)],
-    ["agents", named(agents)],
-    ["templates", named(templates)],
-    ["plugins", named(plugins)],
-  ]);
-  for (const line of lines) terminal.print(line);
-  terminal.print("");
-  if (problems.length === 0) terminal.print(terminal.style("Nothing is wrong.", "green"));
-  for (const problem of problems) {
-    terminal.warn(`${terminal.style("problem:", "bold", "red")} ${neutralise(problem)}`);
-  }
 }

@@ -3,11 +3,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { type ConfigFormat, init, initProject } from "../../../bin/commands/init.js";
+import { type ConfigFormat, initProject } from "../../../bin/commands/init.js";
 import { validateConfig } from "../../../bin/commands/validate.js";
 import { loadConfig } from "../../../core/load-config.js";
 import { builtins } from "../../../plugins/builtins.js";
-import { createTestTerminal } from "../../helpers/test-terminal.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
 const folders: string[] = [];
@@ -102,40 +101,5 @@ describe("initProject", () => {
     expect(output).toMatch(/^Hello, tests! This is hello, process \d+, greeting 1\.\n/);
     const { greetings } = JSON.parse(readFileSync(join(folder, "result"), "utf8"));
     expect(greetings).toBeGreaterThanOrEqual(3);
-  });
-});
-
-describe("the command", () => {
-  const run = async (
-    cwd: string,
-    operands: string[],
-    options: { format?: ConfigFormat; json?: boolean } = {},
-  ) => {
-    const { terminal, stdout } = createTestTerminal();
-    await init({ operands, options, home: join(cwd, "home"), asAgent: false, cwd, terminal, env });
-    return stdout();
-  };
-
-  it("writes YAML into the current folder, and says what and what to do next", async () => {
-    const cwd = newFolder();
-    expect(await run(cwd, [])).toBe(
-      `wrote  ${cwd}/openstarry.config.yaml
-wrote  ${cwd}/templates/HelloAgent_v1.yaml
-wrote  ${cwd}/agents/hello.mjs
-
-Next: openstarry-daemon start, openstarry-daemon logs hello -f
-`,
-    );
-  });
-
-  it("writes another format into another folder, and answers JSON", async () => {
-    const cwd = newFolder();
-    expect(JSON.parse(await run(cwd, ["sub"], { format: "ts", json: true }))).toEqual({
-      folder: join(cwd, "sub"),
-      files: ["openstarry.config.ts", "templates/HelloAgent_v1.yaml", "agents/hello.mjs"],
-    });
-    expect(await run(cwd, ["other"], { format: "json" })).toContain(
-      "Next: cd other, then openstarry-daemon start",
-    );
   });
 });

@@ -2,9 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { validate as validateCommand, validateConfig } from "../../../bin/commands/validate.js";
+import { validateConfig } from "../../../bin/commands/validate.js";
 import { builtins } from "../../../plugins/builtins.js";
-import { createTestTerminal } from "../../helpers/test-terminal.js";
 
 const folders: string[] = [];
 
@@ -147,43 +146,5 @@ describe("validateConfig", () => {
     );
     expect(report.agents).toEqual(["a"]);
     expect((await validate({}, "nope.json")).problems[0]).toContain("there is no such file");
-  });
-});
-
-describe("the command", () => {
-  const run = async (files: Record<string, string>, options: { json?: boolean } = {}) => {
-    const { terminal, stdout, stderr } = createTestTerminal();
-    const env = { HOME: "/nonexistent", XDG_CONFIG_HOME: "/nonexistent" };
-    const invocation = { ...projectWith(files), operands: [], asAgent: false, options, terminal, env };
-    const exitCode = await validateCommand(invocation);
-    return { exitCode, stdout: stdout(), stderr: stderr() };
-  };
-
-  it("says what it found, and that nothing is wrong", async () => {
-    const { exitCode, stdout, stderr } = await run(GOOD);
-    expect([exitCode, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(
-      /^config {5}\/.*\nagents {5}master\ntemplates {2}Master_v1\nplugins {4}.*\n\nNothing is wrong\.\n$/,
-    );
-  });
-
-  it("exits 2 and prints each problem on a line of its own", async () => {
-    const { exitCode, stderr } = await run({ ...GOOD, "templates/x.yaml": "a: [", "templates/y.yaml": "" });
-    expect(exitCode).toBe(2);
-    expect(stderr.trimEnd().split("\n")).toEqual([
-      expect.stringMatching(/^problem: template .*x\.yaml: line/),
-      expect.stringMatching(/^problem: template .*y\.yaml: template_id is missing/),
-    ]);
-  });
-
-  it("answers JSON", async () => {
-    const { exitCode, stdout } = await run({ "openstarry.config.json": '{"agent":[]}' }, { json: true });
-    expect(exitCode).toBe(2);
-    expect(JSON.parse(stdout)).toEqual({
-      agents: [],
-      templates: [],
-      plugins: [],
-      problems: [expect.stringContaining('unknown key "agent"')],
-    });
   });
 });

@@ -59,15 +59,16 @@ async function failure(work: Promise<unknown>): Promise<OpenStarryError> {
   return error;
 }
 
-const PLUGIN = (name: string, head = 'import { definePlugin } from "openstarry-daemon";') => `${head}
-const anything = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } };
-export default definePlugin({ name: "${name}", apiVersion: 1, options: anything, setup() {} });
-`;
 /** A copy of the package that is not the daemon's: the shape alone counts. */
 const NESTED = `export function definePlugin(definition) {
   const factory = (options) => ({ definition, options: options ?? {} });
   return Object.assign(factory, { definition });
 }
+`;
+const IMPORTED = 'import { definePlugin } from "openstarry-daemon";';
+const PLUGIN = (name: string, head = NESTED.replace("export ", "")) => `${head}
+const anything = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } };
+export default definePlugin({ name: "${name}", apiVersion: 1, options: anything, setup() {} });
 `;
 
 describe("which plugins load", () => {
@@ -141,7 +142,7 @@ describe("names", () => {
       "./audit.ts",
       'const typed: string = "";\nvoid typed;\nimport { definePlugin } from "openstarry-daemon";',
     ],
-    ["./audit.mjs", undefined],
+    ["./audit.mjs", IMPORTED],
     ["./audit.js", undefined],
     ["./sub/audit.ts", undefined],
   ])("a path from the config's folder: %s", async (name, head) => {
@@ -411,9 +412,7 @@ describe("mistakes, and what is said of them", () => {
   it("options that do not fit, without their values", async () => {
     const error = await failure(load([["alpha", { prot: "5151", port: "5151" }]]));
     expect(error.code).toBe("config_invalid");
-    expect(error.message).toContain(
-      "options of plugin alpha: port: expected number, received string",
-    );
+    expect(error.message).toContain("options of plugin alpha: port: expected number, received string");
     expect(error.message).toContain('unknown key "prot" (did you mean "port"?)');
     expect(error.message).not.toContain("5151");
   });
