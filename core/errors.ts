@@ -26,7 +26,6 @@ export const ERROR_CODES = {
   quota_exceeded: { status: 409, exit: 5, title: "No more agents are allowed here" },
   idempotency_mismatch: { status: 422, exit: 5, title: "This Idempotency-Key was used for another request" },
   tree_survived: { status: 500, exit: 1, title: "Some processes of the agent could not be ended" },
-  managed_by_plugin: { status: 409, exit: 5, title: "This process belongs to a plugin" },
   // templates
   template_not_found: { status: 422, exit: 4, title: "There is no such template" },
   template_invalid: { status: 422, exit: 2, title: "The template is not valid" },

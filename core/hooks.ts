@@ -78,7 +78,7 @@ export function createHooks() {
     beforeSpawn: new AsyncSeriesWaterfallHook<[SpawnSpec]>(["spec"]),
     /** The process exists, or was adopted. Done before that run's `afterExit`. @since 0.1.0 */
     afterSpawn: new AsyncSeriesHook<[HookTypes["afterSpawn"]["payload"]]>(["event"]),
-    /** A run became ready; once per run and daemon. In order per agent. @since 0.1.0 */
+    /** A run became ready; at most once per run. In order per agent. @since 0.1.0 */
     onReady: new AsyncSeriesHook<[HookTypes["onReady"]["payload"]]>(["event"]),
     /** Transitions only, in order per agent. @since 0.1.0 */
     onHealthChange: new AsyncSeriesHook<[HookTypes["onHealthChange"]["payload"]]>(["event"]),

@@ -148,11 +148,9 @@ export const templateSchema = z
       .optional(),
     logs: z
       .strictObject({
-        max_size: size().default(10 * 2 ** 20),
         keep: z.int().min(0).max(1_000).default(5),
         merge: z.boolean().default(false),
       })
-      .transform(({ max_size, ...rest }) => ({ ...rest, maxBytes: max_size }))
       .prefault({}),
     remove_after: duration().optional(),
     labels: labelsSchema.default({}),

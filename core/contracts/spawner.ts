@@ -27,7 +27,12 @@ export interface SpawnSpec {
   readonly files: readonly RunFile[];
   readonly user?: string;
   readonly stop: { readonly signal: string; readonly graceMs: number };
-  readonly logs: { readonly maxBytes: number; readonly keep: number; readonly merge: boolean };
+  readonly logs: {
+    /** How many older runs' output is kept. */
+    readonly keep: number;
+    /** Both streams in one file. */
+    readonly merge: boolean;
+  };
 }
 
 /** `content` absent: a file that the agent may make there, such as its result. */

@@ -36,7 +36,7 @@ function specOf(script: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
       { env: "OPENSTARRY_RESULT_FILE", name: "result" },
     ],
     stop: { signal: "SIGTERM", graceMs: 2_000 },
-    logs: { maxBytes: 1_048_576, keep: 2, merge: false },
+    logs: { keep: 2, merge: false },
     ...more,
   };
 }
@@ -142,10 +142,7 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
     const script =
       'env; cat "$OPENSTARRY_PARAMS_FILE"; printf %s "$PLAIN" >"$OPENSTARRY_RESULT_FILE"; ls -l /proc/self/fd >&2';
     const passEnv = ["OPENSTARRY_SUITE_PASSED", "OPENSTARRY_SUITE_OPTIONAL?"];
-    const run = await spawner.spawn(
-      specOf(script, { passEnv, logs: { maxBytes: 1e6, keep: 1, merge: true } }),
-      accept,
-    );
+    const run = await spawner.spawn(specOf(script, { passEnv, logs: { keep: 1, merge: true } }), accept);
     const outcome = await run.exit;
     delete process.env["OPENSTARRY_SUITE_SECRET"];
     delete process.env["OPENSTARRY_SUITE_PASSED"];

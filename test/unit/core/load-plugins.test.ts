@@ -173,7 +173,7 @@ describe("names", () => {
       "quiet",
       {
         "package.json": '{"main":"./x"}',
-        "x.js": `${NESTED.replace("export ", "")}\nmodule.exports = ${PLUGIN("found", "").split("export default ")[1]?.replace("anything", '{ "~standard": { validate: (value) => ({ value }) } }')}`,
+        "x.js": PLUGIN("found").replace("export default", "module.exports ="),
       },
     ],
     [
@@ -221,7 +221,9 @@ describe("names", () => {
   });
 
   it("a plugin that its module exports called keeps its options, unless the entry has some", async () => {
-    const folder = folderWith({ "x.mjs": PLUGIN("x").replace("});\n", '})({ from: "module" });\n') });
+    const folder = folderWith({
+      "x.mjs": PLUGIN("x").replace("setup() {} })", 'setup() {} })({ from: "module" })'),
+    });
     expect((await load(["./x.mjs"], folder)).at(-1)?.options).toEqual({ from: "module" });
     expect((await load([["./x.mjs", { from: "config" }]], folder)).at(-1)?.options).toEqual({
       from: "config",

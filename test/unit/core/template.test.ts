@@ -29,7 +29,7 @@ function failure(work: () => unknown): OpenStarryError {
 }
 
 describe("parseTemplate", () => {
-  it("fills in the defaults, durations in milliseconds, sizes in bytes", () => {
+  it("fills in the defaults, durations in milliseconds", () => {
     expect(parse({}).template).toEqual({
       template_id: "T_v1",
       description: "",
@@ -49,7 +49,7 @@ describe("parseTemplate", () => {
       },
       success_exit_codes: [0],
       stop: { signal: "SIGTERM", graceMs: 10_000 },
-      logs: { keep: 5, merge: false, maxBytes: 10 * 2 ** 20 },
+      logs: { keep: 5, merge: false },
       labels: {},
     });
   });
@@ -58,17 +58,15 @@ describe("parseTemplate", () => {
     expect(parse({})).toMatchObject({ revision: "r1", origin: "/t/T_v1.yaml", baseDir: "/t" });
   });
 
-  it("reads durations and sizes", () => {
+  it("reads durations", () => {
     const { template } = parse({
       restart: { period: "1m30s", backoff: { min: "2m" } },
       stop: { grace: "500ms" },
-      logs: { max_size: "1.5MiB" },
       remove_after: "1d",
       readiness: { type: "notify" },
     });
     expect(template.restart).toMatchObject({ periodMs: 90_000, backoff: { minMs: 120_000, maxMs: 120_000 } });
     expect(template.stop.graceMs).toBe(500);
-    expect(template.logs.maxBytes).toBe(1_572_864);
     expect(template).toMatchObject({
       removeAfterMs: 86_400_000,
       readiness: { type: "notify", timeoutMs: 60_000 },
@@ -102,7 +100,6 @@ describe("parseTemplate", () => {
       /stop\.grace: expected a duration with its unit/,
     ],
     ["a duration as a number", { stop: { grace: 30 } }, /stop\.grace: expected string, received number/],
-    ["a size without a unit", { logs: { max_size: "10" } }, /logs\.max_size: expected a size with its unit/],
     [
       "a value that is not one of",
       { restart: { policy: "sometimes" } },
