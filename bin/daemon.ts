@@ -140,19 +140,16 @@ function obeySignals(daemon: RunningDaemon): void {
   });
 }
 
-function killAgents({ kernel, log }: RunningDaemon, signal: NodeJS.Signals): void {
-  const reason = `the daemon was told twice to stop, by ${signal}`;
-  for (const { agent_id, state } of kernel.agents.list()) {
-    if (state !== "stopping") continue;
-    log.warn({ agent_id, signal }, "told twice to stop: killing an agent");
-    kernel.agents
-      .signal(agent_id, "SIGKILL", { actor: "operator", reason })
-      .catch((error) => log.error({ err: error, agent_id }, "it could not be killed"));
-  }
+function killAgents(daemon: RunningDaemon, signal: NodeJS.Signals): void {
+  const slow = daemon.kernel.agents.list().filter(({ state }) => state === "stopping");
+  daemon.log.warn(
+    { signal, agents: slow.map(({ agent_id }) => agent_id) },
+    "told twice to stop: killing agents",
+  );
+  daemon.force.abort();
 }
 
 function endNow(daemon: RunningDaemon, signal: NodeJS.Signals): void {
   daemon.log.warn({ signal }, "told three times to stop: ending now, whatever still runs");
-  daemon.force.abort();
   setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
 }

@@ -61,8 +61,8 @@ export interface AgentWorker {
   poke(): void;
   /** Ends the live run for a reason of the daemon's own; what is wanted stays. */
   end(runId: string, ending: NonNullable<StoredAgent["ending"]>, graceMs?: number): void;
-  /** No start any more; a live run is ended when `ending` is given. */
-  halt(ending?: NonNullable<StoredAgent["ending"]>): void;
+  /** No start any more; a live run is ended when `ending` is given, within `graceMs` where that is shorter. */
+  halt(ending?: NonNullable<StoredAgent["ending"]>, graceMs?: number): void;
   /** A run of an earlier daemon that lives. */
   adopt(handle: RunHandle): void;
   /** A run of an earlier daemon that is over. */
@@ -431,8 +431,9 @@ export function createAgentWorker(
     },
     poke,
     end,
-    halt(ending) {
+    halt(ending, grace) {
       halted = true;
+      if (grace !== undefined) graceMs = grace;
       if (ending && isLive(stored.agent.state) && !stored.ending) stored = { ...stored, ending };
       poke();
     },

@@ -64,7 +64,10 @@ export interface Kernel {
    * Rejects with everything undone again; agents that it adopted are left running.
    */
   start(): Promise<void>;
-  /** Ends the agents in waves, or leaves them, and stops the plugins in reverse. Safe to call twice. */
+  /**
+   * Ends the agents in waves, or leaves them, and stops the plugins in reverse. Safe to call twice. When
+   * `signal` aborts, agents that still live are killed.
+   */
   stop(how: { agents: "stop" | "keep"; reason: string; signal?: AbortSignal }): Promise<void>;
   /** Takes over a changed config as far as that can be done while running. */
   reconfigure(config: Config): Promise<{ applied: string[] }>;

@@ -1,8 +1,8 @@
 import type { SpawnSpec } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config } from "./define-config.js";
+import { expandPlaceholders } from "./placeholders.js";
 import type { Endpoint } from "./plugin.js";
-import { expandPlaceholders } from "./template.js";
 
 export interface SpecSources {
   dataDir: string;

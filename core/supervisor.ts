@@ -18,6 +18,14 @@ import { stopWaves } from "./stop-waves.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createWaiters } from "./waiters.js";
 
+export interface StopAllOptions {
+  reason: string;
+  /** All agents together; what lives longer is killed. */
+  budgetMs: number;
+  /** Aborted: what still lives is killed. */
+  signal?: AbortSignal;
+}
+
 export interface Supervisor {
   readonly commands: AgentCommands;
   /** Reads the journal and takes over what lives. The journal and the spawners are started. */
@@ -26,8 +34,8 @@ export interface Supervisor {
   reconcile(options: { fresh: boolean }): Promise<void>;
   /** Adds and removes what the config names; answers what was done, in words. */
   reconfigure(before: Config, after: Config): Promise<string[]>;
-  /** Ends all agents, dependents first; resolves when they are over or the budget is spent. */
-  stopAll(options: { reason: string; budgetMs: number; signal?: AbortSignal }): Promise<void>;
+  /** Ends all agents, dependents first; resolves when they are over. */
+  stopAll(options: StopAllOptions): Promise<void>;
   /** Lets go of the agents without touching them. */
   release(): void;
   /** Looks at everything that waits again. */
@@ -211,30 +219,33 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     return applied;
   }
 
-  async function stopAll(options: { reason: string; budgetMs: number; signal?: AbortSignal }): Promise<void> {
+  async function stopAll(options: StopAllOptions): Promise<void> {
     table.close();
     const ending = { cause: "daemon_stop", actor: "daemon", reason: options.reason } as const;
-    const live = [...workers.values()].filter(
-      ({ stored }) => isLive(stored.agent.state) || stored.agent.state === "pending",
-    );
-    for (const worker of workers.values()) if (!isLive(worker.stored.agent.state)) worker.halt();
-    const end = clock.monotonic() + options.budgetMs;
+    const all = [...workers.values()];
+    for (const worker of all) if (!isLive(worker.stored.agent.state)) worker.halt();
+    // Whoever takes longer than the budget, or than the one who asked is ready to wait, is killed.
+    let graceMs: number | undefined;
+    const hurry = () => {
+      graceMs = 0;
+      for (const worker of all) if (worker.stored.ending) worker.halt(ending, 0);
+    };
+    const cancelBudget = clock.after(options.budgetMs, hurry);
+    options.signal?.addEventListener("abort", hurry, { once: true });
+    const live = all.filter(({ stored: { agent } }) => isLive(agent.state) || agent.state === "pending");
     for (const wave of stopWaves(live.map(({ stored }) => stored))) {
       const inWave = wave.flatMap((id) => workers.get(id) ?? []);
-      for (const worker of inWave) worker.halt(ending);
-      await Promise.all(
-        inWave.map((worker) => {
-          const left = Math.max(1, end - clock.monotonic());
-          const ended = waiters.wait(worker, "over", {
-            timeoutMs: left,
-            ...(options.signal ? { signal: options.signal } : {}),
-          });
-          return ended.catch(() =>
-            log.error({ agent_id: worker.stored.agent.agent_id }, "it did not end in time"),
-          );
-        }),
-      );
+      for (const worker of inWave) worker.halt(ending, graceMs);
+      await Promise.all(inWave.map(awaitOver));
     }
+    cancelBudget();
+  }
+
+  /** Names the one that does not end: it hangs in the operating system. */
+  async function awaitOver(worker: AgentWorker): Promise<void> {
+    await waiters.wait(worker, "over").catch((error) => {
+      log.error({ agent_id: worker.stored.agent.agent_id, err: error }, "an agent could not be ended");
+    });
   }
 
   function release() {

@@ -3,6 +3,7 @@ import { ID_PATTERN } from "./contracts/agent.js";
 import type { PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
 import { OpenStarryError } from "./errors.js";
 import { checkParamSchema } from "./param-schema.js";
+import { placeholders } from "./placeholders.js";
 import { parseDuration, parseSize } from "./units.js";
 import { validateSync } from "./validate.js";
 
@@ -273,42 +274,4 @@ function placeholderFields(template: Template): [string, string][] {
     ...Object.entries(template.env).map(([name, text]): [string, string] => [`env.${name}`, text]),
     ...(template.cwd === undefined ? [] : [["cwd", template.cwd] as [string, string]]),
   ];
-}
-
-const PLACEHOLDER = /\{\{([^{}]{1,100})\}\}/g;
-
-function placeholders(text: string): string[] {
-  return [...text.matchAll(PLACEHOLDER)].map((match) => (match[1] ?? "").trim());
-}
-
-/** What Linux takes as one argument or variable: 128 KiB, its end included. */
-const MAX_ARGUMENT_BYTES = 131_071;
-
-/**
- * Replaces `{{params.NAME}}` and `{{agent_id}}`; what comes out of a value is not looked at again. Lists and
- * objects become JSON. Rejects with `params_invalid` what no argument can carry.
- */
-export function expandPlaceholders(text: string, agentId: string, params: Record<string, unknown>): string {
-  let longest = { name: "", bytes: 0 };
-  const expanded = text.replace(PLACEHOLDER, (_, inner: string) => {
-    const name = inner.trim();
-    const value = name === "agent_id" ? agentId : (params[name.slice("params.".length)] ?? "");
-    const made = typeof value === "string" ? value : JSON.stringify(value);
-    if (made.includes("\0")) {
-      throw new OpenStarryError("params_invalid", {
-        detail: `${name} holds a NUL character, which no argument can carry`,
-        hint: `give ${name} without it`,
-      });
-    }
-    const bytes = Buffer.byteLength(made);
-    if (bytes > longest.bytes) longest = { name, bytes };
-    return made;
-  });
-  if (Buffer.byteLength(expanded) > MAX_ARGUMENT_BYTES) {
-    throw new OpenStarryError("params_invalid", {
-      detail: `${longest.name} has ${longest.bytes} bytes, and an argument can carry ${MAX_ARGUMENT_BYTES}`,
-      hint: "give less of it; or let the template leave it out of args and env, and the agent read it from the file that OPENSTARRY_PARAMS_FILE names",
-    });
-  }
-  return expanded;
 }

@@ -382,6 +382,24 @@ describe("a daemon that comes back", () => {
     }
   });
 
+  it("kills what takes too long to stop: over the budget, or told so", async () => {
+    for (const how of ["budget", "signal"] as const) {
+      const clock = createFakeClock();
+      const spawner = memorySpawner({ stubborn: ["a"] });
+      const kernel = createTestKernel({ spawner, clock, limits: { stopBudgetMs: 30_000 } });
+      await kernel.start();
+      await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+      await kernel.agents.wait("a", "ready");
+      const abort = new AbortController();
+      const stopped = kernel.stop({ agents: "stop", reason: "maintenance", signal: abort.signal });
+      await waitFor(() => spawner.run("a").signals.length === 1, { what: "the polite request" });
+      if (how === "signal") abort.abort();
+      else await clock.advance(30_000);
+      await stopped;
+      expect(spawner.run("a").signals).toEqual(["SIGTERM", "SIGKILL"]);
+    }
+  });
+
   it("does not start what was stopped, has exited or has failed", async () => {
     const state = memoryJournalState();
     const spawner = memorySpawner();

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { TemplateDocument } from "../../../core/contracts/template-source.js";
 import { isOpenStarryError, type OpenStarryError } from "../../../core/errors.js";
-import { expandPlaceholders, paramsJsonSchema, parseParams, parseTemplate } from "../../../core/template.js";
+import { expandPlaceholders } from "../../../core/placeholders.js";
+import { paramsJsonSchema, parseParams, parseTemplate } from "../../../core/template.js";
 
 function source(document: Record<string, unknown>, more: Partial<TemplateDocument> = {}): TemplateDocument {
   const { template_id = "T_v1" } = document as { template_id?: string };
