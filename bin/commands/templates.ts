@@ -78,14 +78,14 @@ async function readDocument(file: string): Promise<TemplateInput> {
       hint: "give a file with a template as JSON or YAML",
       cause,
     });
-  let document: unknown;
+  let content: string;
   try {
-    const content = file === "-" ? await text(process.stdin) : await readFile(file, "utf8");
-    const { parse } = await import("yaml");
-    document = parse(content);
+    content = file === "-" ? await text(process.stdin) : await readFile(file, "utf8");
   } catch (cause) {
     throw invalid((cause as Error).message, cause);
   }
+  const { parseData } = await import("../../core/data-text.js");
+  const { value: document } = await parseData(content, { format: "either", code: "template_invalid", what });
   const { template_id } = (document ?? {}) as { template_id?: unknown };
   if (typeof template_id !== "string") throw invalid("it has no template_id");
   return document as TemplateInput;

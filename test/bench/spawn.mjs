@@ -110,7 +110,9 @@ async function restarts(pidOf, nextPid) {
 }
 
 async function measureBare() {
-  const child = spawn(process.execPath, ["--input-type=module", "-e", bareSource], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", bareSource], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const waiting = new Map();
   const port = await new Promise((resolve) => {
     lines(child.stdout, (line) => {
@@ -135,8 +137,12 @@ async function measureBare() {
 
 function run(args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [command, ...args, "--home", home], { stdio: ["ignore", "ignore", "inherit"] });
-    child.once("exit", (code) => (code === 0 ? resolve() : reject(new Error(`${args[0]} ended with ${code}`))));
+    const child = spawn(process.execPath, [command, ...args, "--home", home], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    child.once("exit", (code) =>
+      code === 0 ? resolve() : reject(new Error(`${args[0]} ended with ${code}`)),
+    );
   });
 }
 
@@ -148,14 +154,20 @@ async function measureDaemon() {
   const emptyRss = rssOf(pid);
   const startMs = await timed(async () => {
     for (let index = 0; index < count; index++) {
-      const { status, body } = await call("POST", "/agents", { agent_id: `a${index}`, template_id: "Idle_v1" });
+      const { status, body } = await call("POST", "/agents", {
+        agent_id: `a${index}`,
+        template_id: "Idle_v1",
+      });
       if (status !== 201) throw new Error(JSON.stringify(body));
     }
   });
   const rss = rssOf(pid);
   const waiting = new Map();
   const events = await new Promise((resolve) => {
-    http.get({ host: "127.0.0.1", port, path: "/events", headers: { authorization: `Bearer ${token}` } }, resolve);
+    http.get(
+      { host: "127.0.0.1", port, path: "/events", headers: { authorization: `Bearer ${token}` } },
+      resolve,
+    );
   });
   lines(events, (line) => {
     if (!line.startsWith("data:")) return;
@@ -178,10 +190,18 @@ try {
   const rate = ({ startMs }) => Math.round((count / startMs) * 1000);
   const bareStart = (bare.startMs + again.startMs) / 2;
   console.log(`agents                    ${count}`);
-  console.log(`starts per second         daemon ${rate(daemon)}, bare ${rate(bare)} before and ${rate(again)} after; ${(daemon.startMs / bareStart).toFixed(2)} times the bare time`);
-  console.log(`kill to new pid, median   daemon ${daemon.restartMs.toFixed(1)} ms, bare ${bare.restartMs.toFixed(1)} and ${again.restartMs.toFixed(1)} ms (${rounds} kills)`);
-  console.log(`stop of all               daemon ${Math.round(daemon.stopMs)} ms with its own end and the command's, bare ${Math.round(bare.stopMs)} ms`);
-  console.log(`resident memory           daemon ${Math.round(daemon.emptyRss)} MiB empty, ${Math.round(daemon.rss)} MiB with all; bare ${Math.round(bare.rss)} MiB`);
+  console.log(
+    `starts per second         daemon ${rate(daemon)}, bare ${rate(bare)} before and ${rate(again)} after; ${(daemon.startMs / bareStart).toFixed(2)} times the bare time`,
+  );
+  console.log(
+    `kill to new pid, median   daemon ${daemon.restartMs.toFixed(1)} ms, bare ${bare.restartMs.toFixed(1)} and ${again.restartMs.toFixed(1)} ms (${rounds} kills)`,
+  );
+  console.log(
+    `stop of all               daemon ${Math.round(daemon.stopMs)} ms with its own end and the command's, bare ${Math.round(bare.stopMs)} ms`,
+  );
+  console.log(
+    `resident memory           daemon ${Math.round(daemon.emptyRss)} MiB empty, ${Math.round(daemon.rss)} MiB with all; bare ${Math.round(bare.rss)} MiB`,
+  );
 } finally {
   // Where something went wrong, nothing is left running either.
   await run(["stop"]).catch(() => {});
