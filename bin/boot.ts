@@ -20,6 +20,7 @@ export async function bootKernel(
   const kernel = createKernel({
     plugins: setup.plugins,
     config: setup.config,
+    ...(setup.path === undefined ? {} : { configFile: setup.path }),
     fresh,
     dataDir: options.home,
     version: packageVersion(),

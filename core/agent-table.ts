@@ -17,6 +17,7 @@ export interface AgentTable {
   reserve<T>(agentId: string | undefined, make: () => Promise<T>): Promise<T>;
   /** Its record cannot be read, and may be of a live process: the id stays taken. */
   quarantine(agentId: string): void;
+  isQuarantined(agentId: string): boolean;
   add(worker: AgentWorker): void;
   remove(worker: AgentWorker): void;
   readonly opened: Promise<void>;
@@ -96,6 +97,7 @@ export function createAgentTable(): AgentTable {
       }
     },
     quarantine: (agentId) => void quarantined.add(agentId),
+    isQuarantined: (agentId) => quarantined.has(agentId),
     add: (worker) => void workers.set(worker.stored.agent.agent_id, worker),
     remove: (worker) => void workers.delete(worker.stored.agent.agent_id),
     opened,

@@ -28,6 +28,8 @@ export interface KernelOptions {
   /** In the order of the config, defaults first. */
   plugins: readonly ResolvedPlugin[];
   config: Config;
+  /** Where it stands, for messages. */
+  configFile?: string;
   /** Start the config's agents only; the records of others are kept, stopped. */
   fresh?: boolean;
   /** The daemon's home. */
@@ -106,6 +108,7 @@ export function createKernel(options: KernelOptions): Kernel {
     hooks,
     slots,
     config: () => config,
+    configFile: options.configFile,
     dataDir: options.dataDir,
     templates: createTemplates(() => slots.use(templateSource)),
     endpoints: () => endpoints,

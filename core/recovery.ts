@@ -3,6 +3,7 @@ import type { AgentDrafts } from "./agent-drafts.js";
 import { isLive } from "./agent-state.js";
 import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
+import { checkConfigAgents } from "./config-agents.js";
 import { journal } from "./contracts/journal.js";
 import { type AdoptSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
@@ -85,7 +86,14 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     const config = deps.config();
     const named = new Set(config.agents.map(({ agent_id }) => agent_id));
     const [master] = named;
-    if (master !== undefined) deps.masterFirst.begin(master, [...named, ...table.workers.keys()]);
+    await checkConfigAgents({
+      agents: config.agents,
+      file: deps.configFile,
+      isKnown: (id) => table.workers.has(id) || table.isQuarantined(id),
+      check: (wanted) => deps.drafts.draft(wanted, "config"),
+    });
+    if (master !== undefined && !table.isQuarantined(master))
+      deps.masterFirst.begin(master, [...named, ...table.workers.keys()]);
     for (const wanted of config.agents) await bringBack(wanted);
     for (const worker of inOrder(config)) {
       const { agent } = worker.stored;
@@ -108,8 +116,12 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     return [...first, ...[...table.workers.values()].filter((worker) => !first.includes(worker))];
   }
 
-  /** A config agent without a record gets one; one with a record keeps it, with today's parameters. */
+  /**
+   * A config agent without a record gets one; one with a record keeps it, with today's parameters. One
+   * whose record cannot be read may be alive: it is not made a second time.
+   */
   async function bringBack(wanted: ConfigAgent): Promise<void> {
+    if (table.isQuarantined(wanted.agent_id)) return;
     const worker = table.workers.get(wanted.agent_id);
     const intent = { actor: "config", reason: "named in the config" };
     if (!worker) {

@@ -13,6 +13,8 @@ export interface SupervisorDeps {
   hooks: Hooks;
   slots: SlotRegistry;
   config: () => Config;
+  /** For messages. */
+  configFile: string | undefined;
   dataDir: string;
   templates: Templates;
   endpoints: () => readonly Endpoint[];

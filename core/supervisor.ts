@@ -4,13 +4,14 @@ import { isEnded, isLive } from "./agent-state.js";
 import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
+import { checkConfigAgents } from "./config-agents.js";
 import type { Agent } from "./contracts/agent.js";
 import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { createAgentCommands } from "./create-agent-commands.js";
-import type { Config } from "./define-config.js";
+import type { Config, ConfigAgent } from "./define-config.js";
 import { OpenStarryError, toOpenStarryError } from "./errors.js";
 import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
@@ -206,8 +207,11 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     await deps.templates.reload();
     const applied: string[] = [];
     const intent = { actor: "operator", reason: "the config was reloaded" };
+    const isKnown = (id: string) => workers.has(id) || table.isQuarantined(id);
+    const check = (wanted: ConfigAgent) => drafts.draft(wanted, "config");
+    await checkConfigAgents({ agents: after.agents, file: deps.configFile, isKnown, check });
     for (const wanted of after.agents) {
-      if (workers.has(wanted.agent_id)) continue;
+      if (isKnown(wanted.agent_id)) continue;
       await table.reserve(wanted.agent_id, () => create(wanted, intent, "config"));
       applied.push(`agent ${wanted.agent_id} was added`);
     }

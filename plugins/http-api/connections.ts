@@ -5,8 +5,11 @@ import type { Socket } from "node:net";
 export interface Connections {
   /** A request is under way on its connection. Called by itself for all but `Expect: 100-continue`. */
   begin(request: IncomingMessage, response: ServerResponse): void;
-  /** Closes those that no request is under way on, and the others after their answer. */
-  drain(): void;
+  /**
+   * Closes those that no request is under way on, and the others after their answer. One that has not
+   * asked anything yet is given `freshMs` to do so: its client cannot know that nobody listens any more.
+   */
+  drain(freshMs: number): void;
 }
 
 /**
@@ -20,10 +23,13 @@ export function limitConnections(server: Server, max: number): Connections {
   const busy = new Map<Socket, number>();
   /** In the order in which they became idle. */
   const idle = new Set<Socket>();
+  /** Accepted, and nothing asked yet. */
+  const fresh = new Set<Socket>();
   let draining = false;
 
   const begin = ({ socket }: IncomingMessage, response: ServerResponse) => {
     idle.delete(socket);
+    fresh.delete(socket);
     busy.set(socket, (busy.get(socket) ?? 0) + 1);
     response.once("close", () => {
       const left = (busy.get(socket) ?? 1) - 1;
@@ -37,20 +43,26 @@ export function limitConnections(server: Server, max: number): Connections {
   server.on("connection", (socket: Socket) => {
     open.add(socket);
     idle.add(socket);
+    fresh.add(socket);
     socket.once("close", () => {
       open.delete(socket);
       idle.delete(socket);
+      fresh.delete(socket);
     });
     const [longestIdle] = idle;
-    if (draining) socket.destroy();
-    else if (open.size > max) longestIdle?.destroy();
+    if (open.size > max) longestIdle?.destroy();
   });
   server.on("request", begin);
   return {
     begin,
-    drain() {
+    drain(freshMs) {
       draining = true;
-      for (const socket of idle) socket.destroy();
+      for (const socket of idle) if (freshMs === 0 || !fresh.has(socket)) socket.destroy();
+      if (fresh.size === 0) return;
+      const closeFresh = () => {
+        for (const socket of fresh) socket.destroy();
+      };
+      setTimeout(closeFresh, freshMs).unref();
     },
   };
 }

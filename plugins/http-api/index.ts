@@ -133,7 +133,8 @@ async function drain(ctx: PluginContext, app: App, servers: ApiServer[], signal:
   const closeNow = () => {
     for (const server of servers) server.closeNow();
   };
-  const closed = Promise.all(servers.map((server) => server.close()));
+  const successor = ctx.daemon.sockets.handedOver();
+  const closed = Promise.all(servers.map((server) => server.close({ successor })));
   app.endStreams();
   const cancelAbort = ctx.clock.after(DRAIN_MS, app.abort);
   if (signal.aborted) closeNow();

@@ -17,24 +17,30 @@ export interface ApiServerOptions {
 export interface ApiServer {
   readonly server: Server;
   /**
-   * Accepts nothing new, closes what is idle, and resolves when every answer under way is complete.
-   * `now` closes the rest at once.
+   * Accepts nothing new, closes what is idle, and resolves when every answer under way is complete. What
+   * is asked meanwhile is answered where there is a successor, and else told to come again.
    */
-  close(): Promise<void>;
+  close(how: { successor: boolean }): Promise<void>;
   closeNow(): void;
 }
 
 /** How long a client may take for the headers, where the whole request may take longer. */
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
+/** How long a connection that was accepted just before the hand-over may take for its first request. */
+const FRESH_MS = 500;
 
 export function createApiServer(options: ApiServerOptions): ApiServer {
   const { requestTimeoutMs, log } = options;
   let closing: Promise<void> | undefined;
+  let hasSuccessor = false;
 
   const handle = (request: IncomingMessage, response: ServerResponse, isExpecting: boolean) => {
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
-    const refused = closing !== undefined ? stoppingError() : refuse(request, options.gate());
+    // Its next request goes to the one who listens then.
+    if (closing !== undefined) response.setHeader("connection", "close");
+    const stops = closing !== undefined && !hasSuccessor;
+    const refused = stops ? stoppingError() : refuse(request, options.gate());
     if (refused) return answerRaw(response, refused);
     if (isExpecting) response.writeContinue();
     options.route(request, response);
@@ -59,10 +65,11 @@ export function createApiServer(options: ApiServerOptions): ApiServer {
   });
   return {
     server,
-    close() {
+    close({ successor }) {
+      hasSuccessor = successor;
       closing ??= new Promise((resolve) => {
         server.close(() => resolve());
-        connections.drain();
+        connections.drain(successor ? FRESH_MS : 0);
       });
       return closing;
     },

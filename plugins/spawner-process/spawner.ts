@@ -14,7 +14,7 @@ import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
-import { bootId, identify } from "./identity.js";
+import { bootId, identify, isAlive } from "./identity.js";
 import { readLogs } from "./logs.js";
 import { logFile } from "./output.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
@@ -161,7 +161,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
       const run = own(spec, target);
-      if (identify(target.pid)?.start_ticks === target.start_ticks) return { handle: run.handle };
+      if (isAlive(target)) return { handle: run.handle };
       return { outcome: await run.handle.exit };
     },
     sweep: (live) =>

@@ -84,7 +84,7 @@ http.createServer(async (request, response) => {
 }).listen(0, "127.0.0.1", function () { console.log("port " + this.address().port); });
 `;
 
-async function lines(stream, onLine) {
+function lines(stream, onLine) {
   let rest = "";
   stream.setEncoding("utf8");
   stream.on("data", (chunk) => {
