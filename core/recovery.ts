@@ -43,9 +43,10 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     }
     const adopted = await Promise.all(agents.map(adopt));
     const live = new Set(adopted.filter((runId) => runId !== undefined));
+    const unknown = new Set(quarantined.map(({ key }) => key));
     for (const it of slots.use(spawner).values()) {
       await it
-        .sweep?.(live)
+        .sweep?.(live, unknown)
         .catch((error) => log.error({ err: error }, "leftovers could not be cleared away"));
     }
   }

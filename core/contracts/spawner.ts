@@ -130,8 +130,11 @@ export interface Spawner {
   adopt(
     spec: AdoptSpec,
   ): Promise<{ handle: RunHandle; outcome?: never } | { handle?: never; outcome: RunOutcome }>;
-  /** Called once after all adoptions: ends what is left of this home's runs that are not `live`. */
-  sweep?(live: ReadonlySet<string>): Promise<void>;
+  /**
+   * Called once after all adoptions: ends what is left of this home's runs that are not `live`. Agents
+   * that are `unknown` have a record that cannot be read: theirs may live rightly, and are left alone.
+   */
+  sweep?(live: ReadonlySet<string>, unknown: ReadonlySet<string>): Promise<void>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
   /** Absent: this spawner keeps no output. */

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { RunFile, SpawnSpec } from "../../core/index.js";
+import { ID_PATTERN, type RunFile, type SpawnSpec } from "../../core/index.js";
 import type { User } from "./users.js";
 
 /** Where the files of runs are. */
@@ -20,6 +20,8 @@ export interface RunFolders {
   /** The agent's own: its parameters, token and result. Readable by its user alone. */
   runFolder(agentId: string, runId: string, user: User | undefined): string;
   logFolder(agentId: string): string;
+  /** The runs of an agent that have left something here: the newest at least. */
+  runs(agentId: string): string[];
   /** Makes the folders of a run; answers where its files will be, by variable. */
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
   /** Writes the files of a run that have content. */
@@ -46,6 +48,7 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     statusFile: (agentId, runId) => join(runsFolder(agentId), `${runId}.status`),
     runFolder,
     logFolder,
+    runs: (agentId) => (ID_PATTERN.test(agentId) ? list(runsFolder(agentId)).map(runOf) : []),
     make(spec, user) {
       const { agentId, runId } = spec;
       for (const folder of [

@@ -164,9 +164,9 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       if (isAlive(target)) return { handle: run.handle };
       return { outcome: await run.handle.exit };
     },
-    sweep: (live) =>
+    sweep: (live, unknown) =>
       sweepLeftovers({
-        live,
+        live: new Set([...live, ...[...unknown].flatMap(folders.runs)]),
         home: deps.home,
         cgroups,
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),

@@ -1,0 +1,75 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import Database from "libsql";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { fixtureAgent, printedPid } from "../helpers/agents.js";
+import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { environOf, processesOf, processesOfAgent, seeProcess } from "../helpers/processes.js";
+import { waitFor } from "../helpers/wait-for.js";
+
+const Family = { template_id: "Family", ...fixtureAgent("family.sh") };
+
+let daemon: TestDaemon;
+beforeEach(async () => {
+  const agents = [{ agent_id: "master", template_id: "Family" }];
+  daemon = await startDaemon({ config: { agents }, templates: [Family] });
+  await daemon.client.agents.create({ agent_id: "guest", template_id: "Family" });
+});
+afterEach(async () => {
+  const { home } = daemon;
+  await daemon.stop();
+  // What a daemon does not know how to end, it leaves.
+  for (const { pid } of processesOf(home)) process.kill(pid, "SIGKILL");
+});
+
+async function crash(): Promise<void> {
+  process.kill(daemon.pid() as number, "SIGKILL");
+  await waitFor(() => daemon.pid() === undefined, { what: "the lock to be free" });
+}
+
+/** Writes over an agent's record, with no daemon alive. */
+function damage(agentId: string, record: string): void {
+  const database = new Database(join(daemon.home, "journal.db"));
+  database.prepare("UPDATE agents SET record = ? WHERE agent_id = ?").run(record, agentId);
+  database.close();
+}
+
+test.each([
+  ["no JSON", "{"],
+  ["no record", '{"agent":{"agent_id":"master"}}'],
+])(
+  "an agent whose record is %s runs on, and is neither ended nor started a second time",
+  async (_, record) => {
+    const family = async (id: string) =>
+      Promise.all(["agent", "child", "grandchild"].map((word) => printedPid(daemon, id, word)));
+    const before = { master: await family("master"), guest: await family("guest") };
+    await crash();
+    damage("master", record);
+    const { stderr } = await daemon.start();
+    expect(stderr).toMatch(/problem: record master could not be read/);
+    // The others are none the worse.
+    expect(await daemon.client.agents.get("guest")).toMatchObject({ pid: before.guest[0], restarts: 0 });
+    for (const pid of [...before.master, ...before.guest]) expect(seeProcess(pid)?.pid).toBe(pid);
+    const runs = new Set(
+      processesOfAgent(daemon.home, "master").map(({ pid }) => environOf(pid)["OPENSTARRY_RUN_ID"]),
+    );
+    expect(runs.size).toBe(1);
+    // Its id stays taken.
+    const again = daemon.client.agents.create({ agent_id: "master", template_id: "Family" });
+    await expect(again).rejects.toMatchObject({ code: "agent_exists" });
+    expect((await daemon.cli(["status"])).stdout).toMatch(/record master could not be read/);
+  },
+);
+
+test("a journal that is no database is left as it is, and nothing is started", async () => {
+  const before = (await daemon.client.agents.get("guest")).pid as number;
+  await crash();
+  const file = join(daemon.home, "journal.db");
+  const good = readFileSync(file);
+  writeFileSync(file, "this is no database");
+  const { code, stdout, stderr } = await daemon.cli(["start", "--config", daemon.config, "--port", "0"]);
+  expect([code, stdout, stderr]).toEqual([1, "", expect.stringContaining(file)]);
+  expect(readFileSync(file, "utf8")).toBe("this is no database");
+  expect([seeProcess(before)?.pid, daemon.pid()]).toEqual([before, undefined]);
+  writeFileSync(file, good);
+});
