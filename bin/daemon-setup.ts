@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
+import { loadConfig } from "../core/config/load-config.js";
+import { type BuiltinPlugins, loadPlugins } from "../core/config/load-plugins.js";
 import type { Config } from "../core/define-config.js";
 import { OpenStarryError } from "../core/errors.js";
-import { loadConfig } from "../core/load-config.js";
-import { type BuiltinPlugins, loadPlugins } from "../core/load-plugins.js";
 import type { ResolvedPlugin } from "../core/plugin.js";
 import { builtins } from "../plugins/builtins.js";
 import type { DaemonOptions } from "./running-daemon.js";

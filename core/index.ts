@@ -3,6 +3,9 @@
  */
 export type { AgentCommands, CreateAgent, ForRun, Intent } from "./agent-commands.js";
 export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
+export { parseData } from "./config/data-text.js";
+export { importDefault, importModule } from "./config/import-module.js";
+export { readTextFile } from "./config/text-file.js";
 export * from "./contracts/agent.js";
 export * from "./contracts/authenticator.js";
 export * from "./contracts/events.js";
@@ -13,7 +16,6 @@ export * from "./contracts/restart-policy.js";
 export * from "./contracts/spawner.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template-source.js";
-export { parseData } from "./data-text.js";
 export {
   type Config,
   type ConfigInput,
@@ -34,7 +36,6 @@ export {
 } from "./errors.js";
 export type { HookTap, HookTaps } from "./hook-guard.js";
 export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
-export { importDefault, importModule } from "./import-module.js";
 export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
 export type { CallOptions, Dispatch } from "./operations.js";
 export * from "./plugin.js";
@@ -60,6 +61,5 @@ export {
   type TemplateInput,
   templateSchema,
 } from "./template.js";
-export { readTextFile } from "./text-file.js";
 export { formatDuration, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";

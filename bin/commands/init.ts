@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { CONFIG_NAMES } from "../../core/config-reader.js";
+import { CONFIG_NAMES } from "../../core/config/config-reader.js";
 import { OpenStarryError } from "../../core/errors.js";
 
 export type ConfigFormat = "ts" | "yaml" | "json";

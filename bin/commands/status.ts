@@ -1,4 +1,4 @@
-import { isOpenStarryError } from "../../core/errors.js";
+import { type ErrorCode, isOpenStarryError } from "../../core/errors.js";
 import type { DaemonStatus } from "../../core/plugin.js";
 import { paintState, since } from "../agent-view.js";
 import { connect, notRunning } from "../context.js";
@@ -30,6 +30,12 @@ export const status: CommandHandler<{ json?: boolean }> = async (invocation) => 
   return report.running ? EXIT.done : EXIT.noDaemon;
 };
 
+/** Errors after which what can be known without the API is told. */
+const WITHOUT_STATUS: Partial<Record<ErrorCode, string>> = {
+  daemon_not_running: "its API does not answer",
+  not_found: "its API does not tell how it is: the config leaves out operation-daemon",
+};
+
 async function look(invocation: Invocation): Promise<Report> {
   const { home } = invocation;
   const info = readDaemonInfo(home);
@@ -38,11 +44,12 @@ async function look(invocation: Invocation): Promise<Report> {
     const { endpoints: _, ...now } = await client.daemon.status();
     return { ...info, ...now, running: true, home };
   } catch (error) {
-    if (!isOpenStarryError(error) || error.code !== "daemon_not_running") throw error;
+    const why = isOpenStarryError(error) ? WITHOUT_STATUS[error.code] : undefined;
+    if (why === undefined) throw error;
     const pid = lockHolder(home);
     if (pid === undefined) return { running: false, home };
     const known = info?.pid === pid ? info : {};
-    return { ...known, running: true, home, pid, problems: ["its API does not answer"] };
+    return { ...known, running: true, home, pid, problems: [why] };
   }
 }
 

@@ -64,6 +64,8 @@ async function ask(
     if (!isOpenStarryError(error)) throw error;
     if (error.code === "daemon_stopping") return "leaving";
     if (error.code === "daemon_busy") return "later";
+    // The config leaves out the plugin that takes this: a signal does the same.
+    if (error.code === "not_found") return "absent";
     if (error.code !== "daemon_not_running") throw error;
     // A connection that broke was one to a daemon.
     return error.data.reached === true ? "later" : "absent";

@@ -84,7 +84,7 @@ async function readDocument(file: string): Promise<TemplateInput> {
   } catch (cause) {
     throw invalid((cause as Error).message, cause);
   }
-  const { parseData } = await import("../../core/data-text.js");
+  const { parseData } = await import("../../core/config/data-text.js");
   const { value: document } = await parseData(content, { format: "either", code: "template_invalid", what });
   const { template_id } = (document ?? {}) as { template_id?: unknown };
   if (typeof template_id !== "string") throw invalid("it has no template_id");

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
-import { checkSetup, problemText } from "../../core/check-setup.js";
-import { type LoadedConfig, loadConfig } from "../../core/load-config.js";
-import { type BuiltinPlugins, loadPlugins } from "../../core/load-plugins.js";
+import { checkSetup, problemText } from "../../core/config/check-setup.js";
+import { type LoadedConfig, loadConfig } from "../../core/config/load-config.js";
+import { type BuiltinPlugins, loadPlugins } from "../../core/config/load-plugins.js";
 import { withTemplateFolders } from "../daemon-setup.js";
 
 export interface ValidateOptions {

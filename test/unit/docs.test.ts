@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { HOME_FILES } from "../../bin/home.js";
 import { EXIT } from "../../bin/invocation.js";
 import { type AgentEvent, TRANSITIONS } from "../../core/agent-state.js";
-import { CONFIG_NAMES } from "../../core/config-reader.js";
+import { CONFIG_NAMES } from "../../core/config/config-reader.js";
 import { createHooks, HOOK_KINDS, type HookName } from "../../core/hooks.js";
 import * as face from "../../core/index.js";
 import {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { type ConfigFormat, initProject } from "../../../bin/commands/init.js";
 import { validateConfig } from "../../../bin/commands/validate.js";
-import { loadConfig } from "../../../core/load-config.js";
+import { loadConfig } from "../../../core/config/load-config.js";
 import { builtins } from "../../../plugins/builtins.js";
 import { waitFor } from "../../helpers/wait-for.js";
 

@@ -13,9 +13,9 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { type LoadConfigOptions, loadConfig } from "../../../core/config/load-config.js";
 import { configSchema } from "../../../core/define-config.js";
 import { isOpenStarryError, type OpenStarryError } from "../../../core/errors.js";
-import { type LoadConfigOptions, loadConfig } from "../../../core/load-config.js";
 
 const folders: string[] = [];
 
@@ -203,7 +203,7 @@ describe("search", () => {
       "package.json": JSON.stringify({ cosmiconfig: { searchPlaces: ["elsewhere.yaml"] } }),
     });
     // In a process of its own, since its current folder counts.
-    const script = `const { loadConfig } = await import(${JSON.stringify(join(import.meta.dirname, "../../../core/load-config.ts"))});
+    const script = `const { loadConfig } = await import(${JSON.stringify(join(import.meta.dirname, "../../../core/config/load-config.ts"))});
 const found = await loadConfig({ cwd: process.cwd(), env: { HOME: "/nonexistent" }, systemFolder: "/nonexistent" });
 console.log(JSON.stringify(found.file ?? "none"), require("node:fs").existsSync("ran"));`;
     const run = `const { createJiti } = require(${JSON.stringify(require.resolve("jiti"))});

@@ -1,5 +1,5 @@
+import { type ErrorCode, OpenStarryError } from "../errors.js";
 import { type Fail, type LineNode, MAX_VALUES, pathText } from "./data-format.js";
-import { type ErrorCode, OpenStarryError } from "./errors.js";
 import { parseJsonText } from "./json-text.js";
 
 /** What JSON can hold, as it comes out of a file that a person wrote. */

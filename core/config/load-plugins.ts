@@ -1,9 +1,9 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ErrorCode, isOpenStarryError, nearest, OpenStarryError } from "./errors.js";
+import { type ErrorCode, isOpenStarryError, nearest, OpenStarryError } from "../errors.js";
+import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "../plugin.js";
 import { importModule } from "./import-module.js";
-import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "./plugin.js";
 import { checkPlugin, exportedPlugin, type Options, type ReadEntry, readEntry } from "./plugin-entry.js";
 import { packageEntry, resolvePackage } from "./plugin-package.js";
 

@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { type ErrorCode, isOpenStarryError, OpenStarryError } from "./errors.js";
+import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../errors.js";
 import { readTextFile } from "./text-file.js";
 
 export interface ImportOptions {
@@ -81,7 +81,7 @@ async function evaluate(file: string, source: string): Promise<Record<string, un
 /** `openstarry-daemon` and its subpaths, as package.json exports them, in the daemon that runs. */
 function daemonAlias(): Record<string, string> {
   const extension = extname(fileURLToPath(import.meta.url));
-  const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+  const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
   return {
     "openstarry-daemon": at(`core/index${extension}`),
     "openstarry-daemon/plugins": at("plugins"),

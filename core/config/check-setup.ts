@@ -1,17 +1,17 @@
-import { systemClock } from "./clock.js";
-import { spawner } from "./contracts/spawner.js";
-import { templateSource } from "./contracts/template-source.js";
-import type { Config } from "./define-config.js";
-import { nearest, OpenStarryError, toOpenStarryError } from "./errors.js";
-import { createHooks } from "./hooks.js";
-import { KERNEL_SLOTS, missingSlot } from "./kernel.js";
-import type { Logger, ResolvedPlugin } from "./plugin.js";
-import { orderPlugins } from "./plugin-graph.js";
-import { createPluginHost, type SharedContext } from "./plugin-lifecycle.js";
-import { createSlotRegistry, type SlotRegistry } from "./slots.js";
-import { parseParams } from "./template.js";
-import { checkProbes } from "./template-checks.js";
-import { createTemplates, type Templates } from "./templates.js";
+import { systemClock } from "../clock.js";
+import { spawner } from "../contracts/spawner.js";
+import { templateSource } from "../contracts/template-source.js";
+import type { Config } from "../define-config.js";
+import { nearest, OpenStarryError, toOpenStarryError } from "../errors.js";
+import { createHooks } from "../hooks.js";
+import { KERNEL_SLOTS, missingSlot } from "../kernel.js";
+import type { Logger, ResolvedPlugin } from "../plugin.js";
+import { orderPlugins } from "../plugin-graph.js";
+import { createPluginHost, type SharedContext } from "../plugin-lifecycle.js";
+import { createSlotRegistry, type SlotRegistry } from "../slots.js";
+import { parseParams } from "../template.js";
+import { checkProbes } from "../template-checks.js";
+import { createTemplates, type Templates } from "../templates.js";
 
 export interface CheckSetupOptions {
   config: Config;

@@ -1,8 +1,8 @@
 import { basename, extname } from "node:path";
 import type { Loader } from "cosmiconfig";
 import { Explorer } from "cosmiconfig/dist/Explorer.js";
+import { OpenStarryError } from "../errors.js";
 import { type DataText, parseData } from "./data-text.js";
-import { OpenStarryError } from "./errors.js";
 import { expandVariables } from "./expand-variables.js";
 import { importDefault } from "./import-module.js";
 import { type ReadTextOptions, readTextFile } from "./text-file.js";

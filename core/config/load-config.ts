@@ -1,10 +1,10 @@
 import { access, constants } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import { type Config, configSchema } from "../define-config.js";
+import { OpenStarryError } from "../errors.js";
+import { validateSync } from "../validate.js";
 import { CONFIG_NAMES, createConfigReader, type FoundConfig, PACKAGE_KEY } from "./config-reader.js";
-import { type Config, configSchema } from "./define-config.js";
-import { OpenStarryError } from "./errors.js";
-import { validateSync } from "./validate.js";
 
 export interface LoadConfigOptions {
   /** `--config`: read this and search nowhere. From `cwd` when relative. */
