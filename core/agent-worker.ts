@@ -324,7 +324,11 @@ export function createAgentWorker(
       exit,
       ...(ended.result === undefined ? {} : { result: ended.result }),
     };
-    const next = whatFollows(stored, exit, deps.policy(), { nowMs, uptimeMs: uptimeOf(exit) });
+    const next = whatFollows(stored, exit, deps.policy(), {
+      nowMs,
+      uptimeMs: uptimeOf(exit),
+      daemonStops: halted,
+    });
     outcome = undefined;
     handle = undefined;
     stopping = undefined;

@@ -36,17 +36,24 @@ export interface Following {
 }
 
 /** Ends after which an agent that is still wanted starts again at once, uncounted. */
-const UNCOUNTED: readonly Exit["cause"][] = ["restart", "stop_request", "parent_exit", "host_reboot"];
+const UNCOUNTED: readonly Exit["cause"][] = [
+  "restart",
+  "stop_request",
+  "parent_exit",
+  "host_reboot",
+  // By a daemon before this one, whose stop was cut short.
+  "daemon_stop",
+];
 
 /**
  * Decides what follows. Only an end that nobody asked for is put to the restart policy; a start that a
- * policy vetoed is not tried again.
+ * policy vetoed is not tried again. While the `daemonStops`, what it ends rests until the next boot.
  */
 export function whatFollows(
   stored: StoredAgent,
   exit: Exit,
   policy: RestartPolicy,
-  time: { nowMs: number; uptimeMs: number },
+  { daemonStops, ...time }: { nowMs: number; uptimeMs: number; daemonStops: boolean },
 ): Following {
   const { agent, template, restart_memory: memory, deleting } = stored;
   const plainly = (event: AgentEvent, kept: unknown = memory): Following => ({
@@ -56,7 +63,8 @@ export function whatFollows(
     counted: false,
     delayMs: 0,
   });
-  if (deleting || agent.desired === "stopped" || exit.cause === "daemon_stop") return plainly("rest");
+  const rests = deleting || agent.desired === "stopped" || (daemonStops && exit.cause === "daemon_stop");
+  if (rests) return plainly("rest");
   if (exit.kind === "spawn_failed" && exit.cause === "policy") return plainly("give_up");
   if (UNCOUNTED.includes(exit.cause)) return plainly("again", undefined);
   const decision = policy.decide({ exit, rules: template.template.restart, memory, ...time });

@@ -58,7 +58,7 @@ export interface RunOutcome {
   endedAtMs?: number;
   /** What else there is to say, in words: it goes into the exit's reason. */
   note?: string;
-  /** Set where the spawner knows why: `host_reboot`, `oom`. */
+  /** Set where the spawner knows why: `host_reboot`, `oom`, or `daemon_stop` for one that never ran. */
   cause?: Cause;
 }
 

@@ -8,17 +8,25 @@ import {
   spawner,
 } from "openstarry-daemon";
 
-/** `niceness`: 1 to 19, as nice(1) takes it. Default 10. */
-const options: StandardSchema<{ niceness?: number }, { niceness: number }> = {
+export interface NicedOptions {
+  /** 1 to 19, as nice(1) takes it: by how much the priority is lower than the daemon's. Default 10. */
+  niceness?: number;
+}
+
+const options: StandardSchema<NicedOptions, Required<NicedOptions>> = {
   "~standard": {
     version: 1,
     vendor: "niced",
     validate(value) {
-      const { niceness = 10 } = (value ?? {}) as { niceness?: number };
-      const fits = Number.isInteger(niceness) && niceness >= 1 && niceness <= 19;
-      return fits
-        ? { value: { niceness } }
-        : { issues: [{ path: ["niceness"], message: "expected 1 to 19" }] };
+      const { niceness = 10, ...unknown } = Object(value) as NicedOptions;
+      const issues = Object.keys(unknown).map((key) => ({ path: [key], message: "unknown key" }));
+      if (!Number.isInteger(niceness) || niceness < 1 || niceness > 19) {
+        issues.push({
+          path: ["niceness"],
+          message: `expected a whole number from 1 to 19, got ${JSON.stringify(niceness)}`,
+        });
+      }
+      return issues.length > 0 ? { issues } : { value: { niceness } };
     },
   },
 };
@@ -35,6 +43,7 @@ function absolute({ command, baseDir }: SpawnSpec): string {
 export default definePlugin({
   name: "spawner-niced",
   apiVersion: 1,
+  version: "1.0.0",
   provides: [spawner],
   options,
   setup(ctx, { niceness }) {
@@ -48,19 +57,23 @@ export default definePlugin({
     };
     const niced = (spec: SpawnSpec): SpawnSpec => ({
       ...spec,
-      command: "/usr/bin/nice",
+      command: "nice",
       args: ["-n", String(niceness), absolute(spec), ...spec.args],
     });
+    /** What is asked for has to exist, and not only nice(1). */
+    const check = async (spec: SpawnSpec) => {
+      await base().check(spec);
+      await base().check(niced(spec));
+    };
     const provided: Spawner = {
       name: "niced",
       capabilities: { adopt: true },
-      // What is asked for has to exist, and not only `nice`.
-      check: (spec) => base().check(spec),
+      check,
       async spawn(spec, commit) {
-        await base().check(spec);
+        await check(spec);
         return base().spawn(niced(spec), commit);
       },
-      adopt: (spec) => base().adopt(spec),
+      adopt: async (spec) => base().adopt(spec),
       forget: async (agentId) => base().forget?.(agentId),
       async *logs(agentId, query) {
         yield* base().logs?.(agentId, query) ?? [];

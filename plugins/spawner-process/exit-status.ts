@@ -30,14 +30,22 @@ export function readPlainFile(path: string, maxBytes: number): Buffer | "too lar
   }
 }
 
+/** An agent that was held at its gate when the daemon died. */
+const NEVER_RAN: ExitStatus = {
+  kind: "spawn_failed",
+  error: { code: "spawn_failed", detail: "the daemon died before it was let go" },
+};
+
 /**
- * What the shim wrote: exactly `exit N` and a line end. Anything else (nothing, half a line, two
+ * What the shim wrote: exactly `exit N` and a line end, or that the agent never ran. Anything else (nothing, half a line, two
  * lines, a number that no process can end with) is not known, and is never success.
  */
 export function readStatusFile(path: string): ExitStatus | undefined {
   const content = readPlainFile(path, 64);
   if (content === undefined || content === "too large") return undefined;
-  const match = /^exit (\d{1,3})\n$/.exec(content.toString("latin1"));
+  const text = content.toString("latin1");
+  if (text === "never\nexit 125\n") return NEVER_RAN;
+  const match = /^exit (\d{1,3})\n$/.exec(text);
   const code = Number(match?.[1]);
   return match && code <= 255 ? decodeStatus(code) : undefined;
 }

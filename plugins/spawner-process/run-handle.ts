@@ -121,6 +121,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   function outcomeOf(status: ExitStatus | undefined): RunOutcome {
     const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
+    // It was not the agent's doing.
+    if (status?.kind === "spawn_failed") outcome.cause = "daemon_stop";
     const tail = readTail(options.logFiles);
     if (tail) outcome.outputTail = tail;
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);

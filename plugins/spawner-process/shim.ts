@@ -10,15 +10,15 @@ import type { PosixSpawn } from "../_shared/posix-spawn.js";
  * Descriptors: 3 is the status file, 4 the gate. `$1` is the run's cgroup or empty, `$2` and `$3` the
  * files of its output, which only the inner shell opens. The inner shell becomes the agent: it joins
  * the cgroup, tells its pid, waits for "go", and executes the agent as the leader of a session of its
- * own. End of file at the gate means that the daemon died before it had journaled the pid: then the
- * agent never existed. The trap keeps the shim waiting through signals without the agent inheriting
+ * own. End of file at the gate means that the daemon died before it let the agent go, whether or not it
+ * had journaled the pid: then the agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the agent inheriting
  * that (an ignored signal would be inherited, a trapped one is not).
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
 cg=$1 out=$2 err=$3; shift 3
 (read -r p r </proc/self/stat
 [ -n "$cg" ] && { echo 0 >"$cg/cgroup.procs"; } 2>/dev/null
-echo "$p" >&4; read -r go <&4 || exit 125
+echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
 exec setsid "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
 

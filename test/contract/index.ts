@@ -5,4 +5,5 @@
 export * from "./journal.js";
 export * from "./memory-plugins.js";
 export * from "./spawner.js";
+export * from "./test-host.js";
 export * from "./test-kernel.js";

@@ -47,7 +47,9 @@ const accept = async () => {};
  * The contract of a `Spawner`, for spawners that run programs which can see this machine's files.
  * A test's home is removed behind it.
  */
-export function testSpawner({ test, factory }: SpawnerSuite): void {
+export function testSpawner(suite: SpawnerSuite): void {
+  const { factory } = suite;
+  const test: SpawnerSuite["test"] = (name, body) => suite.test(name, () => keptAlive(body));
   const withSubject = (name: string, body: (spawner: Spawner, home: string) => Promise<void>) =>
     test(`spawner: ${name}`, async () => {
       const home = await mkdtemp(join(tmpdir(), "openstarry-suite-"));
@@ -281,6 +283,19 @@ export function testSpawner({ test, factory }: SpawnerSuite): void {
     const resumed = await collect(spawner.logs("subject", { cursor: lines[4]?.cursor ?? "" }));
     assert.deepEqual(resumed, ["line 47", "line 48", "line 49", "line 50", "end"]);
   });
+}
+
+/**
+ * A spawner's processes and timers need not keep the daemon alive, and a runner such as node:test gives
+ * a test up when nothing else does.
+ */
+async function keptAlive(body: () => Promise<void>): Promise<void> {
+  const timer = setInterval(() => {}, 60_000);
+  try {
+    await body();
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 async function adoption(factory: SpawnerSuite["factory"]): Promise<void> {

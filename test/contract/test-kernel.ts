@@ -5,7 +5,6 @@ import {
   configSchema,
   type Kernel,
   type KernelLimits,
-  type Logger,
   systemClock,
 } from "../../core/index.js";
 import { createKernel } from "../../core/kernel.js";
@@ -18,6 +17,7 @@ import {
   memorySpawner,
   memoryTemplates,
 } from "./memory-plugins.js";
+import { createRecorder, type LoggedLine } from "./recorder.js";
 
 export interface TestKernelOptions {
   /** Besides the memory plugin, which provides all that the kernel needs. */
@@ -38,7 +38,7 @@ export interface TestKernel extends Kernel {
   readonly spawner: MemorySpawner;
   readonly state: MemoryJournalState;
   /** What was logged: level, fields, message. */
-  readonly logged: { level: string; fields: object; message: string }[];
+  readonly logged: readonly LoggedLine[];
 }
 
 /**
@@ -48,7 +48,7 @@ export interface TestKernel extends Kernel {
 export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
   const state = options.state ?? memoryJournalState();
   const spawner = options.spawner ?? memorySpawner();
-  const logged: TestKernel["logged"] = [];
+  const { log, logged } = createRecorder();
   const memory = memoryPlugin({
     journal: memoryJournal(state),
     spawner,
@@ -61,16 +61,10 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     dataDir: options.dataDir ?? "/nonexistent",
     version: "0.0.0-test",
     pid: 1,
-    log: recorder(logged),
+    log,
     clock: options.clock ?? systemClock,
     ...(options.limits ? { limits: options.limits } : {}),
     ...(options.fresh === undefined ? {} : { fresh: options.fresh }),
   });
   return Object.assign(kernel, { spawner, state, logged });
-}
-
-function recorder(logged: TestKernel["logged"]): Logger {
-  const at = (level: string) => (fields: object, message: string) =>
-    void logged.push({ level, fields, message });
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }

@@ -175,6 +175,36 @@ describe("a daemon that comes after another", () => {
     expect(pids.map(seeProcess)).toEqual([undefined, undefined, undefined]);
   });
 
+  test("starts again what a stop had begun to end when it was cut short", async () => {
+    const stubborn = { ...fixtureAgent("stubborn.sh"), stop: { grace: "1s" }, restart: never };
+    const it = await start({ config: { agents: [] }, templates: [{ template_id: "Stubborn", ...stubborn }] });
+    const pids: number[] = [];
+    for (const agent_id of ["alive", "dead"]) {
+      await it.client.agents.create({ agent_id, template_id: "Stubborn" });
+      pids.push(await printedPid(it, agent_id, "grandchild"), await printedPid(it, agent_id, "agent"));
+    }
+    process.kill(it.pid() as number, "SIGTERM");
+    const stopping = async () =>
+      (await it.client.agents.list()).items.every(({ state }) => state === "stopping");
+    await waitFor(stopping, { what: "the stop to have begun" });
+    await crash(it);
+    process.kill(pids[3] as number, "SIGKILL");
+    await it.start();
+    for (const agent_id of ["alive", "dead"]) {
+      const back = async () => {
+        const agent = await it.client.agents.get(agent_id);
+        return agent.state === "running" && !pids.includes(agent.pid ?? 0) && agent;
+      };
+      expect(
+        await waitFor(back, { what: "its return", diagnose: () => it.client.agents.why(agent_id) }),
+      ).toMatchObject({
+        restarts: 0,
+        last_exit: { cause: "daemon_stop", signal: "SIGKILL", success: true },
+      });
+    }
+    expect(pids.map(seeProcess)).toEqual([undefined, undefined, undefined, undefined]);
+  });
+
   test("is not kept from starting by what its predecessor left lying about", async () => {
     const it = await start();
     const before = await unchanged(it, "master");

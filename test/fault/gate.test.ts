@@ -87,9 +87,16 @@ function marks(scene: Scene): Map<string, number> {
 
 function diary(scene: Scene) {
   const entries = linesOf(scene.diary).map((line) => JSON.parse(line) as { known?: Agent[]; cut?: string });
+  const cut = entries.flatMap((entry) => entry.cut ?? []);
   return {
     known: entries.findLast(({ known }) => known)?.known ?? [],
-    cut: entries.flatMap(({ cut }) => cut ?? []),
+    cut,
+    /** How the runs ended that were known and cut, as later boots had it. */
+    ends: entries.flatMap(({ known }) =>
+      (known ?? []).flatMap(({ last_exit }) =>
+        last_exit && cut.includes(last_exit.run_id ?? "") ? [last_exit] : [],
+      ),
+    ),
   };
 }
 
@@ -148,6 +155,9 @@ test(`kill -9 between fork and "go", ${ROUNDS} times: no agent runs that the jou
     }
     expect(diary(scene).cut).toHaveLength(ROUNDS / scenes.length);
     expect(ran).toBeGreaterThan(0);
+    // That they never ran is no failure of theirs, and not counted.
+    const causes = diary(scene).ends.map(({ kind, cause }) => `${kind} ${cause}`);
+    expect([...new Set(causes)]).toEqual(["spawn_failed daemon_stop"]);
     await playLast(scene, alive);
   };
   await Promise.all(scenes.map(play));

@@ -115,7 +115,7 @@ beforeAll(() => {
     "openstarry-daemon/plugins/*": [`${SOURCES["openstarry-daemon/plugins"]}/*/index.ts`],
   };
   const options = { rootDir: "/", noEmit: true, typeRoots: [join(ROOT, "node_modules/@types")], paths };
-  const include = ["*.ts", join(ROOT, "core/untyped.d.ts")];
+  const include = ["*.ts", join(ROOT, "core/config/untyped.d.ts")];
   write(
     "tsconfig.json",
     JSON.stringify({ extends: join(ROOT, "tsconfig.json"), compilerOptions: options, include, exclude: [] }),

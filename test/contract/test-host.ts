@@ -1,0 +1,82 @@
+import { createHooks } from "../../core/hooks.js";
+import {
+  type Clock,
+  type ConfiguredPlugin,
+  OpenStarryError,
+  type PluginContext,
+  systemClock,
+} from "../../core/index.js";
+import { createDispatch } from "../../core/operations.js";
+import { orderPlugins } from "../../core/plugin-graph.js";
+import { createPluginHost } from "../../core/plugin-lifecycle.js";
+import { createSlotRegistry } from "../../core/slots.js";
+import { createRecorder, type LoggedLine } from "./recorder.js";
+import { createTestKernel } from "./test-kernel.js";
+
+export interface TestHostOptions {
+  plugins: readonly ConfiguredPlugin[];
+  /** What the plugins find as `dataDir`. */
+  dataDir: string;
+  clock?: Clock;
+}
+
+export interface TestHost {
+  /** What the plugins provide, to be driven directly. */
+  readonly use: PluginContext["use"];
+  readonly dispatch: PluginContext["dispatch"];
+  /** What was logged: level, fields, message. */
+  readonly logged: readonly LoggedLine[];
+  /** Starts the plugins, providers first. */
+  start(): Promise<void>;
+  /** Stops them, in reverse. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/** As the daemon has them. */
+const LIMITS = { tapDeadlineMs: 10_000, pluginDeadlineMs: 15_000 };
+
+/**
+ * Plugins set up as the kernel does it, and nothing done with them: there are no agents, nobody opens
+ * the journal, no run is adopted or cleared away. It is what the contract suites want of an
+ * implementation that lives in a plugin; a test of a plugin among agents takes `createTestKernel`.
+ */
+export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHostOptions): TestHost {
+  const hooks = createHooks();
+  const slots = createSlotRegistry();
+  const dispatch = createDispatch(slots, hooks);
+  const { log, logged } = createRecorder();
+  // Never started: what plugins are told of agents and daemon when there are none.
+  const { agents, endpoints, status } = createTestKernel({ clock, dataDir });
+  const host = createPluginHost({
+    plugins: orderPlugins(
+      plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
+    ).ordered,
+    hooks,
+    slots,
+    clock,
+    log,
+    limits: LIMITS,
+    shared: {
+      clock,
+      dataDir,
+      use: slots.use,
+      has: slots.has,
+      dispatch,
+      agents,
+      services: { publishEndpoint: () => {}, endpoints },
+      daemon: {
+        status,
+        plugins: () => host.info(),
+        onEvent: () => () => {},
+        control: { stop: unavailable, restart: unavailable, reload: unavailable },
+        sockets: { inherited: () => undefined, offer: () => {}, handedOver: () => false },
+      },
+    },
+    onFault: () => {},
+  });
+  host.setup();
+  return { use: slots.use, dispatch, logged, start: () => host.startRest(), stop: () => host.stop() };
+}
+
+const unavailable = () =>
+  Promise.reject(new OpenStarryError("internal", { detail: "there is no daemon in this test" }));

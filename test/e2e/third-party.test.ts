@@ -1,0 +1,253 @@
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cp } from "node:fs/promises";
+import { getPriority, tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { identify } from "../../bin/process-identity.js";
+import {
+  environmentOf,
+  type InstalledDaemon,
+  installedDaemon,
+  mustRun,
+  npmInstall,
+  pack,
+  ROOT,
+  runProgram,
+  TSC,
+} from "../helpers/package.js";
+import { waitFor } from "../helpers/wait-for.js";
+
+const PLUGIN = "openstarry-plugin-quiet-hours";
+const SPAWNER = "openstarry-spawner-niced";
+const PARTIES = ["third-party-plugin", "third-party-spawner"];
+const Niced = { template_id: "Niced", command: "sleep", args: ["1000"], spawner: "niced" };
+const Plain = { template_id: "Plain", command: "sleep", args: ["1000"] };
+
+let root: string;
+let missing: string | undefined;
+let daemon: InstalledDaemon | undefined;
+
+/** Copies of the examples, outside of the repository, each with the packed daemon in its own `node_modules`. */
+async function makeThirdParties(tgz: string): Promise<string | undefined> {
+  const isSource = (path: string) => !/\/(dist|node_modules|package-lock\.json)$/.test(path);
+  for (const name of PARTIES) {
+    cpSync(join(ROOT, "examples", name), join(root, name), { recursive: true, filter: isSource });
+    const file = join(root, name, "package.json");
+    const manifest = JSON.parse(readFileSync(file, "utf8"));
+    // The compiler is the repository's: it is the one thing here that is large and not under test.
+    const { typescript: _, ...others } = manifest.devDependencies;
+    manifest.devDependencies = { ...others, "openstarry-daemon": `file:${tgz}` };
+    writeFileSync(file, JSON.stringify(manifest));
+  }
+  const [first = "", ...more] = PARTIES.map((name) => join(root, name));
+  const problem = await npmInstall(first, []);
+  // The same again would take npm several seconds.
+  const copy = (folder: string) =>
+    cp(join(first, "node_modules"), join(folder, "node_modules"), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
+  if (problem === undefined) await Promise.all(more.map(copy));
+  return problem;
+}
+
+/** A folder with a config and templates, and nothing of the daemon in it. */
+async function makeProject(name: string, packages: readonly string[]): Promise<string> {
+  const folder = join(root, name);
+  mkdirSync(join(folder, "templates"), { recursive: true });
+  writeFileSync(join(folder, "package.json"), '{ "private": true }');
+  for (const template of [Niced, Plain]) {
+    writeFileSync(join(folder, "templates", `${template.template_id}.json`), JSON.stringify(template));
+  }
+  expect(await npmInstall(folder, packages)).toBeUndefined();
+  expect(existsSync(join(folder, "node_modules/openstarry-daemon"))).toBe(false);
+  return folder;
+}
+
+/** The globally installed daemon in this folder, with these plugins in its config. */
+async function startIn(folder: string, plugins: readonly unknown[]): Promise<InstalledDaemon> {
+  writeFileSync(
+    join(folder, "openstarry.config.json"),
+    JSON.stringify({ templates: ["./templates"], plugins }),
+  );
+  const command = [join(root, "global/bin/openstarry-daemon")];
+  daemon = installedDaemon({ command, cwd: folder, home: mkdtempSync(join(root, "home-")) });
+  await daemon.start();
+  return daemon;
+}
+
+/** Options of quiet-hours: from some hours from now to some more. */
+function hours(from: number, to: number): { from: number; to: number } {
+  const now = new Date().getHours();
+  return { from: (now + from) % 24, to: (now + to) % 24 };
+}
+const QUIET_NOW = hours(0, 3);
+const QUIET_LATER = hours(4, 6);
+
+/** proc(5): field 19 of `stat`; what follows the name's last bracket begins with field 3. */
+function nicenessOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[16]);
+}
+
+/** The environment of the template's `sleep`, once nice(1) has become that. */
+function environmentOfProgram(pid: number): Promise<Record<string, string>> {
+  const look = () => {
+    // A process that is just executing something has none.
+    const env = environmentOf(pid);
+    return readFileSync(`/proc/${pid}/comm`, "utf8") === "sleep\n" && "PATH" in env && env;
+  };
+  return waitFor(look, { what: "nice(1) to become the program" });
+}
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), "openstarry-third-party-"));
+  const { file } = await pack(root);
+  mkdirSync(join(root, "global"));
+  const problems = await Promise.all([
+    npmInstall(root, ["--global", "--prefix", join(root, "global"), file]),
+    makeThirdParties(file),
+  ]);
+  missing = problems.find((it) => it !== undefined);
+  if (missing !== undefined) return;
+  for (const name of PARTIES) await mustRun(process.execPath, [TSC, "-p", "."], { cwd: join(root, name) });
+}, 240_000);
+afterEach(() => daemon?.stop());
+afterAll(() => rmSync(root, { recursive: true, force: true, maxRetries: 5 }));
+
+describe("the published types", () => {
+  const ways: [string, string[]][] = [
+    ["as Node resolves modules", ["--module", "nodenext"]],
+    ["as bundlers do", ["--module", "esnext", "--moduleResolution", "bundler"]],
+  ];
+  test.for(ways)("hold in other packages, %s, declarations included", async ([, how], { skip }) => {
+    if (missing !== undefined) skip(missing);
+    const folder = join(root, "third-party-plugin");
+    cpSync(join(ROOT, "test/fixtures/consumer.ts"), join(folder, "consumer.ts"));
+    const strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
+    const checks = ["--noEmit", "--skipLibCheck", "false", "--target", "es2022", "--types", "node"];
+    const files = ["index.ts", "consumer.ts", "../third-party-spawner/index.ts"];
+    const args = [TSC, "--ignoreConfig", ...how, ...strict, ...checks, ...files];
+    const { code, stdout } = await runProgram(process.execPath, args, { cwd: folder });
+    expect([code, stdout]).toEqual([0, ""]);
+  });
+});
+
+test("the spawner passes the published suite, in Node's own test runner", async ({ skip }) => {
+  if (missing !== undefined) skip(missing);
+  const { code, stdout } = await runProgram("npm", ["test"], { cwd: join(root, "third-party-spawner") });
+  expect(code, stdout).toBe(0);
+  expect(Number(/^. pass (\d+)$/m.exec(stdout)?.[1])).toBeGreaterThan(10);
+  expect(stdout.match(/^. (fail|cancelled|skipped) 0$/gm)).toHaveLength(3);
+});
+
+describe("with copies of the daemon's package of their own", () => {
+  let project: string;
+
+  beforeAll(async () => {
+    if (missing !== undefined) return;
+    // As links: each finds the daemon's package in its own folder, and not the one that runs.
+    project = await makeProject(
+      "linked",
+      PARTIES.map((name) => `../${name}`),
+    );
+    for (const name of PARTIES) {
+      const copy = join(root, name, "node_modules/openstarry-daemon");
+      const entry = join(copy, "dist/core/index.js");
+      const trace = `import { writeFileSync as write } from "node:fs";\nwrite(new URL("../../loaded", import.meta.url), "");\n`;
+      writeFileSync(entry, trace + readFileSync(entry, "utf8"));
+      rmSync(join(copy, "loaded"), { force: true });
+    }
+  });
+
+  test("both load by package name, and take part in the life of an agent", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const { client, cli, home, kill, start } = await startIn(project, [
+      [PLUGIN, QUIET_LATER],
+      [SPAWNER, { niceness: 7 }],
+    ]);
+    for (const name of PARTIES) {
+      expect(existsSync(join(root, name, "node_modules/openstarry-daemon/loaded"))).toBe(true);
+    }
+    const { items } = JSON.parse((await cli("plugins", "--json")).stdout);
+    expect(items).toMatchObject(
+      expect.arrayContaining([
+        expect.objectContaining({
+          name: "quiet-hours",
+          origin: "config",
+          state: "started",
+          version: "1.0.0",
+        }),
+        expect.objectContaining({ name: "spawner-niced", origin: "config", state: "started" }),
+      ]),
+    );
+
+    const agent = await client.agents.create({ agent_id: "nice", template_id: "Niced" });
+    const pid = agent.pid ?? 0;
+    const env = await environmentOfProgram(pid);
+    expect(nicenessOf(pid)).toBe(getPriority() + 7);
+    const { from, to } = QUIET_LATER;
+    expect(env).toMatchObject({ QUIET_HOURS: `${from}-${to}`, OPENSTARRY_AGENT_ID: "nice" });
+
+    await kill();
+    await start();
+    const adopted = await client.agents.get("nice");
+    expect(adopted).toMatchObject({ pid, run_id: agent.run_id, spawner: "niced", restarts: 0 });
+
+    await client.agents.remove("nice");
+    expect(identify(pid)).toBeUndefined();
+    const ends = readFileSync(join(home, "quiet-hours/ends.jsonl"), "utf8").trim().split("\n");
+    expect(ends.map((line) => JSON.parse(line))).toEqual([
+      { agent_id: "nice", run_id: agent.run_id, kind: "signaled", cause: "stop_request" },
+    ]);
+  });
+
+  test("the daemon knows the errors of another copy by their name", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const { client } = await startIn(project, [
+      [PLUGIN, QUIET_NOW],
+      [SPAWNER, {}],
+      ["spawner-process", false],
+    ]);
+    // Thrown by the spawner, an OpenStarryError of its own copy.
+    await expect(client.agents.create({ template_id: "Niced" })).rejects.toMatchObject({
+      code: "spawner_not_found",
+      message: "spawner niced needs the spawner process, and it is not loaded",
+      hint: expect.stringContaining("spawner-process"),
+    });
+    await daemon?.stop();
+
+    const quiet = await startIn(project, [[PLUGIN, QUIET_NOW]]);
+    const { from, to } = QUIET_NOW;
+    // Thrown by the tap, a SpawnDeferred of its own copy.
+    expect(await quiet.client.agents.create({ agent_id: "a", template_id: "Plain" })).toMatchObject({
+      state: "pending",
+      reason: `it is quiet from ${from}:00 to ${to}:00`,
+    });
+  });
+
+  test("wrong options are refused at the start, with their place", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const plugins = [
+      [PLUGIN, { from: 22, till: 6 }],
+      [SPAWNER, { niceness: 20 }],
+    ];
+    const refused = await startIn(project, plugins).catch(({ message }: Error) => message);
+    expect(refused).toContain("exit 2");
+    expect(refused).toContain("plugins[0]: options of plugin quiet-hours: till: unknown key");
+    expect(refused).toContain(
+      "plugins[1]: options of plugin spawner-niced: niceness: expected a whole number",
+    );
+  });
+});
+
+test("without any copy they get the modules of the daemon that loads them", async ({ skip }) => {
+  if (missing !== undefined) skip(missing);
+  const packed = PARTIES.map((it) => pack(root, join(root, it)));
+  const files = (await Promise.all(packed)).map(({ file }) => file);
+  const project = await makeProject("packed", files);
+  const { client } = await startIn(project, [[PLUGIN, QUIET_LATER], SPAWNER]);
+  const { pid = 0 } = await client.agents.create({ template_id: "Niced" });
+  expect(await environmentOfProgram(pid)).toHaveProperty("QUIET_HOURS");
+  expect(nicenessOf(pid)).toBe(getPriority() + 10);
+});
