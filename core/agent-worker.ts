@@ -16,7 +16,7 @@ import type {
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
 import type { Hooks } from "./hooks.js";
-import { uuidv7 } from "./ids.js";
+import { timeOfUuidv7, uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
 import { describeExit, whatFollows } from "./run-end.js";
 
@@ -109,6 +109,9 @@ export function createAgentWorker(
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
   let hookQueue: Promise<unknown> = Promise.resolve();
+  /** Asked not to be asked again before this, by the monotonic clock. */
+  let deferredUntilMs = 0;
+  let unwritten: { runs: RunRecord[]; events: NewEvent[] } = { runs: [], events: [] };
 
   const id = stored.agent.agent_id;
   const timers = createAgentTimers(clock, {
@@ -127,7 +130,11 @@ export function createAgentWorker(
   }
 
   /** Changes the state in memory at once; what it answers resolves when the change is durable. */
-  async function move(what: AgentEvent, patch: Partial<Agent>, more: JournalBatch = {}): Promise<void> {
+  async function move(
+    what: AgentEvent,
+    patch: Partial<Agent>,
+    more: Pick<JournalBatch, "runs" | "events"> = {},
+  ): Promise<void> {
     const from = stored.agent.state;
     const to = transition(from, what);
     if (to === undefined) return;
@@ -140,16 +147,29 @@ export function createAgentWorker(
     const changed = event("agent.state", { from, to, ...(reason === undefined ? {} : { reason }) });
     timers.follow(stored);
     deps.changed(worker);
-    await deps.write({ ...more, put: [stored], events: [...(more.events ?? []), changed], sync: false });
+    await record({ ...more, events: [...(more.events ?? []), changed] });
+  }
+
+  /** Journals what has happened; what cannot be written goes with the next that can. */
+  async function record(batch: Pick<JournalBatch, "runs" | "events">): Promise<void> {
+    const runs = [...unwritten.runs, ...(batch.runs ?? [])];
+    const events = [...unwritten.events, ...(batch.events ?? [])];
+    unwritten = { runs: [], events: [] };
+    try {
+      await deps.write({ put: [stored], runs, events, sync: false });
+    } catch (error) {
+      unwritten = { runs: [...runs, ...unwritten.runs], events: [...events, ...unwritten.events] };
+      log.error(
+        { agent_id: id, err: toOpenStarryError(error).message },
+        "a change could not be journaled yet",
+      );
+      throw error;
+    }
   }
 
   /** Where a failure to journal must not stop what is being done. */
-  async function quietly(work: Promise<unknown>): Promise<void> {
-    try {
-      await work;
-    } catch (error) {
-      log.error({ agent_id: id, err: toOpenStarryError(error).message }, "a change could not be journaled");
-    }
+  async function quietly(recorded: Promise<void>): Promise<void> {
+    await recorded.catch(() => {});
   }
 
   function poke() {
@@ -176,6 +196,7 @@ export function createAgentWorker(
   /** The next thing to do; true when there may be more. */
   async function step(): Promise<boolean> {
     if (outcome) return settle(outcome);
+    if (unwritten.runs.length > 0) await quietly(record({}));
     if (stored.unreported) return report(stored.unreported);
     const { state, desired } = stored.agent;
     if (isLive(state)) {
@@ -195,14 +216,8 @@ export function createAgentWorker(
     waiting = true;
     if (!changed) return;
     stored = { ...stored, agent: { ...stored.agent, reason } };
-    void quietly(
-      deps.write({
-        put: [stored],
-        events: [event("agent.state", { from: "pending", to: "pending", reason })],
-        sync: false,
-      }),
-    );
-    deps.changed(worker);
+    // A new reason is nothing that others could wait for.
+    void quietly(record({ events: [event("agent.state", { from: "pending", to: "pending", reason })] }));
   }
 
   async function launch(): Promise<boolean> {
@@ -211,11 +226,20 @@ export function createAgentWorker(
       setWaiting(blocker);
       return false;
     }
-    const runId = uuidv7(clock.now());
+    if (clock.monotonic() < deferredUntilMs) return false;
+    // Ids sort by age even where the clock was set back: output is kept and shown in their order.
+    const runId = uuidv7(Math.max(clock.now(), timeOfUuidv7(stored.agent.run_id) + 1));
+    const { template } = stored;
     launching = true;
     try {
+      stored = { ...stored, agent: { ...stored.agent, spawner: template.template.spawner } };
       const spec = await deps.prepare(stored, runId);
-      take(await deps.spawner(stored.agent.spawner).spawn(spec, (run) => letGo(runId, run)), false);
+      const spawning = deps.spawner(stored.agent.spawner).spawn(spec, (run) => {
+        // What was prepared is not what is wanted by now.
+        if (stored.template !== template) throw OVERTAKEN;
+        return letGo(runId, run);
+      });
+      take(await spawning, false);
       return true;
     } catch (error) {
       if (error === OVERTAKEN) return true;
@@ -258,21 +282,33 @@ export function createAgentWorker(
     graceMs = undefined;
     const { agent } = stored;
     const run_id = agent.run_id ?? "";
-    hookQueue = hookQueue.then(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
+    queueHook(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
     if (agent.state === "running" && !adopted) queueReady();
-    void taken.exit.then((ended) => {
+    const isOver = (ended: RunOutcome) => {
       outcome = ended;
       poke();
+    };
+    taken.exit.then(isOver, (error: unknown) => {
+      log.error({ agent_id: id, err: error }, "a spawner could not tell how a run ended");
+      isOver({ status: { kind: "lost" } });
     });
+  }
+
+  /** In order, one after another; none keeps the next from being called. */
+  function queueHook(call: () => Promise<unknown>) {
+    hookQueue = hookQueue
+      .then(call)
+      .catch((error: unknown) => log.error({ agent_id: id, err: error }, "a hook failed"));
   }
 
   function queueReady() {
     const { agent } = stored;
-    hookQueue = hookQueue.then(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
+    queueHook(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
   }
 
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
     if (isSpawnDeferred(error)) {
+      deferredUntilMs = clock.monotonic() + error.data.retryAfterMs;
       setWaiting(error.message);
       timers.retry(error.data.retryAfterMs, poke);
       return false;
@@ -304,14 +340,24 @@ export function createAgentWorker(
       // A kill never waits for the journal.
       void quietly(move("end", { reason: stored.ending?.reason ?? "asked to stop" }));
     }
-    void running.stop({ signal: template.template.stop.signal, graceMs: wanted }).then((left) => {
-      if (running !== handle || left.survivors.length === 0) return;
-      survivors = left.survivors;
-      const names = survivors.map(({ pid, name }) => `${name} (${pid})`).join(", ");
-      stored = { ...stored, agent: { ...stored.agent, reason: `these could not be ended: ${names}` } };
-      log.error({ agent_id: id, survivors }, "processes survived the kill");
-      deps.changed(worker);
-    });
+    running.stop({ signal: template.template.stop.signal, graceMs: wanted }).then(
+      (left) => {
+        if (running === handle && left.survivors.length > 0) survived(left.survivors);
+      },
+      (error: unknown) => {
+        log.error({ agent_id: id, err: error }, "a spawner could not stop a run; it is asked again");
+        stopping = undefined;
+        timers.retry(JOURNAL_RETRY_MS, poke);
+      },
+    );
+  }
+
+  function survived(left: Survivor[]) {
+    survivors = left;
+    const names = left.map(({ pid, name }) => `${name} (${pid})`).join(", ");
+    stored = { ...stored, agent: { ...stored.agent, reason: `these could not be ended: ${names}` } };
+    log.error({ agent_id: id, survivors }, "processes survived the kill");
+    deps.changed(worker);
   }
 
   /** A run is over: what it was, and what follows. */
@@ -324,11 +370,13 @@ export function createAgentWorker(
       exit,
       ...(ended.result === undefined ? {} : { result: ended.result }),
     };
-    const next = whatFollows(stored, exit, deps.policy(), {
+    // All that may throw comes first: what is dead must not stay "running".
+    const next = whatFollows(stored, exit, deps.policy, {
       nowMs,
       uptimeMs: uptimeOf(exit),
       daemonStops: halted,
     });
+    const nextStartAt = next.delayMs > 0 ? rfc3339(nowMs + next.delayMs) : undefined;
     outcome = undefined;
     handle = undefined;
     stopping = undefined;
@@ -353,7 +401,7 @@ export function createAgentWorker(
       last_exit: exit,
       restarts,
       reason: next.reason,
-      next_start_at: next.delayMs > 0 ? rfc3339(nowMs + next.delayMs) : undefined,
+      next_start_at: nextStartAt,
     };
     const exited = event("agent.exited", { ...exit });
     await quietly(move(next.event, patch, { runs: [run], events: [exited] }));
@@ -368,18 +416,23 @@ export function createAgentWorker(
 
   /** Tells the plugins of a finished run; journaled as done only after they were told. */
   async function report(run: RunRecord): Promise<boolean> {
+    queueHook(() => hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run }));
     await hookQueue;
-    await hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run });
     stored = { ...stored, unreported: undefined };
-    if (!stored.deleting) await quietly(deps.write({ put: [stored], sync: false }));
+    if (!stored.deleting) await quietly(record({}));
     return true;
   }
 
   async function forget(): Promise<boolean> {
     await hookQueue;
+    try {
+      // First: what it printed must not be found under its name by a later agent.
+      await deps.spawner(stored.agent.spawner).forget?.(id);
+    } catch (error) {
+      log.error({ agent_id: id, err: error }, "what an agent left could not all be removed");
+    }
     await deps.write({ forget: [id], events: [event("agent.deleted", {})] });
     timers.dispose();
-    await deps.spawner(stored.agent.spawner).forget?.(id);
     deps.gone(worker);
     return false;
   }
@@ -409,6 +462,7 @@ export function createAgentWorker(
     },
     async intend(patch, change = {}) {
       const before = stored;
+      deferredUntilMs = 0;
       const from = stored.agent.state;
       const to = change.event === undefined ? undefined : transition(from, change.event);
       const agent = { ...stored.agent, ...change.agent, ...(to === undefined ? {} : { state: to }) };
@@ -427,7 +481,12 @@ export function createAgentWorker(
         await wish;
       } catch (error) {
         wish = Promise.resolve();
-        if (!wantsEnd) stored = before;
+        if (!wantsEnd) {
+          // Only what is still as this wish made it: other things may have happened meanwhile.
+          const state = to === undefined ? {} : { state: to };
+          const agentNow = undo(stored.agent, before.agent, { ...change.agent, ...state });
+          stored = { ...undo(stored, before, patch), agent: agentNow };
+        }
         if (to !== undefined) timers.follow(stored);
         throw error;
       }
@@ -452,7 +511,7 @@ export function createAgentWorker(
     },
     async markReady(runId) {
       if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
-      await move("ready", { ready_at: now() });
+      await quietly(move("ready", { ready_at: now() }));
       queueReady();
     },
     async markHealth(runId, to, reason) {
@@ -460,15 +519,13 @@ export function createAgentWorker(
       if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || from === to) return;
       stored = { ...stored, agent: { ...stored.agent, health: to } };
       const { agent } = stored;
-      hookQueue = hookQueue.then(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(
-        deps.write({ put: [stored], events: [event("agent.health", { from, to, reason })], sync: false }),
-      );
+      queueHook(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
+      await quietly(record({ events: [event("agent.health", { from, to, reason })] }));
       if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
     },
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await deps.write({ put: [stored], events: [observed], sync: false });
+      if (observed) await record({ events: [observed] });
     },
     resume() {
       timers.follow(stored);
@@ -477,4 +534,10 @@ export function createAgentWorker(
     dispose: timers.dispose,
   };
   return worker;
+}
+
+/** `now` with the keys of `patch` put back to what they `were`, where nothing else has changed them since. */
+function undo<T extends object>(now: T, were: T, patch: Partial<T>): T {
+  const mine = (Object.keys(patch) as (keyof T)[]).filter((key) => now[key] === patch[key]);
+  return { ...now, ...Object.fromEntries(mine.map((key) => [key, were[key]])) };
 }

@@ -39,8 +39,6 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       reason: undefined,
       next_start_at: undefined,
       ...(pins ? { template_revision: pins.template.revision } : {}),
-      // A live process stays with the spawner that made it.
-      ...(pins && idle() ? { spawner: pins.template.template.spawner } : {}),
     };
     const ending = isLive(worker.stored.agent.state) ? cause : undefined;
     await worker.intend({ ...pins, restart_memory: undefined, ending }, { agent, event: "start" });

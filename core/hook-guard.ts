@@ -71,7 +71,7 @@ async function runTap(
   try {
     return await Promise.race([Promise.resolve().then(() => fn(payload as never)), deadline]);
   } catch (cause) {
-    if (isSpawnVetoed(cause) || isSpawnDeferred(cause)) throw cause;
+    if (hook === "beforeSpawn" && (isSpawnVetoed(cause) || isSpawnDeferred(cause))) throw cause;
     const why = cause instanceof Error || isOpenStarryError(cause) ? cause.message : String(cause);
     const error = new OpenStarryError("hook_failed", {
       detail: `plugin ${guard.plugin}, hook ${hook}, tap "${tap}": ${why}`,

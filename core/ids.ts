@@ -10,6 +10,13 @@ export function uuidv7(nowMs: number): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }
 
+/** The time of a version 7 UUID, in milliseconds since the epoch; 0 for anything else. */
+export function timeOfUuidv7(id: string | undefined): number {
+  return id !== undefined && /^[0-9a-f]{8}-[0-9a-f]{4}-7/.test(id)
+    ? Number.parseInt(id.replace("-", "").slice(0, 12), 16)
+    : 0;
+}
+
 /** A short random name part: six of `a-z2-7`. */
 export function shortId(): string {
   const alphabet = "abcdefghijklmnopqrstuvwxyz234567";

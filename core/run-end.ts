@@ -1,7 +1,7 @@
 import { type AgentEvent, describeStatus, eventOf, isSuccess } from "./agent-state.js";
 import { rfc3339 } from "./clock.js";
 import type { Exit } from "./contracts/agent.js";
-import type { RestartPolicy } from "./contracts/restart-policy.js";
+import type { RestartDecision, RestartPolicy } from "./contracts/restart-policy.js";
 import type { RunOutcome } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 
@@ -52,28 +52,38 @@ const UNCOUNTED: readonly Exit["cause"][] = [
 export function whatFollows(
   stored: StoredAgent,
   exit: Exit,
-  policy: RestartPolicy,
+  policy: () => RestartPolicy,
   { daemonStops, ...time }: { nowMs: number; uptimeMs: number; daemonStops: boolean },
 ): Following {
   const { agent, template, restart_memory: memory, deleting } = stored;
-  const plainly = (event: AgentEvent, kept: unknown = memory): Following => ({
+  const plainly = (event: AgentEvent): Following => ({
     event,
     reason: exit.reason,
-    memory: kept,
+    memory,
     counted: false,
     delayMs: 0,
   });
   const rests = deleting || agent.desired === "stopped" || (daemonStops && exit.cause === "daemon_stop");
   if (rests) return plainly("rest");
   if (exit.kind === "spawn_failed" && exit.cause === "policy") return plainly("give_up");
-  if (UNCOUNTED.includes(exit.cause)) return plainly("again", undefined);
-  const decision = policy.decide({ exit, rules: template.template.restart, memory, ...time });
+  if (UNCOUNTED.includes(exit.cause)) return plainly("again");
+  const rules = template.template.restart;
+  let decision: RestartDecision;
+  try {
+    decision = policy().decide({ exit, rules, memory, ...time });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    decision = { action: "fail", reason: `the restart policy failed: ${why}`, memory };
+  }
   const restarts = decision.action === "restart";
+  // Nobody waits longer than the longest backoff, whatever a policy answers.
+  const delayMs =
+    decision.action === "restart" ? Math.min(Math.max(0, decision.delayMs || 0), rules.backoff.maxMs) : 0;
   return {
     event: eventOf(decision),
     reason: `${exit.reason}; ${decision.reason}`,
     memory: decision.memory,
     counted: restarts,
-    delayMs: restarts ? decision.delayMs : 0,
+    delayMs,
   };
 }

@@ -44,6 +44,9 @@ export interface Supervisor {
   emit(type: EventType, data: Record<string, unknown>): Promise<void>;
 }
 
+/** What was killed may take so long to be gone; then the daemon's stop goes on without it. */
+const KILL_PATIENCE_MS = 10_000;
+
 /** Keeps the table of agents, each with its worker, and brings the parts together. */
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const { clock, log, hooks, slots } = deps;
@@ -155,30 +158,38 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   async function create(spec: CreateAgent, intent: Intent, origin: StoredAgent["origin"]): Promise<Agent> {
     const stored = await drafts.draft(spec, origin);
     const { agent } = stored;
-    if (Object.keys(spec.env ?? {}).length > 0) {
-      await slots.use(journal).secrets.set(agent.agent_id, spec.env ?? {});
-    }
-    // Enough to tell later, when the agent is gone, what it was and below whom.
-    const data = { template_id: agent.template_id, parent_id: agent.parent_id, ...intent };
-    refuseTooManyChildren(agent);
-    const written = write({
-      put: [stored],
-      events: [{ type: "agent.created", at: now(), agent_id: agent.agent_id, data }],
-      ...(spec.memo ? { memos: [spec.memo] } : {}),
-    });
-    const worker = createAgentWorker(stored, workerDeps, written);
-    table.add(worker);
-    worker.resume();
+    const { secrets } = slots.use(journal);
+    const hasValues = Object.keys(spec.env ?? {}).length > 0;
+    if (hasValues) await secrets.set(agent.agent_id, spec.env ?? {});
+    let worker: AgentWorker | undefined;
     try {
+      // Asked again: a stop may have begun, or another child been made, while it was being drafted.
+      if (table.closed) throw new OpenStarryError("daemon_stopping", { detail: "the daemon is stopping" });
+      refuseTooManyChildren(agent);
+      // Enough to tell later, when the agent is gone, what it was and below whom.
+      const data = { template_id: agent.template_id, parent_id: agent.parent_id, ...intent };
+      const written = write({
+        put: [stored],
+        events: [{ type: "agent.created", at: now(), agent_id: agent.agent_id, data }],
+        ...(spec.memo ? { memos: [spec.memo] } : {}),
+      });
+      worker = createAgentWorker(stored, workerDeps, written);
+      table.add(worker);
+      worker.resume();
       await written;
+      return worker.stored.agent;
     } catch (error) {
-      worker.halt();
-      worker.dispose();
-      table.remove(worker);
-      await slots.use(journal).secrets.set(agent.agent_id, {});
+      if (worker) withdraw(worker);
+      if (hasValues) await secrets.set(agent.agent_id, {});
       throw error;
     }
-    return worker.stored.agent;
+  }
+
+  /** Of an agent whose record could not be written: its process, if there is one, was not let go. */
+  function withdraw(worker: AgentWorker) {
+    worker.halt();
+    worker.dispose();
+    table.remove(worker);
   }
 
   const commands = createAgentCommands({
@@ -234,20 +245,22 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       graceMs = 0;
       for (const worker of all) if (worker.stored.ending) worker.halt(ending, 0);
     };
+    const end = clock.monotonic() + options.budgetMs;
     const cancelBudget = clock.after(options.budgetMs, hurry);
     options.signal?.addEventListener("abort", hurry, { once: true });
+    if (options.signal?.aborted) hurry();
     const live = all.filter(({ stored: { agent } }) => isLive(agent.state) || agent.state === "pending");
     for (const wave of stopWaves(live.map(({ stored }) => stored))) {
       const inWave = wave.flatMap((id) => workers.get(id) ?? []);
       for (const worker of inWave) worker.halt(ending, graceMs);
-      await Promise.all(inWave.map(awaitOver));
+      await Promise.all(inWave.map((worker) => awaitOver(worker, Math.max(0, end - clock.monotonic()))));
     }
     cancelBudget();
   }
 
   /** Names the one that does not end: it hangs in the operating system. */
-  async function awaitOver(worker: AgentWorker): Promise<void> {
-    await waiters.wait(worker, "over").catch((error) => {
+  async function awaitOver(worker: AgentWorker, budgetMs: number): Promise<void> {
+    await waiters.wait(worker, "over", { timeoutMs: budgetMs + KILL_PATIENCE_MS }).catch((error) => {
       log.error({ agent_id: worker.stored.agent.agent_id, err: error }, "an agent could not be ended");
     });
   }

@@ -11,6 +11,9 @@ const SIZE_BYTES: Record<string, number> = {
   TiB: 2 ** 40,
 };
 
+/** Ten years: beyond it a date cannot be counted on, and nobody means it. */
+const LONGEST_DURATION_MS = 3_650 * 86_400_000;
+
 /** `"500ms"`, `"60s"`, `"10m"`, `"2h"`, `"1d"`, or several as in `"1m30s"`, in milliseconds. */
 export function parseDuration(text: string): number | undefined {
   if (!/^(\d{1,9}(\.\d{1,3})?(ms|s|m|h|d))+$/.test(text)) return undefined;
@@ -18,7 +21,7 @@ export function parseDuration(text: string): number | undefined {
   for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)) {
     total += Number(amount) * (DURATION_MS[unit ?? ""] ?? 0);
   }
-  return Math.round(total);
+  return total <= LONGEST_DURATION_MS ? Math.round(total) : undefined;
 }
 
 /** `"512KiB"`, `"10MiB"`, `"1.5GB"`, in bytes. */

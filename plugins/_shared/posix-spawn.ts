@@ -60,6 +60,7 @@ function bind(koffi: Koffi): PosixSpawn {
   const actionsInit = libc.func("int posix_spawn_file_actions_init(void *fa)");
   const actionsDestroy = libc.func("int posix_spawn_file_actions_destroy(void *fa)");
   const addDup2 = libc.func("int posix_spawn_file_actions_adddup2(void *fa, int fd, int newfd)");
+  const addClose = libc.func("int posix_spawn_file_actions_addclose(void *fa, int fd)");
   const addOpen = libc.func(
     "int posix_spawn_file_actions_addopen(void *fa, int fd, str path, int flags, int mode)",
   );
@@ -77,17 +78,25 @@ function bind(koffi: Koffi): PosixSpawn {
   attrSigDefault(attributes, Buffer.alloc(SIGSET_BYTES, 0xff));
   attrSigMask(attributes, Buffer.alloc(SIGSET_BYTES));
 
+  /** By way of numbers above all: one of them may lie where another one has to go. */
+  function moveDescriptors(actions: Buffer, fds: readonly number[]) {
+    const above = Math.max(2 + fds.length, ...fds) + 1;
+    for (const [index, fd] of fds.entries()) addDup2(actions, fd, above + index);
+    for (const index of fds.keys()) {
+      addDup2(actions, above + index, 3 + index);
+      addClose(actions, above + index);
+    }
+  }
+
   return {
     spawn({ file, argv, env, cwd, fds }) {
-      // A descriptor among the targets would be overwritten before it is copied.
-      if (fds.some((fd) => fd < 3 + fds.length)) throw new Error("the descriptors to hand over are too low");
       const actions = Buffer.alloc(OPAQUE_BYTES);
       actionsInit(actions);
       try {
         addOpen(actions, 0, "/dev/null", 0, 0);
         addOpen(actions, 1, "/dev/null", 1, 0);
         addOpen(actions, 2, "/dev/null", 1, 0);
-        for (const [index, fd] of fds.entries()) addDup2(actions, fd, 3 + index);
+        moveDescriptors(actions, fds);
         addChdir(actions, cwd);
         const pid = [0];
         const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
