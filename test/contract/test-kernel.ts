@@ -5,6 +5,7 @@ import {
   configSchema,
   type Kernel,
   type KernelLimits,
+  type RestartPolicy,
   systemClock,
 } from "../../core/index.js";
 import { createKernel } from "../../core/kernel.js";
@@ -26,6 +27,8 @@ export interface TestKernelOptions {
   config?: ConfigInput;
   /** Template documents by id; `command` is filled in. */
   templates?: Record<string, Record<string, unknown>>;
+  /** Default: restarts at once after a failure, until `max_restarts` are used up. */
+  policy?: RestartPolicy;
   /** What an earlier kernel left behind. */
   state?: MemoryJournalState;
   spawner?: MemorySpawner;
@@ -53,6 +56,7 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     journal: memoryJournal(state),
     spawner,
     templates: memoryTemplates(options.templates ?? { Plain: {} }),
+    ...(options.policy ? { policy: options.policy } : {}),
   });
   const plugins = [memory(), ...(options.plugins ?? [])];
   const kernel = createKernel({

@@ -62,6 +62,14 @@ afterAll(() => daemon?.stop());
 
 const tokenOf = (pid: number) => readFileSync(environOf(pid)["OPENSTARRY_TOKEN_FILE"] ?? "", "utf8");
 
+/** Answered is a start when the process is let go; a moment later it has become the agent. */
+async function executed(pid: number): Promise<number> {
+  await waitFor(() => seeProcess(pid)?.session === pid && environOf(pid)["OPENSTARRY_AGENT_ID"], {
+    what: `process ${pid} to become the agent`,
+  });
+  return pid;
+}
+
 test("daemon, master and workers are processes in sessions of their own", async () => {
   const master = (await daemon.client.agents.get("master")).pid as number;
   const workers: number[] = [];
@@ -76,8 +84,9 @@ test("daemon, master and workers are processes in sessions of their own", async 
       body: { agent_id, template_id: "Sleeper_v1" },
     });
     expect([status, json]).toEqual([201, expect.objectContaining({ agent_id, parent_id: "master" })]);
-    expect(environOf(json["pid"] as number)).toMatchObject({ OPENSTARRY_PARENT_ID: "master" });
-    workers.push(json["pid"] as number);
+    const pid = await executed(json["pid"] as number);
+    expect(environOf(pid)).toMatchObject({ OPENSTARRY_PARENT_ID: "master" });
+    workers.push(pid);
   }
   const pids = [daemon.pid() as number, master, ...workers];
   expect(pids.map((pid) => seeProcess(pid)?.session)).toEqual(pids);
@@ -109,7 +118,7 @@ describe("one worker", () => {
   });
 
   test("it finds in its environment what it is promised, and nothing else", () => {
-    environ = environOf(pid);
+    environ = environOf(await executed(pid));
     const inherited = ["HOME", "LANG", "TZ", "TMPDIR", "USER"].filter((name) => process.env[name]);
     expect(Object.keys(environ).sort()).toEqual(
       [

@@ -1,0 +1,190 @@
+import { afterEach, expect, it } from "vitest";
+import { z } from "zod";
+import { definePlugin, type PluginContext, SpawnDeferred, SpawnVetoed } from "../../../core/index.js";
+import { memorySpawner } from "../../contract/memory-plugins.js";
+import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../contract/test-kernel.js";
+import { createFakeClock } from "../../helpers/fake-clock.js";
+import { waitFor } from "../../helpers/wait-for.js";
+
+const operator = { actor: "operator", reason: "a test" };
+const kernels: TestKernel[] = [];
+
+async function started(options: TestKernelOptions = {}): Promise<TestKernel> {
+  const kernel = createTestKernel(options);
+  kernels.push(kernel);
+  await kernel.start();
+  return kernel;
+}
+
+async function running(kernel: TestKernel, id: string, template_id = "Plain") {
+  await kernel.agents.create({ agent_id: id, template_id }, operator);
+  return kernel.agents.wait(id, "ready");
+}
+
+afterEach(async () => {
+  for (const kernel of kernels.splice(0)) await kernel.stop({ agents: "stop", reason: "the test is over" });
+});
+
+function plugin(name: string, setup: (ctx: PluginContext) => void) {
+  return definePlugin({ name, apiVersion: 1, options: z.strictObject({}), setup })();
+}
+
+it("a wish that could not be written undoes itself, and nothing that happened meanwhile", async () => {
+  const kernel = await started();
+  await running(kernel, "a");
+  kernel.spawner.run("a").end({ kind: "exited", code: 0 });
+  kernel.state.broken = true;
+  await expect(kernel.agents.hold("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  kernel.state.broken = false;
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("exited");
+  await kernel.agents.start("a", operator);
+  expect((await kernel.agents.wait("a", "ready")).pid).toBe(100_001);
+});
+
+it("a run that ends while the journal is broken is written when it is mended", async () => {
+  const clock = createFakeClock();
+  const kernel = await started({ clock });
+  await running(kernel, "a");
+  kernel.state.broken = true;
+  kernel.spawner.run("a").end({ status: { kind: "exited", code: 0 }, result: "42" });
+  await kernel.agents.wait("a", "ended");
+  expect(kernel.state.runs).toEqual([]);
+  kernel.state.broken = false;
+  await clock.advance(5_000);
+  expect(kernel.state.runs).toMatchObject([{ agent_id: "a", result: "42" }]);
+  expect(kernel.state.agents.get("a")?.agent.state).toBe("exited");
+  expect(kernel.state.events.filter(({ type }) => type === "agent.exited")).toHaveLength(1);
+});
+
+it("a restart policy that throws gives the agent up, and says why", async () => {
+  const spawner = memorySpawner();
+  const kernel = await started({
+    spawner,
+    policy: {
+      decide() {
+        throw new Error("no idea");
+      },
+    },
+  });
+  await running(kernel, "a");
+  spawner.run("a").end({ kind: "exited", code: 1 });
+  const failed = await kernel.agents.wait("a", "ended");
+  expect(failed).toMatchObject({ state: "failed", reason: expect.stringContaining("no idea") });
+});
+
+it("a policy's delay is never longer than the longest backoff", async () => {
+  const clock = createFakeClock();
+  const policy = {
+    decide: () => ({
+      action: "restart" as const,
+      delayMs: Number.POSITIVE_INFINITY,
+      reason: "later",
+      memory: 0,
+    }),
+  };
+  const kernel = await started({ clock, policy });
+  await running(kernel, "a");
+  kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+  await waitFor(() => kernel.agents.get("a")?.state === "backoff", { what: "the backoff" });
+  await clock.advance(60_000);
+  expect((await kernel.agents.wait("a", "ready")).restarts).toBe(1);
+});
+
+it("a deferred start is asked for again when it said, whatever else happens", async () => {
+  const clock = createFakeClock();
+  let asked = 0;
+  const busy = plugin("busy", (ctx) =>
+    ctx.hooks.beforeSpawn.tap("busy", ({ agentId }) => {
+      if (agentId.startsWith("b"))
+        throw new SpawnDeferred(`busy, asked ${++asked} times`, { retryAfterMs: 3_600_000 });
+      return undefined;
+    }),
+  );
+  const kernel = await started({ clock, plugins: [busy] });
+  for (const id of ["b1", "b2"]) await kernel.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+  await running(kernel, "a");
+  await clock.advance(600_000);
+  expect(asked).toBe(2);
+  await clock.advance(3_000_000);
+  expect(asked).toBe(4);
+});
+
+it("an observer may throw anything, also what is meant for deciders", async () => {
+  const rude = plugin("rude", (ctx) =>
+    ctx.hooks.afterSpawn.tap("veto", () => {
+      throw new SpawnVetoed("too late");
+    }),
+  );
+  const kernel = await started({ plugins: [rude] });
+  await running(kernel, "a");
+  await kernel.agents.stop("a", operator);
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+  expect(kernel.plugins().find(({ name }) => name === "rude")?.state).toBe("degraded");
+});
+
+it("a spawner that cannot stop a run is asked again", async () => {
+  const clock = createFakeClock();
+  const spawner = memorySpawner();
+  let refusals = 1;
+  const spawn = spawner.spawn.bind(spawner);
+  spawner.spawn = async (spec, commit) => {
+    const handle = await spawn(spec, commit);
+    return {
+      ...handle,
+      stop: async (how) => {
+        if (refusals-- > 0) throw new Error("not now");
+        return handle.stop(how);
+      },
+    };
+  };
+  const kernel = await started({ spawner, clock });
+  await running(kernel, "a");
+  await kernel.agents.stop("a", operator);
+  await clock.advance(2_000);
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+});
+
+it("what cannot be removed of an agent does not keep its record", async () => {
+  const spawner = Object.assign(memorySpawner(), {
+    forget: async () => {
+      throw new Error("EACCES");
+    },
+  });
+  const kernel = await started({ spawner });
+  await running(kernel, "a");
+  await kernel.agents.remove("a", operator);
+  await waitFor(() => !kernel.agents.get("a"), { what: "the record to go" });
+  expect(kernel.state.events.filter(({ type }) => type === "agent.deleted")).toHaveLength(1);
+  expect(kernel.logged.some(({ message }) => message.includes("could not all be removed"))).toBe(true);
+});
+
+it("nothing is started once a stop has begun", async () => {
+  let release = () => {};
+  const spawner = memorySpawner();
+  spawner.check = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  const kernel = createTestKernel({ spawner });
+  await kernel.start();
+  const created = kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+  const refused = expect(created).rejects.toMatchObject({ code: "daemon_stopping" });
+  await waitFor(() => release !== undefined, { what: "the check" });
+  const stopped = kernel.stop({ agents: "stop", reason: "maintenance" });
+  await new Promise(setImmediate);
+  release();
+  await Promise.all([refused, stopped]);
+  expect(spawner.runs).toEqual([]);
+});
+
+it("runs are in order also after the clock was set back", async () => {
+  const clock = createFakeClock();
+  const kernel = await started({ clock });
+  const first = await running(kernel, "a");
+  clock.jumpWallClock(-3_600_000);
+  await kernel.agents.restart("a", operator);
+  await kernel.agents.wait("a", "settled");
+  const second = await kernel.agents.wait("a", "ready");
+  expect([first.run_id, second.run_id].sort()).toEqual([first.run_id, second.run_id]);
+  expect(second.run_id).not.toBe(first.run_id);
+});
