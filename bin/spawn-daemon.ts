@@ -41,10 +41,10 @@ export interface DaemonChild {
 const FIRST_SOCKET_FD = 4;
 
 /**
- * A young generation of a megabyte instead of sixteen: the daemon allocates little and lives long, and
+ * A young generation of two megabytes instead of sixteen: the daemon allocates little and lives long, and
  * the smaller it is the faster it can fork.
  */
-const SMALL_HEAP = "--max-semi-space-size=1";
+const SMALL_HEAP = "--max-semi-space-size=2";
 
 /**
  * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor

@@ -56,6 +56,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const waiters = createWaiters(clock, (id) => workers.get(id));
   const masterFirst = createMasterFirst(clock, (id) => workers.get(id)?.stored);
   const now = () => rfc3339(clock.now());
+  /** Those that wait in `pending` for something. */
+  const waiting = new Set<AgentWorker>();
 
   async function write(batch: JournalBatch): Promise<void> {
     try {
@@ -86,10 +88,16 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     changed(worker) {
       waiters.look(worker);
       if (!table.closed && isEnded(worker.stored.agent.state)) seeToChildren(worker);
-      for (const other of workers.values()) if (other.waiting && other !== worker) other.poke();
+      // What they wait for may have come about.
+      for (const other of waiting) if (other !== worker) other.poke();
     },
-    idle: (worker) => waiters.look(worker),
+    idle(worker) {
+      if (worker.waiting) waiting.add(worker);
+      else waiting.delete(worker);
+      waiters.look(worker);
+    },
     gone(worker) {
+      waiting.delete(worker);
       table.remove(worker);
       waiters.gone(worker);
       handUpChildren(worker.stored.agent);

@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readIfThere } from "./identity.js";
 
 /**
  * One cgroup v2 per run (Linux, cgroups(7)): a process cannot leave it by `setsid` or by a double
@@ -11,6 +12,8 @@ export interface Cgroups {
   /** Runs that have a group. */
   runs(): string[];
   pathOf(runId: string): string;
+  /** Removes the folder of this home's groups, unless one of them is left. */
+  release(): void;
 }
 
 /**
@@ -48,6 +51,13 @@ export function openCgroups(homeTag: string): Cgroups | undefined {
       }
     },
     pathOf: (runId) => join(folder, runId),
+    release() {
+      try {
+        rmdirSync(folder);
+      } catch {
+        // Runs live on in it, or it is gone.
+      }
+    },
   };
 }
 
@@ -64,21 +74,39 @@ function ownCgroup(): string | undefined {
   }
 }
 
-/** The living pids of a group and of the groups below it. */
+/** A group that is gone, or that is being removed. */
+const NO_SUCH_GROUP = ["ENOENT", "ENODEV"];
+/** A threaded group names no processes; those of its threads are named by the group above it. */
+const THREADED = "EOPNOTSUPP";
+
+/** The living pids of a group and of the groups below it. Throws when they cannot be told. */
 export function cgroupPids(path: string): number[] {
+  return [...pidsOf(path, NO_SUCH_GROUP), ...groupsBelow(path).flatMap(pidsBelow)];
+}
+
+function pidsBelow(path: string): number[] {
+  return [...pidsOf(path, [...NO_SUCH_GROUP, THREADED]), ...groupsBelow(path).flatMap(pidsBelow)];
+}
+
+function pidsOf(path: string, absent: readonly string[]): number[] {
+  const text = readIfThere(join(path, "cgroup.procs"), absent) ?? "";
+  return text.split("\n").filter(Boolean).map(Number);
+}
+
+function groupsBelow(path: string): string[] {
   try {
-    const own = readFileSync(join(path, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number);
-    const below = readdirSync(path, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .flatMap((entry) => cgroupPids(join(path, entry.name)));
-    return [...own, ...below];
-  } catch {
-    return [];
+    const entries = readdirSync(path, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => join(path, entry.name));
+  } catch (error) {
+    if (NO_SUCH_GROUP.includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
   }
 }
 
-/** Kills everything in the group; false where the kernel (before 5.14) cannot. */
+/** Kills everything in the group; false where the kernel (before 5.14) cannot, or the daemon is in it. */
 export function killCgroup(path: string): boolean {
+  // A daemon that was started from inside an agent.
+  if (cgroupPids(path).includes(process.pid)) return false;
   try {
     writeFileSync(join(path, "cgroup.kill"), "1");
     return true;

@@ -46,7 +46,8 @@ export function resolveCwd(spec: SpawnSpec, runFolder: string): string {
   });
 }
 
-function searchPath(name: string, path: string): string | undefined {
+/** A name as execvp(3) would look it up; one that may be executed goes before one that may not. */
+export function searchPath(name: string, path: string): string | undefined {
   const found = path
     .split(":")
     .filter(isAbsolute)
@@ -79,13 +80,15 @@ function isExecutable(path: string): boolean {
 function checkInterpreter(file: string, where: string, path: string): void {
   const head = Buffer.alloc(256);
   let length: number;
+  let fd: number | undefined;
   try {
-    const fd = openSync(file, constants.O_RDONLY);
+    fd = openSync(file, constants.O_RDONLY);
     length = readSync(fd, head, 0, head.length, 0);
-    closeSync(fd);
   } catch {
     // It may be executed and not read.
     return;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
   const refuse = (detail: string, hint: string) => {
     throw new OpenStarryError("command_not_executable", { detail: `${where}: ${file} ${detail}`, hint });

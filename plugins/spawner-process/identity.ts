@@ -29,14 +29,25 @@ export function bootId(): string {
   return bootIdOnce;
 }
 
-/** `undefined` when there is no such process. */
-export function readStat(pid: number): ProcessStat | undefined {
-  let text: string;
+/**
+ * A file of proc(5) or of a cgroup; `undefined` for one that is not there, by the error codes that say
+ * so. Throws for all others: without free descriptors or memory nobody can tell what is there.
+ */
+export function readIfThere(path: string, absent: readonly string[]): string | undefined {
   try {
-    text = readFileSync(`/proc/${pid}/stat`, "latin1");
-  } catch {
-    return undefined;
+    return readFileSync(path, "latin1");
+  } catch (error) {
+    if (absent.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
   }
+}
+
+const NO_SUCH_PROCESS = ["ENOENT", "ESRCH"];
+
+/** `undefined` when there is no such process. Throws when that cannot be told. */
+export function readStat(pid: number): ProcessStat | undefined {
+  const text = readIfThere(`/proc/${pid}/stat`, NO_SUCH_PROCESS);
+  if (text === undefined) return undefined;
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
@@ -57,7 +68,7 @@ export function identify(pid: number): ProcessIdentity | undefined {
   return stat && { pid, start_ticks: stat.start_ticks, boot_id: bootId() };
 }
 
-/** True while this very process exists and is no zombie. */
+/** True while this very process exists and is no zombie. Throws when that cannot be told. */
 export function isAlive(identity: ProcessIdentity): boolean {
   if (identity.boot_id !== bootId()) return false;
   const stat = readStat(identity.pid);
@@ -78,16 +89,32 @@ function isForbidden(pid: number): boolean {
   return false;
 }
 
-/** Signals this very process; false when it is gone, or was never ours to signal. */
+/** Signals this very process; false when it is gone, cannot be told, or was never ours to signal. */
 export function signalProcess(identity: ProcessIdentity, signal: string | number): boolean {
-  return !isForbidden(identity.pid) && isAlive(identity) && kill(identity.pid, signal);
+  return isOurs(identity) && kill(identity.pid, signal);
 }
 
 /** Signals the process group that this process leads. */
 export function signalGroup(leader: ProcessIdentity, signal: string | number): boolean {
-  if (isForbidden(leader.pid) || !isAlive(leader)) return false;
-  if (readStat(leader.pid)?.pgid !== leader.pid) return kill(leader.pid, signal);
-  return kill(-leader.pid, signal);
+  if (!isOurs(leader)) return false;
+  return kill(leadsGroup(leader.pid) ? -leader.pid : leader.pid, signal);
+}
+
+/** Whether a signal to this pid reaches this very process; what cannot be told is left alone. */
+function isOurs(identity: ProcessIdentity): boolean {
+  try {
+    return !isForbidden(identity.pid) && isAlive(identity);
+  } catch {
+    return false;
+  }
+}
+
+function leadsGroup(pid: number): boolean {
+  try {
+    return readStat(pid)?.pgid === pid;
+  } catch {
+    return false;
+  }
 }
 
 function kill(pid: number, signal: string | number): boolean {

@@ -1,7 +1,14 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import type { Clock, Survivor } from "../../core/index.js";
 import { cgroupPids, killCgroup, removeCgroup } from "./cgroup.js";
-import { bootId, type ProcessIdentity, type ProcessStat, readStat, signalProcess } from "./identity.js";
+import {
+  bootId,
+  type ProcessIdentity,
+  type ProcessStat,
+  readIfThere,
+  readStat,
+  signalProcess,
+} from "./identity.js";
 
 /** How the processes of one run are told from all others. */
 export interface Tree {
@@ -16,13 +23,17 @@ export interface Tree {
 
 /**
  * The living processes of a run. With a cgroup: all in it. Without: its session, the descendants of
- * those, and whatever carries the run's id in its environment (as far as that may be read).
+ * those, and whatever carries the run's id in its environment (as far as that may be read). Never this
+ * daemon or, through it, the runs that it started: an agent may have started the daemon itself. Throws
+ * when it cannot be told who is there.
  */
 export function members(tree: Tree): ProcessStat[] {
-  if (tree.cgroup !== undefined) return living(cgroupPids(tree.cgroup));
+  const inGroup = tree.cgroup === undefined ? undefined : cgroupPids(tree.cgroup);
+  if (inGroup && !inGroup.includes(process.pid)) return living(inGroup);
   // Nothing of a run is older than its agent; and the shim is no part of it.
   const all = allProcesses().filter(
-    ({ pid, start_ticks }) => start_ticks >= tree.main.start_ticks && pid !== tree.shim?.pid,
+    ({ pid, start_ticks }) =>
+      start_ticks >= tree.main.start_ticks && pid !== tree.shim?.pid && pid !== process.pid,
   );
   const found = new Map<number, ProcessStat>();
   const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
@@ -45,9 +56,9 @@ export function members(tree: Tree): ProcessStat[] {
   return [...found.values()].filter((it) => !reused || environmentHas(it.pid, tag));
 }
 
-function living(pids: readonly number[]): ProcessStat[] {
+function living(pids: readonly number[], stat = readStat): ProcessStat[] {
   return pids
-    .map(readStat)
+    .map((pid) => stat(pid))
     .filter((it) => it !== undefined && it.state !== "Z" && it.state !== "X") as ProcessStat[];
 }
 
@@ -56,25 +67,34 @@ export function allProcesses(): ProcessStat[] {
     readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
       .map(Number),
+    visibleStat,
   );
 }
 
-/** A variable of a process, as it was given when the process began. */
-export function environmentOf(pid: number, name: string): string | undefined {
+/** Gone, or hidden from this user (proc(5), `hidepid`). */
+const NOT_TO_BE_SEEN = ["ENOENT", "ESRCH", "EACCES", "EPERM"];
+
+function visibleStat(pid: number): ProcessStat | undefined {
   try {
-    const entries = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
-    return entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
-  } catch {
-    return undefined;
+    return readStat(pid);
+  } catch (error) {
+    if (NOT_TO_BE_SEEN.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
   }
 }
 
+/** A variable of a process, as it was given when the process began. Throws when that cannot be told. */
+export function environmentOf(pid: number, name: string): string | undefined {
+  const entry = environment(pid).find((it) => it.startsWith(`${name}=`));
+  return entry?.slice(name.length + 1);
+}
+
 function environmentHas(pid: number, entry: string): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(entry);
-  } catch {
-    return false;
-  }
+  return environment(pid).includes(entry);
+}
+
+function environment(pid: number): string[] {
+  return readIfThere(`/proc/${pid}/environ`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
 }
 
 const FIRST_LOOK_MS = 5;

@@ -117,7 +117,7 @@ describe("one worker", () => {
     expect(seeProcess(pid)?.command).toContain("family.sh");
   });
 
-  test("it finds in its environment what it is promised, and nothing else", () => {
+  test("it finds in its environment what it is promised, and nothing else", async () => {
     environ = environOf(await executed(pid));
     const inherited = ["HOME", "LANG", "TZ", "TMPDIR", "USER"].filter((name) => process.env[name]);
     expect(Object.keys(environ).sort()).toEqual(
