@@ -1,5 +1,6 @@
 import { isOpenStarryError, OpenStarryError, toOpenStarryError, toProblem } from "../core/errors.js";
 import type { Logger } from "../core/plugin.js";
+import { dropAgentVariables } from "./agent-environment.js";
 import { bootKernel, readyReport } from "./boot.js";
 import { createControl, stopDaemon } from "./control.js";
 import { type DaemonSetup, loadSetup } from "./daemon-setup.js";
@@ -22,6 +23,7 @@ const FORCED_END_MS = 2_000;
  * none.
  */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
+  dropAgentVariables(process.env);
   const handedOver = takeHandedOver(process.env);
   const keep = handedOver ? [handedOver.channel_fd, ...Object.values(handedOver.sockets ?? {})] : [];
   closeInheritedDescriptors(keep);

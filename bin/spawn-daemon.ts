@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../core/errors.js";
+import { dropAgentVariables } from "./agent-environment.js";
 import { openLogFile } from "./log-file.js";
 import { type DaemonMessage, HANDED_OVER, type HandedOver, type ReadyReport } from "./parent-channel.js";
 
@@ -64,7 +65,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
     // The folder that a daemon was started in may be gone when it is replaced.
     cwd: existsSync(options.cwd) ? options.cwd : options.home,
     detached: true,
-    env: { ...options.env, [HANDED_OVER]: JSON.stringify(handedOver) },
+    env: { ...dropAgentVariables({ ...options.env }), [HANDED_OVER]: JSON.stringify(handedOver) },
     stdio: ["ignore", log, log, "pipe", ...sockets.map(([, fd]) => fd)],
   });
   closeSync(log);

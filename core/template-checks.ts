@@ -1,4 +1,4 @@
-import { type ProbeRole, probe } from "./contracts/probe.js";
+import { type ProbeRole, probe, probeRunner } from "./contracts/probe.js";
 import type { PinnedTemplate } from "./contracts/template-source.js";
 import { nearest, OpenStarryError } from "./errors.js";
 import type { Endpoint } from "./plugin.js";
@@ -38,6 +38,12 @@ export function checkProbes(pinned: PinnedTemplate, slots: SlotRegistry): void {
     if (!section) continue;
     const { type, timeoutMs: _own, ...options } = section;
     const what = `template ${template.template_id} (${origin}): ${role}`;
+    if (!slots.has(probeRunner)) {
+      throw new OpenStarryError("template_invalid", {
+        detail: `${what}: no plugin runs probes`,
+        hint: `take ["health-checker", false] out of the config, or ${role} out of the template`,
+      });
+    }
     const fitting = [...slots.use(probe).values()].filter(({ roles }) => roles.includes(role));
     const found = fitting.find(({ name }) => name === type);
     if (!found) {

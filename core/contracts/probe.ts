@@ -33,3 +33,10 @@ export interface Probe {
 }
 
 export const probe = defineSlot<Probe, "many">("probe", "many");
+
+/** Runs the probes that templates name. Without one, a template with `readiness` or `liveness` is refused. */
+export interface ProbeRunner {
+  readonly name: string;
+}
+
+export const probeRunner = defineSlot<ProbeRunner, "one">("probeRunner", "one");

@@ -8,6 +8,7 @@ import {
   type Probe,
   type ProbeRole,
   probe,
+  probeRunner,
   type Template,
   validateSync,
 } from "../../core/index.js";
@@ -18,6 +19,7 @@ export default definePlugin({
   name: "health-checker",
   apiVersion: 1,
   optional: [probe],
+  provides: [probeRunner],
   options: z.strictObject({}),
   setup(ctx) {
     const watches = createWatches({
@@ -26,6 +28,7 @@ export default definePlugin({
         tell(ctx, agent, ctx.agents.markHealth(agent.agent_id, runId, health, reason)),
       failed: ({ agent }, role, error) => reportFault(ctx, agent, role, error),
     });
+    ctx.provide(probeRunner, { name: ctx.name });
     /** Runs adopted before the probes are there to watch them. */
     let early: WatchPlan["agent"][] | undefined = [];
     const begin = (agent: Agent) => {

@@ -6,7 +6,8 @@ import type { User } from "./users.js";
 
 /** All that an agent gets of the daemon's environment without being asked for by name. */
 const INHERITED = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"] as const;
-const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
+/** Where programs are searched for when nobody says where. */
+export const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 
 /**
  * The environment of one run, from scratch: a few plain variables, `env_file`, `pass_env`, `env`;

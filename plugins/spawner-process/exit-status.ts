@@ -10,23 +10,28 @@ export function decodeStatus(code: number): ExitStatus {
   return signal === undefined ? { kind: "exited", code } : { kind: "signaled", signal, raw_status: code };
 }
 
-/** At most so many bytes of a plain file; `undefined` for anything else, links included. Never blocks. */
+/** What passes: no free descriptors, no memory. */
+const LACK_OF_MEANS = ["EMFILE", "ENFILE", "ENOMEM"];
+
+/**
+ * At most so many bytes of a plain file; `undefined` for anything else, links included. Never blocks.
+ * Throws when it could not be read for want of descriptors or memory: that says nothing about the file.
+ */
 export function readPlainFile(path: string, maxBytes: number): Buffer | "too large" | undefined {
-  let fd: number;
+  let fd: number | undefined;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch {
-    return undefined;
-  }
-  try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) return undefined;
     if (stat.size > maxBytes) return "too large";
     const buffer = Buffer.alloc(stat.size);
     const length = readSync(fd, buffer, 0, stat.size, 0);
     return buffer.subarray(0, length);
+  } catch (error) {
+    if (LACK_OF_MEANS.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    return undefined;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

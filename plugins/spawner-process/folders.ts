@@ -1,16 +1,18 @@
 import {
-  chownSync,
   closeSync,
   constants,
-  existsSync,
+  fchownSync,
+  lchownSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
-import { rm } from "node:fs/promises";
+import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ID_PATTERN, type RunFile, type SpawnSpec } from "../../core/index.js";
+import { ID_PATTERN, OpenStarryError, type RunFile, type SpawnSpec } from "../../core/index.js";
+import { isOther } from "./privileges.js";
 import type { User } from "./users.js";
 
 /** Where the files of runs are. */
@@ -24,11 +26,13 @@ export interface RunFolders {
   runs(agentId: string): string[];
   /** Makes the folders of a run; answers where its files will be, by variable. */
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
-  /** Writes the files of a run that have content. */
+  /** Writes the files of a run that have content, and gives its folder to its user. */
   fill(spec: SpawnSpec, user: User | undefined): void;
   /** Removes what is left of an agent's older runs. */
   prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void>;
   forget(agentId: string): Promise<void>;
+  /** Removes the folders of other users' agents that belong to no run which has left anything else. */
+  sweepShared(live: ReadonlySet<string>): Promise<void>;
 }
 
 /**
@@ -42,6 +46,12 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
 
   function runFolder(agentId: string, runId: string, user: User | undefined): string {
     return isOther(user) ? join(sharedFolder, runId) : join(runsFolder(agentId), runId);
+  }
+
+  /** Nothing for a name that is no run's: the path would be that of all of them. */
+  function sharedOf(names: readonly string[]): string[] {
+    const runs = new Set(names.map(runOf).filter((runId) => ID_PATTERN.test(runId)));
+    return [...runs].map((runId) => join(sharedFolder, runId));
   }
 
   return {
@@ -59,15 +69,16 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       ]) {
         ensure(folder, 0o700);
       }
-      if (isOther(user)) ensure(sharedFolder, 0o711);
+      if (isOther(user)) ensureOwn(sharedFolder, 0o711);
       const folder = runFolder(agentId, runId, user);
       mkdirSync(folder, { mode: 0o700 });
-      if (isOther(user)) chownSync(folder, user.uid, user.gid);
       return Object.fromEntries(spec.files.map(({ env, name }) => [env, join(folder, name)]));
     },
     fill(spec, user) {
       const folder = runFolder(spec.agentId, spec.runId, user);
       for (const file of spec.files) writeFile(join(folder, file.name), file, user);
+      // Last: in a folder of its own, that user could put links where files are about to be made.
+      if (isOther(user)) lchownSync(folder, user.uid, user.gid);
     },
     async prune(agentId, keepRunId, keepLogs) {
       const runs = runsFolder(agentId);
@@ -76,27 +87,33 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       const newestLogs = [...new Set(list(logs).map(runOf))].sort().reverse();
       const tooOld = new Set(newestLogs.slice(keepLogs + 1));
       await Promise.all([
-        ...old.flatMap((name) => [remove(join(runs, name)), remove(join(sharedFolder, name))]),
+        ...[...old.map((name) => join(runs, name)), ...sharedOf(old)].map(remove),
         ...list(logs).flatMap((name) => (tooOld.has(runOf(name)) ? [remove(join(logs, name))] : [])),
       ]);
     },
     async forget(agentId) {
-      const shared = list(runsFolder(agentId)).map((name) => join(sharedFolder, runOf(name)));
+      const shared = sharedOf(list(runsFolder(agentId)));
       await Promise.all([join(agentsFolder, agentId), ...shared].map(remove));
     },
+    async sweepShared(live) {
+      // In one go, so that no run begins in between.
+      const shared = list(sharedFolder);
+      const known = new Set(list(agentsFolder).flatMap((agentId) => list(runsFolder(agentId)).map(runOf)));
+      const stale = shared.filter((name) => !live.has(name) && !known.has(name));
+      await Promise.all(stale.map((name) => remove(join(sharedFolder, name))));
+    },
   };
-}
-
-function isOther(user: User | undefined): user is User {
-  return user !== undefined && user.uid !== process.getuid?.();
 }
 
 /** Without content it is the agent's to make. */
 function writeFile(path: string, { content }: RunFile, user: User | undefined): void {
   if (content === undefined) return;
   const fd = openNew(path, user);
-  writeSync(fd, content);
-  closeSync(fd);
+  try {
+    writeFileSync(fd, content);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A new 0600 file, never one that was placed there before. */
@@ -104,7 +121,12 @@ export function openNew(path: string, user?: User): number {
   const flags =
     constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_APPEND;
   const fd = openSync(path, flags, 0o600);
-  if (isOther(user)) chownSync(path, user.uid, user.gid);
+  try {
+    if (isOther(user)) fchownSync(fd, user.uid, user.gid);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
   return fd;
 }
 
@@ -116,13 +138,47 @@ function ensure(folder: string, mode: number): void {
   }
 }
 
+/** Never a folder that somebody else placed there before. */
+function ensureOwn(folder: string, mode: number): void {
+  ensure(folder, mode);
+  const stat = lstatSync(folder);
+  if (stat.isDirectory() && stat.uid === process.getuid?.()) return;
+  throw new OpenStarryError("spawn_failed", {
+    detail: `${folder}, for the agents of other users, is not a folder of the daemon's own user`,
+    hint: "remove it, or name another place in the option shared_folder of spawner-process",
+  });
+}
+
 /** The run that a file or folder belongs to: the name up to the first dot. */
 function runOf(name: string): string {
   return name.split(".")[0] ?? "";
 }
 
 function list(folder: string): string[] {
-  return existsSync(folder) ? readdirSync(folder) : [];
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
+  }
 }
 
-const remove = (path: string) => rm(path, { recursive: true, force: true });
+/** Folders too that their owner may not write to, such as those of a module cache. */
+async function remove(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EACCES") throw error;
+    await makeWritable(path);
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Gives the owner all rights to a folder and to those below it. Links are not followed. */
+async function makeWritable(folder: string): Promise<void> {
+  if (!lstatSync(folder).isDirectory()) return;
+  await chmod(folder, 0o700);
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) await makeWritable(join(folder, entry.name));
+  }
+}

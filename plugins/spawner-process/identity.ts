@@ -43,10 +43,15 @@ export function readIfThere(path: string, absent: readonly string[]): string | u
 }
 
 const NO_SUCH_PROCESS = ["ENOENT", "ESRCH"];
+/** No such process, or one that is hidden from this user (proc(5), `hidepid`). */
+export const NOT_TO_BE_SEEN: readonly string[] = [...NO_SUCH_PROCESS, "EACCES", "EPERM"];
+
+/** As `readStat`, for processes at large: `undefined` also for one that is hidden from this user. */
+export const readVisibleStat = (pid: number) => readStat(pid, NOT_TO_BE_SEEN);
 
 /** `undefined` when there is no such process. Throws when that cannot be told. */
-export function readStat(pid: number): ProcessStat | undefined {
-  const text = readIfThere(`/proc/${pid}/stat`, NO_SUCH_PROCESS);
+export function readStat(pid: number, absent: readonly string[] = NO_SUCH_PROCESS): ProcessStat | undefined {
+  const text = readIfThere(`/proc/${pid}/stat`, absent);
   if (text === undefined) return undefined;
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");
@@ -83,7 +88,7 @@ export function isAlive(identity: ProcessIdentity): boolean {
 /** Pids that are never signalled, whatever a record says: everybody, init, this process and its ancestors. */
 function isForbidden(pid: number): boolean {
   if (!Number.isSafeInteger(pid) || pid <= 1) return true;
-  for (let it: number | undefined = process.pid; it !== undefined && it > 1; it = readStat(it)?.ppid) {
+  for (let it: number | undefined = process.pid; it !== undefined && it > 1; it = readVisibleStat(it)?.ppid) {
     if (it === pid) return true;
   }
   return false;

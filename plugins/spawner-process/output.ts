@@ -21,17 +21,15 @@ export function readTail(files: readonly string[]): string | undefined {
 }
 
 function readEnd(file: string, maxBytes: number): Buffer | undefined {
-  let fd: number;
+  let fd: number | undefined;
   try {
     fd = openSync(file, "r");
-  } catch {
-    return undefined;
-  }
-  try {
     const { size } = fstatSync(fd);
     const buffer = Buffer.alloc(Math.min(size, maxBytes));
     return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, size - buffer.length));
+  } catch {
+    return undefined;
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }

@@ -1,6 +1,6 @@
 import { existsSync, type FSWatcher, statSync, watch } from "node:fs";
 import { join } from "node:path";
-import type { Clock, ExitStatus, RunHandle, RunOutcome } from "../../core/index.js";
+import type { Clock, ExitStatus, Logger, RunHandle, RunOutcome, Survivor } from "../../core/index.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
 import { readTail } from "./output.js";
@@ -31,6 +31,7 @@ export interface RunHandleOptions {
   runId: string;
   target: ProcessTarget;
   clock: Clock;
+  log: Logger;
   statusFile: string;
   /** Its output files, newest output last. */
   logFiles: readonly string[];
@@ -42,6 +43,8 @@ export interface RunHandleOptions {
 /** A live run, together with the one who lets go of it when the daemon ends. */
 export interface OwnedRun {
   readonly handle: RunHandle;
+  /** Whether the agent's own process is gone; not while that cannot be told. */
+  isOver(): boolean;
   /** Stops watching; the process is left alone. */
   release(): void;
 }
@@ -53,6 +56,9 @@ const STATUS_PATIENCE_MS = 2_000;
 /** What an agent leaves behind when it ends by itself is asked for at most so long. */
 const LEFTOVER_GRACE_MS = 1_000;
 const MAX_RESULT_BYTES = 2 ** 20;
+/** Between two tries to end what would not end, or could not be looked at. */
+const SHORTEST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 30_000;
 
 export function createRunHandle(options: RunHandleOptions): OwnedRun {
   const { target, clock, statusFile } = options;
@@ -73,9 +79,27 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
   let graceEndsAt = Number.POSITIVE_INFINITY;
   let cancelKill = () => {};
 
+  let complained = false;
+  /** Once a run: it goes on for as long as the trouble does. */
+  function complain(err: unknown) {
+    if (!complained) {
+      options.log.error({ run_id: options.runId, err }, "the end of a run cannot be made sure of; going on");
+    }
+    complained = true;
+  }
+
+  function isOver(): boolean {
+    try {
+      return !isAlive(target);
+    } catch (err) {
+      complain(err);
+      return false;
+    }
+  }
+
   function look() {
     if (released) return;
-    if (!isAlive(target)) {
+    if (isOver()) {
       watcher?.close();
       cancelLook();
       mainGone();
@@ -95,17 +119,31 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   const exit = main.then(finish);
 
+  /** Tries until it does not throw: what cannot be looked at, or hangs in the kernel, is not gone. */
+  async function persist<T>(attempt: () => T | Promise<T>): Promise<T> {
+    for (let pauseMs = SHORTEST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      try {
+        return await attempt();
+      } catch (err) {
+        complain(err);
+        await new Promise<void>((resolve) => void clock.after(pauseMs, resolve));
+      }
+    }
+  }
+
   async function finish(): Promise<RunOutcome> {
-    const status = await knownStatus();
+    const status = await persist(knownStatus);
     const { signal, graceMs } = options.stop;
     const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
     const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
-    while ((await endLeftovers(tree, clock, how)).length > 0) {
-      // Hung in the kernel; nothing else may take its place while it lives.
+    // Nothing else may take its place while any of it lives.
+    await persist(async () => {
+      const survivors = await endLeftovers(tree, clock, how);
       how.graceMs = 0;
-    }
+      if (survivors.length > 0) throw new Error(`not to be ended: ${nameAll(survivors)}`);
+    });
     cancelKill();
-    return outcomeOf(status);
+    return persist(() => outcomeOf(status));
   }
 
   /** The status file, given the shim a moment to write it. */
@@ -128,14 +166,12 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
     if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
     else if (result && result.length > 0) outcome.result = result.toString("utf8");
-    if (options.shimExit === undefined && status) outcome.endedAtMs = statSync(statusFile).mtimeMs;
+    const written = options.shimExit === undefined && statSync(statusFile, { throwIfNoEntry: false });
+    if (status && written) outcome.endedAtMs = written.mtimeMs;
     return outcome;
   }
 
-  async function stop(how: {
-    signal: string;
-    graceMs: number;
-  }): Promise<{ survivors: { pid: number; name: string }[] }> {
+  async function stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }> {
     const endsAt = clock.monotonic() + how.graceMs;
     if (!stopping && how.graceMs > 0) {
       signalGroup(target, how.signal);
@@ -145,14 +181,12 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     if (endsAt < graceEndsAt) {
       graceEndsAt = endsAt;
       cancelKill();
-      const survived = new Promise<{ pid: number; name: string }[]>((resolve) => {
-        cancelKill = clock.after(
-          how.graceMs,
-          () => void endLeftovers(tree, clock, { ...how, graceMs: 0 }).then(resolve),
-        );
+      const survived = new Promise<Survivor[]>((resolve) => {
+        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }));
+        cancelKill = clock.after(how.graceMs, () => void kill().then(resolve));
       });
       stopping = survived;
-      const over = exit.then((): { pid: number; name: string }[] => []);
+      const over = exit.then((): Survivor[] => []);
       return { survivors: await Promise.race([over, survived]) };
     }
     await exit;
@@ -168,6 +202,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       signal: async (name) => void signalProcess(target, name),
       stop,
     },
+    isOver,
     release() {
       released = true;
       watcher?.close();
@@ -175,6 +210,10 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       cancelKill();
     },
   };
+}
+
+function nameAll(survivors: readonly Survivor[]): string {
+  return survivors.map(({ pid, name }) => `${name} (${pid})`).join(", ");
 }
 
 function watchFile(path: string, changed: () => void): FSWatcher | undefined {

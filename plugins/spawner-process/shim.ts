@@ -8,24 +8,26 @@ import type { PosixSpawn } from "../_shared/posix-spawn.js";
  * ended. It is POSIX sh, so that it needs nothing installed and costs a tenth of a megabyte.
  *
  * Descriptors: 3 is the status file, 4 the gate. `$1` is the run's cgroup or empty, `$2` and `$3` the
- * files of its output, which only the inner shell opens. The inner shell becomes the agent: it joins
+ * files of its output, which only the inner shell opens, `$4` is setsid(1): all else is built into the
+ * shell, so that the agent's `PATH` decides nothing here. The inner shell becomes the agent: it joins
  * the cgroup, tells its pid, waits for "go", and executes the agent as the leader of a session of its
  * own. End of file at the gate means that the daemon died before it let the agent go, whether or not it
  * had journaled the pid: then the agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the agent inheriting
  * that (an ignored signal would be inherited, a trapped one is not).
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
-cg=$1 out=$2 err=$3; shift 3
+cg=$1 out=$2 err=$3 setsid=$4; shift 4
 (read -r p r </proc/self/stat
 [ -n "$cg" ] && { echo 0 >"$cg/cgroup.procs"; } 2>/dev/null
 echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
-exec setsid "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
+exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
 
 export interface ShimOptions {
-  /** Absolute. */
-  file: string;
-  args: readonly string[];
+  /** The program setsid(1). Absolute. */
+  setsid: string;
+  /** What the agent is executed by, an absolute path first. */
+  argv: readonly string[];
   cwd: string;
   env: Record<string, string>;
   cgroup?: string;
@@ -52,8 +54,8 @@ const LONGEST_PAUSE_MS = 100;
 
 /** Starts a shim; by fork where there is no `native`. Throws an errno error when it cannot be made. */
 export function startShim(options: ShimOptions, native: PosixSpawn | undefined): Shim {
-  const { cgroup = "", stdout, stderr, file, args } = options;
-  const argv = ["-c", SCRIPT, "openstarry-shim", cgroup, stdout, stderr, file, ...args];
+  const { cgroup = "", stdout, stderr, setsid } = options;
+  const argv = ["-c", SCRIPT, "openstarry-shim", cgroup, stdout, stderr, setsid, ...options.argv];
   return native ? spawnShim(options, argv, native) : forkShim(options, argv);
 }
 

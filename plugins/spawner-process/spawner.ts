@@ -14,11 +14,12 @@ import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
-import { bootId, identify, isAlive } from "./identity.js";
+import { bootId, identify } from "./identity.js";
 import { readLogs } from "./logs.js";
 import { logFile } from "./output.js";
+import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
-import { type Shim, startShim } from "./shim.js";
+import { type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers } from "./sweep.js";
 import { endLeftovers } from "./tree.js";
 import { findUser, type User } from "./users.js";
@@ -45,25 +46,28 @@ export interface ProcessSpawner extends Spawner {
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const { clock, folders, cgroups } = deps;
   const owned = new Map<string, OwnedRun>();
+  const tool = createToolFinder(deps.env["PATH"]);
 
   /** Everything that can be known before there is a process. */
   function resolve(spec: SpawnSpec) {
     const user = spec.user === undefined ? undefined : findUser(spec.user);
     const env = buildEnvironment(spec, user, deps.env);
+    checkEnvironment(env, user);
     const file = resolveCommand(spec, env["PATH"] ?? "");
     const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId, user));
-    return { user, env, file, cwd };
+    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool) };
   }
 
   async function spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>) {
-    const { user, env, file, cwd } = resolve(spec);
+    const { user, env, cwd, file, setsid, drop } = resolve(spec);
     const { agentId, runId } = spec;
     let shim: Shim | undefined;
     const cgroup = cgroups?.create(runId);
     try {
       const paths = folders.make(spec, user);
       shim = openFilesAndStart(spec, user, {
-        file,
+        argv: [...drop, file, ...spec.args],
+        setsid,
         env: { ...env, ...paths, PWD: cwd },
         cwd,
         ...(cgroup === undefined ? {} : { cgroup }),
@@ -93,7 +97,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   function openFilesAndStart(
     spec: SpawnSpec,
     user: User | undefined,
-    start: { file: string; env: Record<string, string>; cwd: string; cgroup?: string },
+    start: Omit<ShimOptions, "stdout" | "stderr" | "statusFd">,
   ): Shim {
     const { agentId, runId, logs } = spec;
     const folder = folders.logFolder(agentId);
@@ -103,27 +107,22 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     const statusFd = openNew(folders.statusFile(agentId, runId));
     try {
       // The shim stays with the daemon's user, so that the agent cannot touch it.
-      const [file = start.file, ...args] = [...dropTo(user), start.file, ...spec.args];
-      return startShim({ ...start, file, args, stdout, stderr, statusFd }, deps.native);
+      return startShim({ ...start, stdout, stderr, statusFd }, deps.native);
     } finally {
       closeSync(statusFd);
     }
-  }
-
-  /** What becomes the other user and then executes what follows: setpriv(1). */
-  function dropTo(user: User | undefined): string[] {
-    if (!user || user.uid === process.getuid?.()) return [];
-    return ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups", "--"];
   }
 
   function identifyRun(pid: number, shim: Shim, cgroup: string | undefined, folder: string): ProcessTarget {
     const identity = identify(pid);
     const shimIdentity = identify(shim.pid);
     if (!identity || !shimIdentity) throw new Error("the process ended before it could be identified");
+    const joined = cgroup !== undefined && isInCgroup(pid, cgroup);
+    if (cgroup !== undefined && !joined) removeCgroup(cgroup);
     return {
       ...identity,
       shim: shimIdentity,
-      ...(cgroup !== undefined && isInCgroup(pid, cgroup) ? { cgroup } : {}),
+      ...(joined ? { cgroup } : {}),
       folder,
     };
   }
@@ -135,6 +134,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       runId,
       target,
       clock,
+      log: deps.log,
       statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
@@ -160,25 +160,44 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
-      const run = own(spec, target);
-      if (isAlive(target)) return { handle: run.handle };
-      return { outcome: await run.handle.exit };
+      const { handle, isOver } = own(spec, target);
+      if (!isOver()) return { handle };
+      // What it left may hang in the kernel; the others have to be taken over all the same.
+      const outcome = await within(handle.exit, ADOPT_PATIENCE_MS, clock);
+      return outcome ? { outcome } : { handle };
     },
-    sweep: (live, unknown) =>
-      sweepLeftovers({
-        live: new Set([...live, ...[...unknown].flatMap(folders.runs)]),
+    async sweep(live, unknown) {
+      const spared = new Set([...live, ...[...unknown].flatMap(folders.runs)]);
+      await sweepLeftovers({
+        live: spared,
+        unknown,
         home: deps.home,
         cgroups,
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
-      }),
+      });
+      await folders.sweepShared(spared);
+    },
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
+      cgroups?.release();
     },
   };
+}
+
+/** How long a boot waits for what a run that is over has left behind. */
+const ADOPT_PATIENCE_MS = 5_000;
+
+/** What the promise resolves with; `undefined` when that takes longer. */
+async function within<T>(promise: Promise<T>, limitMs: number, clock: Clock): Promise<T | undefined> {
+  let cancel = () => {};
+  const late = new Promise<undefined>((resolve) => {
+    cancel = clock.after(limitMs, () => resolve(undefined));
+  });
+  return Promise.race([promise, late]).finally(() => cancel());
 }
 
 function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {

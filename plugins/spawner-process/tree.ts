@@ -3,10 +3,12 @@ import type { Clock, Survivor } from "../../core/index.js";
 import { cgroupPids, killCgroup, removeCgroup } from "./cgroup.js";
 import {
   bootId,
+  NOT_TO_BE_SEEN,
   type ProcessIdentity,
   type ProcessStat,
   readIfThere,
   readStat,
+  readVisibleStat,
   signalProcess,
 } from "./identity.js";
 
@@ -51,7 +53,7 @@ export function members(tree: Tree): ProcessStat[] {
     }
   }
   // A session whose leader is another process of the same number is not ours.
-  const leader = readStat(tree.main.pid);
+  const leader = readVisibleStat(tree.main.pid);
   const reused = leader !== undefined && leader.start_ticks !== tree.main.start_ticks;
   return [...found.values()].filter((it) => !reused || environmentHas(it.pid, tag));
 }
@@ -67,20 +69,8 @@ export function allProcesses(): ProcessStat[] {
     readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
       .map(Number),
-    visibleStat,
+    readVisibleStat,
   );
-}
-
-/** Gone, or hidden from this user (proc(5), `hidepid`). */
-const NOT_TO_BE_SEEN = ["ENOENT", "ESRCH", "EACCES", "EPERM"];
-
-function visibleStat(pid: number): ProcessStat | undefined {
-  try {
-    return readStat(pid);
-  } catch (error) {
-    if (NOT_TO_BE_SEEN.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
-    throw error;
-  }
 }
 
 /** A variable of a process, as it was given when the process began. Throws when that cannot be told. */

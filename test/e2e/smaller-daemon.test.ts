@@ -113,6 +113,11 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
   async "health-checker"(cli) {
+    const refused = await run(cli, "Reporter");
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(/Reporter.*no plugin runs probes/),
+    ]);
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
   async "probe-pid"(cli) {

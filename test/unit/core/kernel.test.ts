@@ -5,6 +5,7 @@ import {
   definePlugin,
   type OpenStarryError,
   type PluginContext,
+  probeRunner,
   SpawnDeferred,
   SpawnVetoed,
   spawner as spawnerSlot,
@@ -188,6 +189,7 @@ describe("readiness", () => {
       { name: "probe", arity: "many", id: Symbol.for("openstarry.slot.probe") },
       { name: "test", roles: ["readiness"], options: z.strictObject({}), watch() {} },
     );
+    ctx.provide(probeRunner, { name: "the test" });
   });
 
   it("holds an agent in starting until it is marked ready", async () => {

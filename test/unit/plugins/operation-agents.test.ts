@@ -10,6 +10,7 @@ import {
   type Operation,
   operation,
   type Principal,
+  probeRunner,
   probe as probeSlot,
   SpawnDeferred,
   type Spawner,
@@ -1104,8 +1105,10 @@ function silentProbe() {
     apiVersion: 1,
     provides: [probeSlot],
     options: z.strictObject({}),
-    setup: (ctx) =>
-      ctx.provide(probeSlot, { name: "never", roles: ["readiness"], options: z.looseObject({}), watch() {} }),
+    setup(ctx) {
+      ctx.provide(probeSlot, { name: "never", roles: ["readiness"], options: z.looseObject({}), watch() {} });
+      ctx.provide(probeRunner, { name: "nobody" });
+    },
   })();
 }
 

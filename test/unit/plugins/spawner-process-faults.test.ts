@@ -1,0 +1,331 @@
+import { spawn, spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type SpawnSpec, systemClock } from "../../../core/index.js";
+import { cgroupPids, killCgroup, openCgroups } from "../../../plugins/spawner-process/cgroup.js";
+import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
+import { identify, isAlive } from "../../../plugins/spawner-process/identity.js";
+import { checkEnvironment } from "../../../plugins/spawner-process/privileges.js";
+import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
+import { sweepLeftovers } from "../../../plugins/spawner-process/sweep.js";
+import { endLeftovers } from "../../../plugins/spawner-process/tree.js";
+import { findUser } from "../../../plugins/spawner-process/users.js";
+
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+const asRoot = process.getuid?.() === 0 && /^nobody:/m.test(readFileSync("/etc/passwd", "utf8"));
+const noCgroups = { cgroups: undefined, native: undefined, env: process.env };
+
+let home: string;
+let shared: string;
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), "openstarry-faults-"));
+  chmodSync(home, 0o711);
+  shared = join(home, "shared");
+});
+afterEach(() => rmSync(home, { recursive: true, force: true }));
+
+function specOf(runId: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
+  return {
+    agentId: "a",
+    runId,
+    templateId: "T",
+    command: "/bin/sh",
+    args: ["-c", "exit 0"],
+    env: { OPENSTARRY_RUN_ID: runId },
+    passEnv: [],
+    envFiles: [],
+    files: [{ env: "OPENSTARRY_TOKEN_FILE", name: "token", content: "secret" }],
+    stop: { signal: "SIGTERM", graceMs: 100 },
+    logs: { keep: 2, merge: false },
+    ...more,
+  };
+}
+
+const spawnerOf = (more: object = {}) =>
+  createProcessSpawner({
+    clock: systemClock,
+    log: silent,
+    home,
+    folders: createRunFolders(home, shared),
+    ...noCgroups,
+    ...more,
+  });
+
+/** Runs a module beside this one, as `command` starts it; answers the JSON that it prints. */
+function probe(command: string[], source: string, env: Record<string, string> = {}): unknown {
+  const plugin = join(ROOT, "plugins/spawner-process");
+  const body = `const plugin = async (name) => {
+      const module = await import("${plugin}/" + name + ".ts");
+      return { ...module, ...module.default };
+    };
+    const { systemClock } = await plugin("../../core/index");
+    const tell = (value) => { console.log(JSON.stringify(value)); process.exit(0); };
+    const alive = setInterval(() => {}, 1e6);
+    ${source}`;
+  const node = [process.execPath, "--import", "jiti/register", "--input-type=module", "-e", body];
+  const [file = "", ...args] = [...command, ...node];
+  const run = spawnSync(file, args, { cwd: ROOT, encoding: "utf8", env: { ...process.env, ...env } });
+  if (run.status !== 0) throw new Error(run.stderr);
+  return JSON.parse(run.stdout);
+}
+
+test("without free descriptors nothing looks dead, and a run is over only when it could be looked at", () => {
+  const seen = probe(
+    ["sh", "-c", 'ulimit -n 120; exec "$@"', "sh"],
+    `const { openSync, closeSync, mkdirSync, writeFileSync } = await import("node:fs");
+    const { spawn } = await import("node:child_process");
+    const { identify, isAlive, readStat, signalProcess } = await plugin("identity");
+    const { cgroupPids } = await plugin("cgroup");
+    const { members } = await plugin("tree");
+    const { createRunHandle } = await plugin("run-handle");
+    const child = spawn("sleep", ["60"], { detached: true });
+    const target = { ...identify(child.pid), folder: "${home}" };
+    const complaints = [];
+    const log = { error: (_, text) => complaints.push(text) };
+    const code = (call) => { try { call(); return "answered"; } catch (error) { return error.code; } };
+    const fds = [];
+    try { for (;;) fds.push(openSync("/dev/null")); } catch {}
+    const codes = [() => readStat(child.pid), () => isAlive(target), () => members({ runId: "r", main: target }),
+      () => cgroupPids("${home}")].map(code);
+    const signalled = signalProcess(target, 0);
+    const run = createRunHandle({ runId: "r", target, clock: systemClock, log, statusFile: "${home}/status",
+      logFiles: [], stop: { signal: "SIGTERM", graceMs: 10 } });
+    let over = false;
+    void run.handle.exit.then(() => { over = true; });
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const early = over;
+    for (const fd of fds) closeSync(fd);
+    await run.handle.stop({ signal: "SIGKILL", graceMs: 10 });
+    const { status } = await run.handle.exit;
+    tell({ codes, signalled, early, status, complaints: complaints.length });`,
+  );
+  expect(seen).toEqual({
+    codes: ["EMFILE", "EMFILE", "EMFILE", "EMFILE"],
+    signalled: false,
+    early: false,
+    status: { kind: "lost" },
+    complaints: 1,
+  });
+});
+
+test("a group that is gone is empty; one without its list cannot be told", () => {
+  expect(cgroupPids(join(home, "gone"))).toEqual([]);
+  mkdirSync(join(home, "cgroup.procs"));
+  expect(() => cgroupPids(home)).toThrow(/EISDIR/);
+});
+
+test("a boot goes on when what a run has left cannot be ended, and says so once", () => {
+  // The shell is an ancestor of the daemon, which is never signalled, and carries the run's mark.
+  const seen = probe(
+    ["sh", "-c", '"$@"; exit $?', "sh"],
+    `const { createProcessSpawner } = await plugin("spawner");
+    const { createRunFolders } = await plugin("folders");
+    const { bootId } = await plugin("identity");
+    const clock = { now: Date.now, monotonic: () => performance.now() * 20,
+      after: (ms, callback) => systemClock.after(ms / 20, callback) };
+    let errors = 0;
+    const log = { debug() {}, info() {}, warn() {}, error() { errors++; } };
+    const spawner = createProcessSpawner({ clock, log, home: "${home}", env: process.env,
+      folders: createRunFolders("${home}", "${shared}") });
+    const target = { pid: 2 ** 22 - 1, start_ticks: 0, boot_id: bootId(), folder: "" };
+    const began = clock.monotonic();
+    const stop = { signal: "SIGTERM", graceMs: 0 };
+    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop });
+    const tookMs = clock.monotonic() - began;
+    await new Promise((resolve) => clock.after(10_000, resolve));
+    tell({ handle: adopted.handle !== undefined, late: tookMs > 4_900, errors });`,
+    { OPENSTARRY_RUN_ID: "R-hung" },
+  );
+  expect(seen).toEqual({ handle: true, late: true, errors: 1 });
+});
+
+test("a daemon started by an agent is no part of its run, nor what the daemon started", () => {
+  const seen = probe(
+    [],
+    `const { spawn } = await import("node:child_process");
+    const { members } = await plugin("tree");
+    const { bootId, readStat } = await plugin("identity");
+    const other = spawn("sleep", ["60"], { env: { PATH: process.env.PATH } });
+    const tagged = spawn("sleep", ["60"]);
+    const found = members({ runId: "R-outer", main: { pid: 0, start_ticks: 0, boot_id: bootId() } });
+    const has = (pid) => found.some((it) => it.pid === pid);
+    const seen = { daemon: has(process.pid), other: has(other.pid), tagged: has(tagged.pid) };
+    other.kill(); tagged.kill();
+    tell(seen);`,
+    { OPENSTARRY_RUN_ID: "R-outer" },
+  );
+  expect(seen).toEqual({ daemon: false, other: false, tagged: true });
+});
+
+test("a group that the daemon is in is never killed as a whole", () => {
+  writeFileSync(join(home, "cgroup.procs"), `1\n${process.pid}\n`);
+  expect(killCgroup(home)).toBe(false);
+  expect(existsSync(join(home, "cgroup.kill"))).toBe(false);
+});
+
+test("variables that the loader or a shell obeys are refused for another user only", () => {
+  const user = { name: "x", uid: 54_321, gid: 54_321, home: "/" };
+  for (const name of [
+    "LD_PRELOAD",
+    "LD_AUDIT",
+    "GCONV_PATH",
+    "LOCPATH",
+    "ENV",
+    "BASH_ENV",
+    "SHELLOPTS",
+    "PS4",
+  ]) {
+    expect(() => checkEnvironment({ [name]: "v4lue" }, user)).toThrow(name);
+    expect(() => checkEnvironment({ [name]: "v4lue" }, undefined)).not.toThrow();
+  }
+  expect(() => checkEnvironment({ PATH: "/x", HOME: "/", TMPDIR: "/tmp", LANG: "C" }, user)).not.toThrow();
+});
+
+test("the template's PATH does not decide which setsid runs", async () => {
+  writeFileSync(join(home, "setsid"), `#!/bin/sh\necho >${home}/hijacked\n`, { mode: 0o755 });
+  const run = await spawnerOf().spawn(
+    specOf("R1", { env: { OPENSTARRY_RUN_ID: "R1", PATH: home }, args: ["-c", "exit 7"] }),
+    async () => {},
+  );
+  expect((await run.exit).status).toEqual({ kind: "exited", code: 7 });
+  expect(existsSync(join(home, "hijacked"))).toBe(false);
+});
+
+test.runIf(asRoot)(
+  "another user's agent has its folder, and the template's PATH names no setpriv",
+  async () => {
+    writeFileSync(join(home, "setpriv"), `#!/bin/sh\necho >${home}/hijacked\n`, { mode: 0o755 });
+    const script = 'read -r token <"$OPENSTARRY_TOKEN_FILE"; [ "$token" = secret ] && [ -O . ] && exit 9';
+    const run = await spawnerOf().spawn(
+      specOf("R1", { user: "nobody", env: { OPENSTARRY_RUN_ID: "R1", PATH: home }, args: ["-c", script] }),
+      async () => {},
+    );
+    // The token has no line end: read answers 1 and the variable is set all the same.
+    expect((await run.exit).status).toEqual({ kind: "exited", code: 9 });
+    expect(existsSync(join(home, "hijacked"))).toBe(false);
+  },
+);
+
+test.runIf(asRoot)(
+  "a folder becomes its user's after its files were written, and no link is followed",
+  () => {
+    const nobody = findUser("nobody");
+    const folders = createRunFolders(home, shared);
+    folders.make(specOf("R1"), nobody);
+    const folder = folders.runFolder("a", "R1", nobody);
+    expect(statSync(folder).uid).toBe(0);
+    writeFileSync(join(home, "precious"), "");
+    symlinkSync(join(home, "precious"), join(folder, "token"));
+    expect(() => folders.fill(specOf("R1"), nobody)).toThrow(/EEXIST/);
+    expect(statSync(join(home, "precious")).uid).toBe(0);
+    rmSync(join(folder, "token"));
+    folders.fill(specOf("R1"), nobody);
+    expect([statSync(folder).uid, statSync(join(folder, "token")).uid]).toEqual([nobody.uid, nobody.uid]);
+  },
+);
+
+test("folders of older runs below the shared folder go with the run, and those of no run at the boot", async () => {
+  const folders = createRunFolders(home, shared);
+  const runs = join(home, "agents/a/runs");
+  mkdirSync(runs, { recursive: true });
+  for (const runId of ["R1", "R2", "R3"]) {
+    mkdirSync(join(shared, runId), { recursive: true });
+    if (runId !== "R3") writeFileSync(join(runs, `${runId}.status`), "");
+  }
+  // A name that is no run's.
+  writeFileSync(join(runs, ".hidden"), "");
+  const left = () => ["R1", "R2", "R3"].filter((runId) => existsSync(join(shared, runId)));
+  await folders.prune("a", "R2", 2);
+  expect(left()).toEqual(["R2", "R3"]);
+  await folders.sweepShared(new Set(["R3"]));
+  expect(left()).toEqual(["R2", "R3"]);
+  await folders.sweepShared(new Set());
+  expect(left()).toEqual(["R2"]);
+  await folders.forget("a");
+  expect(left()).toEqual([]);
+});
+
+test("what an agent left read-only is forgotten all the same", () => {
+  const cache = join(home, "agents/a/runs/R1/cache");
+  mkdirSync(cache, { recursive: true });
+  writeFileSync(join(cache, "module"), "", { mode: 0o444 });
+  chmodSync(cache, 0o555);
+  if (asRoot) spawnSync("chown", ["-R", "nobody", home]);
+  const seen = probe(
+    asRoot ? ["setpriv", `--reuid=${findUser("nobody").uid}`, "--clear-groups", "--"] : [],
+    `const { createRunFolders } = await plugin("folders");
+    await createRunFolders("${home}", "${shared}").forget("a");
+    tell("forgotten");`,
+  );
+  expect(seen).toBe("forgotten");
+  expect(existsSync(join(home, "agents/a"))).toBe(false);
+});
+
+test("a group that the run could not join does not stay behind", async () => {
+  const path = join(home, "group");
+  const create = () => {
+    // Cannot be written to: nobody joins.
+    mkdirSync(join(path, "cgroup.procs"), { recursive: true });
+    return path;
+  };
+  const cgroups = { create, runs: () => [], pathOf: () => path, release() {} };
+  let kept: boolean | undefined;
+  const run = await spawnerOf({ cgroups }).spawn(specOf("R1"), async ({ containment }) => {
+    kept = existsSync(path);
+    expect(containment).toBe("best_effort");
+  });
+  await run.exit;
+  expect(kept).toBe(false);
+});
+
+test.runIf(openCgroups(`faults-${process.pid}`))(
+  "the folder of a home's groups goes when it is empty",
+  () => {
+    const cgroups = openCgroups(`faults-${process.pid}`);
+    const path = cgroups?.create("R1") ?? "";
+    cgroups?.release();
+    expect(existsSync(path)).toBe(true);
+    spawnSync("rmdir", [path]);
+    cgroups?.release();
+    expect(existsSync(join(path, ".."))).toBe(false);
+  },
+);
+
+test("the boot's sweep leaves the runs of unknown agents alone", async () => {
+  const env = {
+    PATH: process.env.PATH,
+    OPENSTARRY_HOME: home,
+    OPENSTARRY_RUN_ID: "R1",
+    OPENSTARRY_AGENT_ID: "q",
+  };
+  const child = spawn("sleep", ["60"], { env, detached: true });
+  const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
+  const identity = identify(child.pid ?? 0);
+  const sweep = (unknown: string[]) =>
+    sweepLeftovers({
+      live: new Set(),
+      unknown: new Set(unknown),
+      home,
+      cgroups: undefined,
+      end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
+      log: silent,
+    });
+  await sweep(["q"]);
+  expect(identity && isAlive(identity)).toBe(true);
+  await sweep([]);
+  expect(await ended).toBe("SIGTERM");
+});
