@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { lockHolder } from "../../bin/lock.js";
 import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
+import { processesOf } from "./processes.js";
 import { waitFor } from "./wait-for.js";
 
 /** The built command. */
@@ -128,6 +129,14 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
       const gone = () => lockHolder(home) === undefined;
       await waitFor(gone, { timeoutMs: 30_000, what: "the daemon's end" }).catch(killNow);
       client.close();
+      // Agents that the test had kept alive without a daemon.
+      for (const { pid } of processesOf(home)) {
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch {
+          // It ended by itself.
+        }
+      }
       process.off("exit", killNow);
       rmSync(project, { recursive: true, force: true, maxRetries: 5 });
     },
