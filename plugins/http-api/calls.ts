@@ -31,6 +31,8 @@ export interface Calls {
 
 export function createCalls({ dispatch, authenticator, clock, maxStreams }: CallsOptions): Calls {
   const underWay = new Set<AbortController>();
+  /** Requests under way by token. */
+  const waiting = new Map<string, number>();
   const streams = createStreams({
     clock,
     maxPerToken: maxStreams,
@@ -48,12 +50,30 @@ export function createCalls({ dispatch, authenticator, clock, maxStreams }: Call
     });
     return call.signal;
   };
+  /** One agent's long polls must not take all the connections there are. */
+  const countIn = ({ principal, token }: Caller, reply: FastifyReply) => {
+    if (principal.kind !== "agent" || token === undefined) return;
+    const count = waiting.get(token) ?? 0;
+    if (count >= maxStreams) {
+      throw new OpenStarryError("too_many_streams", {
+        detail: `${principal.id} has ${count} requests under way, and may have no more`,
+        hint: "wait for some of them to be answered first",
+      });
+    }
+    waiting.set(token, count + 1);
+    reply.raw.once("close", () => {
+      const left = (waiting.get(token) ?? 1) - 1;
+      if (left > 0) waiting.set(token, left);
+      else waiting.delete(token);
+    });
+  };
   const inWords = (error: unknown): unknown => {
     const isOwn = isOpenStarryError(error) && error.code !== "timeout";
     return stopping && !isOwn ? stoppingError() : error;
   };
   return {
     async answer(route, caller, request, reply) {
+      countIn(caller, reply);
       const input = inputOf(route, request);
       const options = { ...headerOptions(request), signal: callSignal(reply) };
       let output: unknown;

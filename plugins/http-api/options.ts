@@ -28,7 +28,7 @@ export const optionsSchema = z
     max_connections: z.int().min(1).max(100_000).default(2_000),
     /** How long a client may take to send a request. */
     request_timeout: duration().default(30_000),
-    /** Open streams of one token. */
+    /** Open streams of one token; and, of an agent's token, requests under way. */
     max_streams: z.int().min(1).max(10_000).default(100),
   })
   .superRefine((options, issues) => {

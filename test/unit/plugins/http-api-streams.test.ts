@@ -3,7 +3,8 @@ import { writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { authenticator } from "../../../core/index.js";
+import { z } from "zod";
+import { authenticator, defineOperation } from "../../../core/index.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
 import { cleanUp, follow, handFedStream, startApi, tidy } from "../../helpers/http-api.js";
 import { ask } from "../../helpers/http-request.js";
@@ -122,6 +123,41 @@ describe("streams", () => {
     open[0]?.response.destroy();
     await waitFor(() => state.open === 2, { what: "one to close" });
     await follow(port, token);
+  });
+
+  it("C29: an agent's long polls are bounded too, and the operator still gets in", async () => {
+    let waiting = 0;
+    const poll = defineOperation({
+      name: "test.poll",
+      summary: "Answers when nobody waits any more.",
+      scope: "any",
+      input: z.strictObject({}),
+      http: { method: "GET", path: "/poll" },
+      handler: (_, { signal }) => {
+        waiting += 1;
+        return new Promise<object>((resolve) => signal.addEventListener("abort", () => resolve({})));
+      },
+    });
+    const { host, port, token } = await startApi(
+      [poll],
+      { max_streams: 3 },
+      { agents: [{ id: "worker_1" }] },
+    );
+    const run = host.use(authenticator).mint({ agentId: "worker_1", runId: "run-of-worker_1" });
+    const leave = [1, 2, 3].map(() => {
+      const asked = request({ port, path: "/poll", headers: { authorization: `Bearer ${run}` } });
+      asked.on("error", () => {}).end();
+      return () => asked.destroy();
+    });
+    await waitFor(() => waiting === 3, { what: "three polls" });
+    const refused = await ask({ at: port, path: "/poll", token: run });
+    expect(refused).toMatchObject({ status: 429, json: { code: "too_many_streams" } });
+    expect((await ask({ at: port, path: "/openapi.json", token })).status).toBe(200);
+    for (const go of leave) go();
+    const again = request({ port, path: "/poll", headers: { authorization: `Bearer ${run}` } });
+    again.on("error", () => {}).end();
+    await waitFor(() => waiting === 4, { what: "a place to be free again" });
+    again.destroy();
   });
 
   it("B18: ends when its token is no longer valid", async () => {
