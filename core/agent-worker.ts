@@ -15,6 +15,8 @@ import type {
 } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
+import { createFactLog } from "./fact-log.js";
+import { createHookQueue } from "./hook-queue.js";
 import type { Hooks } from "./hooks.js";
 import { timeOfUuidv7, uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
@@ -108,12 +110,12 @@ export function createAgentWorker(
   let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
-  let hookQueue: Promise<unknown> = Promise.resolve();
   /** Asked not to be asked again before this, by the monotonic clock. */
   let deferredUntilMs = 0;
-  let unwritten: { runs: RunRecord[]; events: NewEvent[] } = { runs: [], events: [] };
 
   const id = stored.agent.agent_id;
+  const hookQueue = createHookQueue(id, log);
+  const facts = createFactLog({ current: () => stored, append: deps.write, log });
   const timers = createAgentTimers(clock, {
     due: () => void quietly(move("due", {})).then(poke),
     notReady: (runId, reason) => end(runId, { cause: "start_timeout", actor: "daemon", reason }),
@@ -147,24 +149,7 @@ export function createAgentWorker(
     const changed = event("agent.state", { from, to, ...(reason === undefined ? {} : { reason }) });
     timers.follow(stored);
     deps.changed(worker);
-    await record({ ...more, events: [...(more.events ?? []), changed] });
-  }
-
-  /** Journals what has happened; what cannot be written goes with the next that can. */
-  async function record(batch: Pick<JournalBatch, "runs" | "events">): Promise<void> {
-    const runs = [...unwritten.runs, ...(batch.runs ?? [])];
-    const events = [...unwritten.events, ...(batch.events ?? [])];
-    unwritten = { runs: [], events: [] };
-    try {
-      await deps.write({ put: [stored], runs, events, sync: false });
-    } catch (error) {
-      unwritten = { runs: [...runs, ...unwritten.runs], events: [...events, ...unwritten.events] };
-      log.error(
-        { agent_id: id, err: toOpenStarryError(error).message },
-        "a change could not be journaled yet",
-      );
-      throw error;
-    }
+    await facts.write({ ...more, events: [...(more.events ?? []), changed] });
   }
 
   /** Where a failure to journal must not stop what is being done. */
@@ -196,7 +181,7 @@ export function createAgentWorker(
   /** The next thing to do; true when there may be more. */
   async function step(): Promise<boolean> {
     if (outcome) return settle(outcome);
-    if (unwritten.runs.length > 0) await quietly(record({}));
+    if (facts.isBehind) await quietly(facts.write({}));
     if (stored.unreported) return report(stored.unreported);
     const { state, desired } = stored.agent;
     if (isLive(state)) {
@@ -217,7 +202,7 @@ export function createAgentWorker(
     if (!changed) return;
     stored = { ...stored, agent: { ...stored.agent, reason } };
     // A new reason is nothing that others could wait for.
-    void quietly(record({ events: [event("agent.state", { from: "pending", to: "pending", reason })] }));
+    void quietly(facts.write({ events: [event("agent.state", { from: "pending", to: "pending", reason })] }));
   }
 
   async function launch(): Promise<boolean> {
@@ -282,7 +267,7 @@ export function createAgentWorker(
     graceMs = undefined;
     const { agent } = stored;
     const run_id = agent.run_id ?? "";
-    queueHook(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
+    hookQueue.add(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
     if (agent.state === "running" && !adopted) queueReady();
     const isOver = (ended: RunOutcome) => {
       outcome = ended;
@@ -294,16 +279,9 @@ export function createAgentWorker(
     });
   }
 
-  /** In order, one after another; none keeps the next from being called. */
-  function queueHook(call: () => Promise<unknown>) {
-    hookQueue = hookQueue
-      .then(call)
-      .catch((error: unknown) => log.error({ agent_id: id, err: error }, "a hook failed"));
-  }
-
   function queueReady() {
     const { agent } = stored;
-    queueHook(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
+    hookQueue.add(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
   }
 
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
@@ -416,15 +394,15 @@ export function createAgentWorker(
 
   /** Tells the plugins of a finished run; journaled as done only after they were told. */
   async function report(run: RunRecord): Promise<boolean> {
-    queueHook(() => hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run }));
-    await hookQueue;
+    hookQueue.add(() => hooks.afterExit.promise({ agent: stored.agent, run_id: run.run_id, run }));
+    await hookQueue.done();
     stored = { ...stored, unreported: undefined };
-    if (!stored.deleting) await quietly(record({}));
+    if (!stored.deleting) await quietly(facts.write({}));
     return true;
   }
 
   async function forget(): Promise<boolean> {
-    await hookQueue;
+    await hookQueue.done();
     try {
       // First: what it printed must not be found under its name by a later agent.
       await deps.spawner(stored.agent.spawner).forget?.(id);
@@ -519,13 +497,13 @@ export function createAgentWorker(
       if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || from === to) return;
       stored = { ...stored, agent: { ...stored.agent, health: to } };
       const { agent } = stored;
-      queueHook(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(record({ events: [event("agent.health", { from, to, reason })] }));
+      hookQueue.add(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
+      await quietly(facts.write({ events: [event("agent.health", { from, to, reason })] }));
       if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
     },
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await record({ events: [observed] });
+      if (observed) await facts.write({ events: [observed] });
     },
     resume() {
       timers.follow(stored);

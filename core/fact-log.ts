@@ -1,0 +1,44 @@
+import type { RunRecord } from "./contracts/agent.js";
+import type { NewEvent } from "./contracts/events.js";
+import type { JournalBatch } from "./contracts/journal.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
+import { toOpenStarryError } from "./errors.js";
+import type { Logger } from "./plugin.js";
+
+/** What has happened to one agent, on its way into the journal. */
+export interface FactLog {
+  /** Journals the record as it is, with these; what cannot be written goes with the next that can. */
+  write(facts: Pick<JournalBatch, "runs" | "events">): Promise<void>;
+  /** A finished run is waiting to be written. */
+  readonly isBehind: boolean;
+}
+
+export interface FactLogDeps {
+  current: () => StoredAgent;
+  append: (batch: JournalBatch) => Promise<void>;
+  log: Logger;
+}
+
+/** What happens does not wait for the journal, and must not be lost by it either. */
+export function createFactLog({ current, append, log }: FactLogDeps): FactLog {
+  let unwritten: { runs: RunRecord[]; events: NewEvent[] } = { runs: [], events: [] };
+  return {
+    async write(facts) {
+      const runs = [...unwritten.runs, ...(facts.runs ?? [])];
+      const events = [...unwritten.events, ...(facts.events ?? [])];
+      unwritten = { runs: [], events: [] };
+      const stored = current();
+      try {
+        await append({ put: [stored], runs, events, sync: false });
+      } catch (error) {
+        unwritten = { runs: [...runs, ...unwritten.runs], events: [...events, ...unwritten.events] };
+        const { agent_id } = stored.agent;
+        log.error({ agent_id, err: toOpenStarryError(error).message }, "a change could not be journaled yet");
+        throw error;
+      }
+    },
+    get isBehind() {
+      return unwritten.runs.length > 0;
+    },
+  };
+}
