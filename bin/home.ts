@@ -10,6 +10,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -30,6 +31,32 @@ export const HOME_FILES = {
 /** `--home`, else `$OPENSTARRY_HOME`, else `~/.openstarry/daemon`; absolute. */
 export function resolveHome(option: string | undefined, env: NodeJS.ProcessEnv = process.env): string {
   return resolve(option || env.OPENSTARRY_HOME || join(homedir(), ".openstarry", "daemon"));
+}
+
+/**
+ * Whether this process is an agent of the daemon of this home, and not one that was pointed elsewhere by
+ * another `$OPENSTARRY_HOME`: its token lies in that home, or, for an agent that runs as another user,
+ * outside of it, while that home is closed to this user.
+ */
+export function isAgentOf(home: string, env: NodeJS.ProcessEnv): boolean {
+  const token = env.OPENSTARRY_TOKEN_FILE;
+  if (!token) return false;
+  if (realPath(token).startsWith(join(realPath(home), "agents", "/"))) return true;
+  try {
+    accessSync(join(home, HOME_FILES.info), constants.R_OK);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES";
+  }
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // Gone, or not for this user to look into.
+    return resolve(path);
+  }
 }
 
 /**

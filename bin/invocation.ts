@@ -8,7 +8,7 @@ export interface Invocation<Options = object> {
   options: Options;
   /** The daemon's folder, absolute. */
   home: string;
-  /** Inside an agent, and `--home` was not given: the daemon is spoken to as this agent, with its token. */
+  /** Inside an agent of this home's daemon, and `--home` was not given: the daemon is spoken to as this agent, with its token. */
   asAgent: boolean;
   cwd: string;
   terminal: Terminal;

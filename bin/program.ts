@@ -2,7 +2,7 @@ import { Command, type CommanderError } from "commander";
 import { OpenStarryError } from "../core/errors.js";
 import { declareAgentCommands, declareAgentVerbs } from "./declare-agent-commands.js";
 import { declareDaemonCommands, declareSetupCommands, type Runner } from "./declare-commands.js";
-import { resolveHome } from "./home.js";
+import { isAgentOf, resolveHome } from "./home.js";
 import type { CommandHandler, Invocation } from "./invocation.js";
 import type { Terminal } from "./output.js";
 import { adaptUsageError, commandPath } from "./usage.js";
@@ -30,7 +30,7 @@ export function createProgram(io: ProgramIo): Command {
         operands: command.args,
         ...afterDashes(program),
         options,
-        asAgent: home === undefined && Boolean(io.env.OPENSTARRY_TOKEN_FILE),
+        asAgent: home === undefined && isAgentOf(resolveHome(undefined, io.env), io.env),
         cwd: process.cwd(),
         home: resolveHome(home as string | undefined, io.env),
         terminal: io.terminal,

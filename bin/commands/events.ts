@@ -1,7 +1,15 @@
-import type { DaemonEvent, EventGap, Exit } from "../../plugins/agent-manager-tool/client.js";
+import { isOpenStarryError } from "../../core/errors.js";
+import type {
+  Client,
+  DaemonEvent,
+  EventGap,
+  EventPage,
+  Exit,
+} from "../../plugins/agent-manager-tool/client.js";
 import { describeExit } from "../agent-view.js";
+import { allAgents } from "../all-agents.js";
 import { connect } from "../context.js";
-import type { CommandHandler } from "../invocation.js";
+import type { CommandHandler, Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
 import type { Style, Terminal } from "../output.js";
 
@@ -13,34 +21,91 @@ export interface EventOptions {
   json?: boolean;
 }
 
+const PAGE = 1_000;
+
 /** Shows what happened, and goes on with what happens where that is asked for. */
 export const events: CommandHandler<EventOptions> = async (invocation) => {
   const { options, terminal } = invocation;
+  const client = connect(invocation);
+  if (options.agent !== undefined) {
+    const told = await showHistories(client, [options.agent], options, terminal);
+    if (options.follow) await stream(invocation, told);
+    return undefined;
+  }
   // Says at once when there is no daemon.
-  const { last_event_id: newest = 0 } = await connect(invocation).daemon.status();
-  const after = options.after ?? Math.max(0, newest - options.lines);
-  if (!options.follow && after >= newest) return undefined;
+  const newest = await newestEvent(client);
+  if (newest !== undefined) {
+    const after = options.after ?? Math.max(0, newest - options.lines);
+    if (options.follow || after < newest) await stream(invocation, after, newest);
+  } else if (options.follow) await stream(invocation, options.after);
+  else {
+    const agents = (await allAgents(client)).map(({ agent_id }) => agent_id);
+    await showHistories(client, agents, options, terminal);
+  }
+  return undefined;
+};
+
+/** `undefined` for an agent, which may not ask for the daemon's status. */
+async function newestEvent(client: Client): Promise<number | undefined> {
+  try {
+    return (await client.daemon.status()).last_event_id ?? 0;
+  } catch (error) {
+    if (isOpenStarryError(error) && error.code === "forbidden") return undefined;
+    throw error;
+  }
+}
+
+/** The last events of these agents, or those after `--after`. Answers the id after which nothing was told. */
+async function showHistories(
+  client: Client,
+  agents: readonly string[],
+  options: EventOptions,
+  terminal: Terminal,
+): Promise<number> {
+  const { after = 0, lines } = options;
+  let found: DaemonEvent[] = [];
+  for (const agent of agents) {
+    let cursor: number | string | undefined = after;
+    while (cursor !== undefined) {
+      const page: EventPage = await client.agents.events(agent, { after: cursor, limit: PAGE });
+      found.push(...page.items);
+      if (options.after === undefined && found.length > 2 * PAGE) found = last(found, Math.max(lines, 1));
+      cursor = page.next_cursor;
+    }
+  }
+  const shown = options.after === undefined ? last(found, lines) : last(found, found.length);
+  for (const event of shown) print(terminal, event, options);
+  return found.reduce((newest, { id }) => Math.max(newest, id), after);
+}
+
+function last(found: DaemonEvent[], lines: number): DaemonEvent[] {
+  return found.sort((a, b) => a.id - b.id).slice(Math.max(0, found.length - lines));
+}
+
+/** Tells what came after that event (absent: what comes from now on), up to `newest` unless it follows. */
+async function stream(
+  invocation: Invocation<EventOptions>,
+  after: number | undefined,
+  newest = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  const { options, terminal } = invocation;
   const stopped = new AbortController();
-  const stream = connect(invocation, { patient: true }).events({
-    lastEventId: after,
+  const items = connect(invocation, { patient: true }).events({
+    ...(after === undefined ? {} : { lastEventId: after }),
+    ...(options.agent === undefined ? {} : { agent_id: options.agent }),
     signal: stopped.signal,
   });
-  for await (const event of stream) {
-    if (isWanted(event, options)) print(terminal, event, options);
+  for await (const event of items) {
+    print(terminal, event, options);
     // Those that were pruned count as told.
     const told = isGap(event) ? event.next - 1 : event.id;
     if (!options.follow && told >= newest) break;
   }
   stopped.abort();
-  return undefined;
-};
+}
 
 function isGap(event: DaemonEvent | EventGap): event is EventGap {
   return event.type === "gap";
-}
-
-function isWanted(event: DaemonEvent | EventGap, { agent }: EventOptions): boolean {
-  return agent === undefined || isGap(event) || event.agent_id === agent;
 }
 
 function print(terminal: Terminal, event: DaemonEvent | EventGap, { json }: EventOptions): void {

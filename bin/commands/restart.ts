@@ -3,10 +3,13 @@ import { OpenStarryError } from "../../core/errors.js";
 import { connect, notRunning } from "../context.js";
 import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
 import type { CommandHandler } from "../invocation.js";
+import { lockHolder } from "../lock.js";
 import { identify, isGone, type ProcessIdentity } from "../process-identity.js";
 
 const POLL_MS = 20;
 const GIVE_UP_MS = 90_000;
+/** Between two daemons nobody holds the lock for a moment; for so long only when none is coming. */
+const NOBODY_MS = 5_000;
 
 /** Has the daemon replaced and waits until its successor is ready. */
 export const restart: CommandHandler<{ json?: boolean }> = async (invocation) => {
@@ -25,9 +28,14 @@ export const restart: CommandHandler<{ json?: boolean }> = async (invocation) =>
 /** The successor, once it is ready and its predecessor gone. */
 async function successorOf(before: DaemonInfo, old: ProcessIdentity | undefined): Promise<DaemonInfo> {
   const startedAt = performance.now();
+  let heldAt = startedAt;
   for (;;) {
     const now = readDaemonInfo(before.home);
-    if (now && now.pid !== before.pid && (!old || isGone(old))) return now;
+    const oldGone = !old || isGone(old);
+    const holder = lockHolder(before.home);
+    if (now && now.pid !== before.pid && now.pid === holder && oldGone) return now;
+    if (!oldGone || holder !== undefined) heldAt = performance.now();
+    else if (performance.now() - heldAt > NOBODY_MS) throw nobodyLeft(before);
     if (now?.pid === before.pid && now.started_at !== before.started_at) {
       throw new OpenStarryError("plugin_failed", {
         detail: `the daemon (pid ${before.pid}) goes on, its successor could not: ${now.restart_problem ?? "it did not become ready"}`,
@@ -42,4 +50,11 @@ async function successorOf(before: DaemonInfo, old: ProcessIdentity | undefined)
     }
     await delay(POLL_MS);
   }
+}
+
+function nobodyLeft({ pid, home }: DaemonInfo): OpenStarryError {
+  return new OpenStarryError("daemon_not_running", {
+    detail: `the daemon (pid ${pid}) is gone, and no successor of it runs on ${home}`,
+    hint: "start it with: openstarry-daemon start; daemon.log in its home says what happened",
+  });
 }

@@ -40,7 +40,7 @@ async function stopAndWait(
     // Anew each time: while a daemon is being replaced, it is another one before long.
     const daemon = identify(lockHolder(home) ?? readDaemonInfo(home)?.pid ?? 0);
     if (!daemon) return gone;
-    const answer = await ask(client, agents);
+    const { answer, pid } = await ask(client, agents);
     if (answer === "absent" && !signalToStop(daemon.pid, home, agents)) return gone;
     if (answer === "later") {
       if (performance.now() - startedAt > GIVE_UP_MS) throw tooLong(daemon.pid, []);
@@ -48,28 +48,61 @@ async function stopAndWait(
     }
     await waitUntilGone(daemon, client, terminal);
     // One that was on its way out already may have made room for a successor.
-    if (answer !== "leaving") return daemon.pid;
+    if (answer !== "leaving") return (await waitForSuccessors(pid, client, home, terminal)) ?? daemon.pid;
     gone = daemon.pid;
   }
 }
 
-async function ask(
+/**
+ * During a hand-over the successor may have taken the request, or been told by its predecessor. Only one
+ * that says itself that it stops is waited for: another may have been started since. Answers the last pid.
+ */
+async function waitForSuccessors(
+  answered: number | undefined,
   client: Client,
-  agents: "keep" | undefined,
-): Promise<"accepted" | "leaving" | "later" | "absent"> {
-  try {
-    await client.daemon.stop(agents ? { agents } : {});
-    return "accepted";
-  } catch (error) {
-    if (!isOpenStarryError(error)) throw error;
-    if (error.code === "daemon_stopping") return "leaving";
-    if (error.code === "daemon_busy") return "later";
-    // The config leaves out the plugin that takes this: a signal does the same.
-    if (error.code === "not_found") return "absent";
-    if (error.code !== "daemon_not_running") throw error;
-    // A connection that broke was one to a daemon.
-    return error.data.reached === true ? "later" : "absent";
+  home: string,
+  terminal: Terminal,
+): Promise<number | undefined> {
+  let gone = answered;
+  let next = answered === undefined ? undefined : identify(answered);
+  for (next ??= await stoppingDaemon(client, home); next; next = await stoppingDaemon(client, home)) {
+    await waitUntilGone(next, client, terminal);
+    gone = next.pid;
   }
+  return gone;
+}
+
+async function stoppingDaemon(client: Client, home: string): Promise<ProcessIdentity | undefined> {
+  const holder = lockHolder(home);
+  if (holder === undefined) return undefined;
+  const status = await client.daemon.status().catch(() => undefined);
+  return status?.state === "stopping" && status.pid === holder ? identify(holder) : undefined;
+}
+
+interface StopAnswer {
+  answer: "accepted" | "leaving" | "later" | "absent";
+  /** Of the daemon that accepted. */
+  pid?: number;
+}
+
+async function ask(client: Client, agents: "keep" | undefined): Promise<StopAnswer> {
+  try {
+    const { pid } = await client.daemon.stop(agents ? { agents } : {});
+    return { answer: "accepted", ...(pid === undefined ? {} : { pid }) };
+  } catch (error) {
+    return { answer: meaningOf(error) };
+  }
+}
+
+function meaningOf(error: unknown): StopAnswer["answer"] {
+  if (!isOpenStarryError(error)) throw error;
+  if (error.code === "daemon_stopping") return "leaving";
+  if (error.code === "daemon_busy") return "later";
+  // The config leaves out the plugin that takes this: a signal does the same.
+  if (error.code === "not_found") return "absent";
+  if (error.code !== "daemon_not_running") throw error;
+  // A connection that broke was one to a daemon.
+  return error.data.reached === true ? "later" : "absent";
 }
 
 /** Without an API a signal does the same, to the process that is proven to be the daemon. */

@@ -1,5 +1,6 @@
 import { nearest, OpenStarryError } from "../../core/errors.js";
 import { type ArgumentSchema, plainName, type ToolDefinition } from "./definitions.js";
+import { MOST_NESTED, nestsDeeperThan } from "./nesting.js";
 
 /**
  * Checks what a model handed over against the tool's own definition, and answers it cleaned: JSON text
@@ -20,7 +21,7 @@ export function checkArgs(tool: ToolDefinition, args: unknown): Record<string, u
     }
     if (raw === null || raw === undefined) continue;
     const value = lenient(schema, raw);
-    const problem = mismatch(schema, value);
+    const problem = whyNotJson(value) ?? mismatch(schema, value);
     if (problem) problems.push(`${name}: ${problem}`);
     else clean[name] = value;
   }
@@ -82,6 +83,17 @@ function lenient(schema: ArgumentSchema, raw: unknown): unknown {
   return raw;
 }
 
+/** Why a value cannot be sent as JSON, if it cannot. */
+function whyNotJson(value: unknown): string | undefined {
+  if (nestsDeeperThan(value, MOST_NESTED)) return `it is nested more than ${MOST_NESTED} levels deep`;
+  try {
+    JSON.stringify(value);
+    return undefined;
+  } catch (cause) {
+    return `it cannot be written as JSON: ${cause instanceof Error ? cause.message : ""}`;
+  }
+}
+
 function mismatch(schema: ArgumentSchema, value: unknown): string | undefined {
   const wrong = `expected ${typeName(schema)}, got ${nameOf(value)}`;
   switch (schema.type) {
@@ -129,5 +141,6 @@ function typeName(schema: ArgumentSchema): string {
 function nameOf(value: unknown): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value === "object") return "an object";
+  if (typeof value === "bigint") return `${value}n`.slice(0, 80);
   return (JSON.stringify(value) ?? typeof value).slice(0, 80);
 }

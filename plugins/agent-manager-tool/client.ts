@@ -130,7 +130,7 @@ function daemonApi(transport: Transport) {
       transport.json<{ version: string }>({ method: "GET", path: "/version", ...control }),
     /** Answered when the stop has begun. `agents` absent: what becomes of them is as the config says. */
     stop: ({ agents, ...control }: Wire.CallControl & { agents?: "stop" | "keep" } = {}) =>
-      post<unknown>("stop", agents === undefined ? {} : { agents }, control),
+      post<{ state: "stopping"; pid?: number }>("stop", agents === undefined ? {} : { agents }, control),
     restart: (control: Wire.CallControl = {}) => post<unknown>("restart", {}, control),
     reload: (control: Wire.CallControl = {}) =>
       post<{ applied: string[]; needs_restart: string[] }>("reload", {}, control),

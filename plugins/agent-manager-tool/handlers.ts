@@ -4,6 +4,7 @@ import { parseDuration } from "../../core/units.js";
 import type { Client } from "./client.js";
 import type { ToolName } from "./definitions.js";
 import { isOutcomeUnknown } from "./hints.js";
+import { MOST_NESTED, nestsDeeperThan } from "./nesting.js";
 import { isEnded, summary } from "./summary.js";
 import { inToolWords } from "./tool-words.js";
 import type { Agent, AgentQuery, CreateInput, LogLine, TemplateSummary } from "./wire.js";
@@ -181,7 +182,8 @@ function lineText({ stream, text = "" }: LogLine): string {
 function parsed(result: unknown): unknown {
   if (typeof result !== "string") return result;
   try {
-    return JSON.parse(result);
+    const value: unknown = JSON.parse(result);
+    return nestsDeeperThan(value, MOST_NESTED) ? result : value;
   } catch {
     return result; // whatever else it left
   }

@@ -56,9 +56,11 @@ export function explainMiss(
     });
     return { error, allow };
   }
+  // A route of another method would answer the one who goes there with 405.
+  const wanted = method === "HEAD" ? "GET" : method;
   const guess = nearest(
     path,
-    routes.map((route) => filledIn(route.path, path)),
+    routes.filter((route) => route.method === wanted).map((route) => filledIn(route.path, path)),
   );
   const hint = guess === undefined ? "GET /openapi.json lists what there is" : `did you mean ${guess}?`;
   return { error: new OpenStarryError("not_found", { detail: `there is nothing at ${shown}`, hint }) };

@@ -6,6 +6,7 @@ import {
   defineOperation,
   envSchema,
   idSchema,
+  isOpenStarryError,
   labelsSchema,
   type Memo,
   OpenStarryError,
@@ -18,7 +19,7 @@ import { launchError } from "./answers.js";
 import { checkEnv, needsTemplate } from "./env-rules.js";
 import { createIdempotency } from "./idempotency.js";
 import { COMMAND_TEMPLATE, inlineTemplate } from "./inline-template.js";
-import { requireAgent } from "./lookup.js";
+import { isVisible, requireAgent } from "./lookup.js";
 import { agentSchema, waitTimeout } from "./schemas.js";
 import { waitAtMost } from "./wait.js";
 
@@ -38,7 +39,7 @@ const inputSchema = z.strictObject({
   params: z.record(z.string(), z.unknown()).optional().meta({ description: "As the template declares." }),
   labels: labelsSchema.optional(),
   env: envSchema.optional().meta({ description: "For the operator: variables of this agent alone." }),
-  start: z.boolean().default(true).meta({ description: "false: make the record only." }),
+  start: z.boolean().default(true).meta({ description: "For the operator: false makes the record only." }),
   wait_for: z.enum(["ready"]).optional().meta({
     description: "Answer once it is ready, or will not become so, or the timeout is over.",
   }),
@@ -57,10 +58,11 @@ export function createOperations(ctx: PluginContext): Operation<never>[] {
   );
 
   async function create(input: Input, call: OperationCall): Promise<Agent | (Agent & { dry_run: true })> {
-    const spec = await specOf(ctx, input, call.principal);
-    if (input.dry_run) return { ...(await ctx.agents.check(spec)), dry_run: true };
-    const { wait_for, timeout, ...body } = input;
     const { idempotencyKey: key, principal } = call;
+    const spec = await specOf(ctx, input, principal);
+    if (input.dry_run)
+      return { ...(await hidingStrangers(ctx, principal, spec, ctx.agents.check(spec))), dry_run: true };
+    const { wait_for, timeout, ...body } = input;
     const created =
       key === undefined
         ? await launch(ctx, spec, principal)
@@ -106,7 +108,10 @@ async function specOf(ctx: PluginContext, input: Input, principal: Principal): P
   }
   const inline = command && inlineTemplate(command, cwd);
   refuseMisplaced(input);
-  if (principal.kind === "agent") refuseOperatorFields(input);
+  if (principal.kind === "agent") {
+    refuseOperatorFields(input);
+    refuseRecordOnly(input);
+  }
   if (needsTemplate(env)) {
     checkEnv(env, template_id ? (await ctx.agents.findTemplate(template_id)).template : undefined);
   }
@@ -140,11 +145,42 @@ function refuseOperatorFields(input: Input): void {
   });
 }
 
+/** A record that was never started counts as ended, and so not as a child of the template's `children.max`. */
+function refuseRecordOnly({ start }: Input): void {
+  if (start) return;
+  throw new OpenStarryError("forbidden", {
+    detail: `"start": false of agents.create is the operator's alone`,
+    hint: "leave start out, and create the agent when it is to run; dry_run checks without creating",
+  });
+}
+
+/** Rejects as `made` does, but tells an agent no more of one that it may not see than that the id is taken. */
+async function hidingStrangers(
+  { agents }: PluginContext,
+  principal: Principal,
+  { agent_id }: CreateAgent,
+  made: Promise<Agent>,
+): Promise<Agent> {
+  try {
+    return await made;
+  } catch (error) {
+    if (principal.kind !== "agent" || agent_id === undefined) throw error;
+    if (!isOpenStarryError(error) || error.code !== "agent_exists") throw error;
+    const existing = agents.get(agent_id);
+    if (existing && isVisible(existing, principal, agents)) throw error;
+    throw new OpenStarryError("agent_exists", {
+      detail: `there is an agent "${agent_id}" already`,
+      hint: "choose another agent_id",
+    });
+  }
+}
+
 async function launch(ctx: PluginContext, spec: CreateAgent, principal: Principal, memo?: Memo) {
-  const { agent_id } = await ctx.agents.create(
+  const made = ctx.agents.create(
     { ...spec, ...(memo ? { memo } : {}) },
     { actor: principal.id, reason: `started by ${principal.id}` },
   );
+  const { agent_id } = await hidingStrangers(ctx, principal, spec, made);
   return launched(ctx, agent_id);
 }
 

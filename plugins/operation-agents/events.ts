@@ -11,7 +11,7 @@ import {
 import { eventSource } from "./event-source.js";
 import { requireAgent } from "./lookup.js";
 import { eventSchema, ofAgent } from "./schemas.js";
-import { eventFilterFor } from "./subtree.js";
+import { eventFilterFor, visibleFrom } from "./subtree.js";
 
 const streamInput = z.strictObject({
   agent_id: idSchema.optional().meta({ description: "Only events of this agent." }),
@@ -34,7 +34,11 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "GET", path: "/agents/{agent_id}/events" },
       async handler({ agent_id, after, limit }, { principal }) {
         requireAgent(ctx.agents, agent_id, principal);
-        const { events, gap } = await ctx.agents.events({ agentId: agent_id, after, limit });
+        const { events, gap } = await ctx.agents.events({
+          agentId: agent_id,
+          after: Math.max(after, (await visibleFrom(agent_id, principal, ctx.agents)) - 1),
+          limit,
+        });
         const last = events.length === limit ? events.at(-1) : undefined;
         return { items: events, gap, ...(last ? { next_cursor: String(last.id) } : {}) };
       },
@@ -47,7 +51,7 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
       output: eventSchema,
       http: { method: "GET", path: "/events", contentType: "text/event-stream" },
       async handler({ agent_id, type }, call) {
-        const mayKnow = eventFilterFor(call.principal, ctx.agents);
+        const mayKnow = await eventFilterFor(call.principal, ctx.agents);
         return eventSource({
           agents: ctx.agents,
           onEvent: ctx.daemon.onEvent,

@@ -23,7 +23,8 @@ export interface Idempotency {
    * Runs `first` for the first request with a key, and gives later ones the answer of that one, or its
    * error. `first` journals the memo that it is given together with what it creates; `recall` answers
    * for a request of which the memo is known and the answer is not (the daemon died in between).
-   * Rejects with `idempotency_mismatch` when the key was used with another body.
+   * Rejects with `idempotency_mismatch` when the key was used with another body, and with
+   * `agent_not_found` when the agent that was answered is gone.
    */
   once(
     request: KeyedRequest,
@@ -43,7 +44,7 @@ const KEPT_MS = 24 * 3_600_000;
 
 /** Keys are of one principal each, and are kept for 24 h, over restarts of the daemon. */
 export function createIdempotency(
-  agents: Pick<AgentCommands, "memo" | "remember">,
+  agents: Pick<AgentCommands, "get" | "memo" | "remember">,
   clock: Pick<Clock, "now">,
   onForgotten: (error: unknown) => void,
 ): Idempotency {
@@ -66,7 +67,13 @@ export function createIdempotency(
       const answer = (async () => {
         const kept = (await agents.memo(`idempotency:${memoKey}`)) as Kept | undefined;
         if (kept && kept.body !== body) throw mismatch(request.key);
-        if (kept) return replay(kept) ?? recall(kept.agent_id);
+        if (kept) {
+          const replayed = replay(kept);
+          const now = agents.get(kept.agent_id);
+          // Another agent of its id is not the one that was made for this key.
+          if (!now || (replayed && now.created_at !== replayed.created_at)) throw gone();
+          return replayed ?? recall(kept.agent_id);
+        }
         return first((id) => {
           createdId = id;
           return memoOf({ body, agent_id: id });
@@ -106,6 +113,13 @@ function mismatch(key: string): OpenStarryError {
   return new OpenStarryError("idempotency_mismatch", {
     detail: `the Idempotency-Key "${key.slice(0, 80)}" was used for another request within the last 24 hours`,
     hint: "repeat the request exactly as it was, or send this one with a new key",
+  });
+}
+
+function gone(): OpenStarryError {
+  return new OpenStarryError("agent_not_found", {
+    detail: "the agent that this Idempotency-Key made is gone",
+    hint: "use a new Idempotency-Key to make another",
   });
 }
 

@@ -1,65 +1,43 @@
-import type { AgentCommands, DaemonEvent, Principal } from "../../core/index.js";
-
-type Journal = Pick<AgentCommands, "get" | "events">;
-
-/** When an agent came into being, and below whom. */
-interface Creation {
-  eventId: number;
-  parentId: string | undefined;
-}
-
-/** The creations of agents of one id, as far as the journal was read. */
-interface History {
-  creations: Creation[];
-  readThrough: number;
-}
-
-const PAGE = 500;
+import type { DaemonEvent, Principal } from "../../core/index.js";
+import { type Journal, lifeReader } from "./lives.js";
 
 /**
  * Tells which events an agent may be told: its own, and those of what it started, directly or through
- * others. Of agents that are gone the journal knows below whom they were.
+ * others. Of agents that are gone the journal knows below whom they were. Of agents that had the same id
+ * one after the other, an event is of the one that lived then, and only the one that asks now is itself.
  */
-function createSubtreeFilter(agents: Journal, self: string) {
-  const histories = new Map<string, History>();
-
-  async function parentOf(agentId: string, event: DaemonEvent): Promise<string | undefined> {
-    const agent = agents.get(agentId);
-    // Of two agents that had the same id one after the other, the event is of the one that lived then.
-    if (agent && agent.created_at < event.at) return agent.parent_id;
-    const history = histories.get(agentId) ?? { creations: [], readThrough: 0 };
-    histories.set(agentId, history);
-    if (history.readThrough < event.id) await readOn(agents, agentId, history, event.id);
-    return history.creations.findLast(({ eventId }) => eventId <= event.id)?.parentId;
-  }
+async function createSubtreeFilter(agents: Journal, self: string) {
+  const lifeAt = lifeReader(agents);
+  const own = await lifeAt(self);
 
   return async (event: DaemonEvent): Promise<boolean> => {
     const seen = new Set<string>();
-    for (let id = event.agent_id; id !== undefined && !seen.has(id); id = await parentOf(id, event)) {
-      if (id === self) return true;
+    let at = event.id;
+    for (let id = event.agent_id; id !== undefined && !seen.has(id); ) {
+      const life = await lifeAt(id, at);
+      if (!life || id === self) return life !== undefined && life.from === own?.from;
       seen.add(id);
+      id = life.parentId;
+      // One that lives knows its parent of now; of one that is gone the journal knows that of its creation.
+      at = life.current ? Number.POSITIVE_INFINITY : life.from;
     }
     return false;
   };
 }
 
-async function readOn(agents: Journal, agentId: string, history: History, through: number): Promise<void> {
-  while (history.readThrough < through) {
-    const { events } = await agents.events({ after: history.readThrough, limit: PAGE, agentId });
-    for (const { id, type, data } of events) {
-      if (type !== "agent.created") continue;
-      const parentId = typeof data.parent_id === "string" ? data.parent_id : undefined;
-      history.creations.push({ eventId: id, parentId });
-    }
-    history.readThrough = Math.max(events.at(-1)?.id ?? 0, events.length < PAGE ? through : 0);
-  }
-}
-
 /** Everything for those who may see everything. */
-export function eventFilterFor(
+export async function eventFilterFor(
   principal: Principal,
   agents: Journal,
-): (event: DaemonEvent) => boolean | Promise<boolean> {
+): Promise<(event: DaemonEvent) => boolean | Promise<boolean>> {
   if (principal.kind === "agent") return createSubtreeFilter(agents, principal.agentId);
   return () => principal.kind !== "anonymous";
+}
+
+/** The id of the first event of this agent that the principal may read: an agent, none of a former one. */
+export async function visibleFrom(agentId: string, principal: Principal, agents: Journal): Promise<number> {
+  if (principal.kind !== "agent") return 0;
+  const newest = agents.lastEventId();
+  const life = await lifeReader(agents)(agentId);
+  return life?.current ? life.from : newest + 1;
 }

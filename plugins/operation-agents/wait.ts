@@ -4,7 +4,7 @@ type Condition = Parameters<AgentCommands["wait"]>[1];
 
 /**
  * Waits for a condition, and answers the agent as it is when the time is over: whoever polls goes on
- * with the next request. Rejects when there is no such agent.
+ * with the next request. Rejects when there is no such agent, and when the signal ends the wait early.
  */
 export async function waitAtMost(
   ctx: Pick<PluginContext, "agents">,
@@ -15,6 +15,7 @@ export async function waitAtMost(
   try {
     return await ctx.agents.wait(agentId, condition, options);
   } catch (error) {
+    if (options.signal?.aborted) throw error;
     const agent = ctx.agents.get(agentId);
     if (agent && isOpenStarryError(error) && error.code === "timeout") return agent;
     throw error;

@@ -15,11 +15,14 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
           description: "Whether the agents end with it or run on; absent: as the config says.",
         }),
       }),
-      output: z.object({ state: z.literal("stopping") }),
+      output: z.object({
+        state: z.literal("stopping"),
+        pid: z.int().meta({ description: "The process that stops: after a hand-over, the successor." }),
+      }),
       http: { method: "POST", path: "/daemon/stop", status: () => 202 },
       async handler({ agents }, { principal }) {
         await ctx.daemon.control.stop({ ...(agents ? { agents } : {}), actor: principal.id });
-        return { state: "stopping" };
+        return { state: "stopping", pid: process.pid };
       },
     }),
     defineOperation({

@@ -14,7 +14,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { readDaemonInfo, removeDaemonInfo, writeDaemonInfo } from "../../../bin/daemon-info.js";
-import { prepareHome, readPrivateFile, resolveHome, writePrivateFile } from "../../../bin/home.js";
+import { isAgentOf, prepareHome, readPrivateFile, resolveHome, writePrivateFile } from "../../../bin/home.js";
 import { openLogFile } from "../../../bin/log-file.js";
 
 let dir: string;
@@ -175,4 +175,23 @@ describe("daemon.log", () => {
     execFileSync("sh", ["-c", 'mkfifo "$0"', path]);
     expect(() => openLogFile(dir)).toThrow(unusable(/cannot be written/));
   });
+});
+
+test("a process is an agent of the home that holds its token, and of no other", () => {
+  const base = mkdtempSync(join(tmpdir(), "openstarry-agent-of-"));
+  try {
+    const [own, other] = [join(base, "own"), join(base, "other")];
+    mkdirSync(join(own, "agents", "a"), { recursive: true });
+    mkdirSync(other);
+    const token = join(own, "agents", "a", "token");
+    writeFileSync(token, "secret");
+    symlinkSync(own, join(base, "link"));
+    const env = { OPENSTARRY_TOKEN_FILE: token };
+    expect(isAgentOf(own, env)).toBe(true);
+    expect(isAgentOf(join(base, "link"), env)).toBe(true);
+    expect(isAgentOf(other, env)).toBe(false);
+    expect(isAgentOf(own, {})).toBe(false);
+  } finally {
+    rmSync(base, { recursive: true });
+  }
 });

@@ -25,7 +25,10 @@ test.each(["start", "stop", "restart", "reload", "status"])("%s takes no positio
 
 test.each([
   [["strat"], /unknown command 'strat'/, /^did you mean start\?$/],
-  [["agent", "stpo", "x"], /unknown command 'stpo'/, /^did you mean stop\?$/],
+  [["agent", "stpo", "x"], /unknown command 'stpo'/, /^openstarry-daemon agent --help explains it$/],
+  [["agent", "rmm", "x"], /unknown command 'rmm'/, /^openstarry-daemon agent --help explains it$/],
+  [["stpo"], /unknown command 'stpo'/, /^(?!.*\b(stop|restart|rm)\b)/],
+  [["restrat"], /unknown command 'restrat'/, /^(?!.*\b(stop|restart|rm)\b)/],
   [["list", "--tre"], /unknown option '--tre'/, /^did you mean --tree\?$/],
   [["qqqqqqqq"], /unknown command 'qqqqqqqq'/, /^openstarry-daemon --help explains it$/],
   [["agent", "signal", "x"], /required option '-s, --signal <name>' not specified/, /agent signal --help/],

@@ -107,6 +107,26 @@ describe("definitions", () => {
 });
 
 describe("arguments", () => {
+  const circle: Record<string, unknown> = {};
+  circle["again"] = circle;
+  it.each<[string, unknown, RegExp]>([
+    ["a bigint", { template_id: "t", params: { n: 1n } }, /params: it cannot be written as JSON/],
+    ["a bigint as a text", { template_id: 1n }, /template_id: it cannot be written as JSON/],
+    ["nothing but a bigint", 1n, /the arguments are 1n, expected an object/],
+    ["a circle", { template_id: "t", params: circle }, /params: it is nested more than 64 levels deep/],
+    [
+      "a deep list as JSON text",
+      { template_id: "t", params: `{"a":${"[".repeat(20_000)}${"]".repeat(20_000)}}` },
+      /params: it is nested more than 64 levels deep/,
+    ],
+  ])("that no JSON can carry are refused: %s", async (_, args, detail) => {
+    const tool = await toolFor(routes({}));
+    const result = await tool.execute("agent_start", args);
+    expect(result).toMatchObject({ ok: false, error: { code: "input_invalid" } });
+    expect(result.error?.detail).toMatch(detail);
+    expect(api?.seen).toEqual([]);
+  });
+
   it("are taken under any spelling of the tool's name, and as JSON text", async () => {
     const tool = await toolFor(routes({ "GET /agents/a": agent({ agent_id: "a" }) }));
     for (const name of ["agent:status", "agent_status", "agent.status", "Agent-Status"]) {
@@ -415,6 +435,20 @@ describe("size", () => {
     expect(bytes(verbose)).toBeLessThanOrEqual(65_536);
     expect(bytes(verbose)).toBeGreaterThan(40_000);
     expect(verbose.data).toHaveProperty("agents.0", many[0]);
+  });
+
+  it("leaves a result as the text that it is when it is nested too deeply to be unpacked", async () => {
+    const exit = { ...exited.last_exit, success: true };
+    const of = async (levels: number) => {
+      await api?.close();
+      const result = "[".repeat(levels) + "]".repeat(levels);
+      const tool = await toolFor(
+        routes({ "GET /agents/a/result": { agent_id: "a", run_id: "r", result, exit } }),
+      );
+      return (await tool.execute("agent_result", { agent_id: "a" })).data?.["result"];
+    };
+    expect(await of(60)).toBeInstanceOf(Array);
+    expect(await of(20_000)).toMatch(/^\[+ …\[\d+ characters left out\]… \]+$/);
   });
 
   it("holds for whatever an agent leaves as its result", async () => {

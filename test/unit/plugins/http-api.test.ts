@@ -181,9 +181,12 @@ describe("answers", () => {
       echo({ method: "POST", path: "/agents" }, {}, { name: "agents.create" }),
       echo({ method: "POST", path: "/agents/{agent_id}/stop" }, {}, { name: "agents.stop" }),
     ]);
-    const hint = async (path: string) => (await ask({ at: port, path, token })).json["hint"];
+    const hint = async (path: string, method = "GET") =>
+      (await ask({ at: port, method, path, token })).json["hint"];
     expect(await hint("/agent")).toBe("did you mean /agents?");
-    expect(await hint("/agents/worker_1/stopp")).toBe("did you mean /agents/worker_1/stop?");
+    expect(await hint("/agents/worker_1/stopp", "POST")).toBe("did you mean /agents/worker_1/stop?");
+    // What takes another method is no help.
+    expect(await hint("/agents/worker_1/stopp")).toBe("GET /openapi.json lists what there is");
     expect(await hint("/something/else/entirely")).toBe("GET /openapi.json lists what there is");
     expect(await ask({ at: port, path: "/agents/", token })).toMatchObject({
       status: 404,

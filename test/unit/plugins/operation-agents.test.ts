@@ -250,6 +250,47 @@ describe("agents.create", () => {
     expect(dead.hint).toMatch(/POST \/agents\/dead\/start.*DELETE \/agents\/dead/);
   });
 
+  test("an agent is told no more of a stranger than that its id is taken", async () => {
+    const kernel = await started();
+    const asker = asAgent(await create(kernel, { agent_id: "asker" }));
+    await create(kernel, { agent_id: "stranger" });
+    await create(kernel, { agent_id: "own" }, { as: asker });
+    const hidden = {
+      code: "agent_exists",
+      message: 'there is an agent "stranger" already',
+      hint: "choose another agent_id",
+    };
+    for (const input of [{ agent_id: "stranger" }, { agent_id: "stranger", dry_run: true }]) {
+      expect(await failure(create(kernel, input, { as: asker }))).toMatchObject(hidden);
+      expect((await failure(create(kernel, input))).message).toContain("it is running");
+    }
+    const keyed = create(kernel, { agent_id: "stranger" }, { as: asker, idempotencyKey: "k" });
+    expect(await failure(keyed)).toMatchObject(hidden);
+    const own = await failure(create(kernel, { agent_id: "own" }, { as: asker }));
+    expect(own.message).toContain("it is running");
+  });
+
+  test("an agent makes no records that never count as its children", async () => {
+    const kernel = await started();
+    const parent = asAgent(await create(kernel, { agent_id: "parent" }));
+    const refused = await failure(create(kernel, { agent_id: "a", start: false }, { as: parent }));
+    expect(refused).toMatchObject({ code: "forbidden", hint: expect.stringContaining("leave start out") });
+    expect(kernel.agents.get("a")).toBeUndefined();
+  });
+
+  test("a wait that ends because its call is given up is no answer", async () => {
+    const templates = { Slow: { readiness: { type: "never", timeout: "1h" } } };
+    const kernel = await started({ templates, plugins: [silentProbe()] });
+    const call = new AbortController();
+    const input = { agent_id: "a", template_id: "Slow", wait_for: "ready" };
+    const answer = failure(ask(kernel, "agents.create", input, { signal: call.signal }));
+    await waitFor(() => kernel.agents.get("a")?.state === "starting", { what: "the start" });
+    call.abort();
+    expect(await answer).toMatchObject({ code: "timeout" });
+    const get = ask(kernel, "agents.get", { agent_id: "a", wait_for: "ready" }, { signal: call.signal });
+    expect(await failure(get)).toMatchObject({ code: "timeout" });
+  });
+
   test("an agent becomes the parent, and the operator's fields are not its own", async () => {
     const kernel = await started();
     const parent = await create(kernel, { agent_id: "parent" });
@@ -368,6 +409,21 @@ describe("Idempotency-Key", () => {
     const again = await create(kernel, { labels: { b: "2", a: "1" } }, key);
     expect(again).toEqual(first);
     expect(kernel.agents.list()).toHaveLength(1);
+  });
+
+  test("an agent that is gone is not answered, nor another of its id", async () => {
+    const kernel = await started();
+    const { created_at } = await create(kernel, { agent_id: "a" }, key);
+    await ask(kernel, "agents.delete", { agent_id: "a" });
+    const gone = {
+      code: "agent_not_found",
+      message: "the agent that this Idempotency-Key made is gone",
+      hint: "use a new Idempotency-Key to make another",
+    };
+    expect(await failure(create(kernel, { agent_id: "a" }, key))).toMatchObject(gone);
+    await waitFor(() => new Date().toISOString() > created_at, { what: "another time of creation" });
+    await create(kernel, { agent_id: "a" });
+    expect(await failure(create(kernel, { agent_id: "a" }, key))).toMatchObject(gone);
   });
 
   test("at the same time as well", async () => {
@@ -982,6 +1038,46 @@ describe("events", () => {
     expect(count("grandchild", "agent.created")).toBe(1);
     expect(count("grandchild", "agent.deleted")).toBe(1);
     expect(count("child", "agent.deleted")).toBe(1);
+    stream.end();
+  });
+
+  test("an agent reads nothing of a stranger by making one of its id", async () => {
+    const kernel = await started();
+    const asker = asAgent(await create(kernel, { agent_id: "asker" }));
+    await create(kernel, { agent_id: "x" });
+    await ask(kernel, "agents.delete", { agent_id: "x" });
+    const formerly = kernel.agents.lastEventId();
+    await create(kernel, { agent_id: "x" }, { as: asker });
+    type Page = { items: DaemonEvent[] };
+    const page = await ask<Page>(kernel, "agents.events", { agent_id: "x" }, { as: asker });
+    expect(page.items[0]).toMatchObject({ type: "agent.created", data: { parent_id: "asker" } });
+    expect(page.items.every(({ id }) => id > formerly)).toBe(true);
+    const whole = await ask<Page>(kernel, "agents.events", { agent_id: "x" });
+    expect(whole.items.some(({ id }) => id <= formerly)).toBe(true);
+    const stream = await follow(kernel, { as: asker, lastEventId: "0" }, { agent_id: "x" });
+    await waitFor(() => stream.items.length >= page.items.length, { what: "the events of x" });
+    expect(idsOf(stream.items)).toEqual(page.items.map(({ id }) => id));
+    stream.end();
+  });
+
+  test("an agent is told neither of a former one of its id nor of what was below that one", async () => {
+    const kernel = await started();
+    const former = asAgent(await create(kernel, { agent_id: "me" }));
+    await create(kernel, { agent_id: "theirs" }, { as: former });
+    await ask(kernel, "agents.delete", { agent_id: "me" });
+    await ask(kernel, "agents.delete", { agent_id: "theirs" });
+    const formerly = kernel.agents.lastEventId();
+    const me = asAgent(await create(kernel, { agent_id: "me" }));
+    const own = await create(kernel, { agent_id: "own" }, { as: me });
+    const stream = await follow(kernel, { as: me, lastEventId: "0" });
+    await ask(kernel, "agents.heartbeat", { agent_id: "own", status: "here" }, { as: asAgent(own) });
+    await waitFor(() => stream.items.some(({ event }) => event === "agent.heartbeat"), {
+      what: "the heartbeat",
+    });
+    expect(idsOf(stream.items).every((id) => id > formerly)).toBe(true);
+    expect(new Set(stream.items.map(({ data }) => (data as DaemonEvent).agent_id))).toEqual(
+      new Set(["me", "own"]),
+    );
     stream.end();
   });
 
