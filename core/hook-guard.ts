@@ -26,8 +26,8 @@ export interface GuardOptions {
   tapDeadlineMs: number;
   /** True once the plugin was stopped: its taps are skipped. */
   isStopped: () => boolean;
-  /** Told of every tap of an observer hook that threw or did not settle. */
-  onFault: (error: OpenStarryError) => void;
+  /** Told when a tap of an observer hook threw or did not settle; with `undefined` once it works again. */
+  onFault: (tap: string, error: OpenStarryError | undefined) => void;
 }
 
 /**
@@ -69,7 +69,9 @@ async function runTap(
     );
   });
   try {
-    return await Promise.race([Promise.resolve().then(() => fn(payload as never)), deadline]);
+    const answer = await Promise.race([Promise.resolve().then(() => fn(payload as never)), deadline]);
+    guard.onFault(`${hook}/${tap}`, undefined);
+    return answer;
   } catch (cause) {
     if (hook === "beforeSpawn" && (isSpawnVetoed(cause) || isSpawnDeferred(cause))) throw cause;
     const why = cause instanceof Error || isOpenStarryError(cause) ? cause.message : String(cause);
@@ -80,7 +82,7 @@ async function runTap(
       cause,
     });
     if (HOOK_KINDS[hook] === "decider") throw error;
-    guard.onFault(error);
+    guard.onFault(`${hook}/${tap}`, error);
     return undefined;
   } finally {
     cancel();

@@ -76,7 +76,12 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
 
   function contextOf(it: Loaded): PluginContext {
     const { name } = it;
-    const fault = (problem: string | undefined) => {
+    /** What is wrong, by who says so: the plugin itself, or one of its taps. */
+    const faults = new Map<string, string>();
+    const fault = (source: string, text: string | undefined) => {
+      if (text === undefined && !faults.delete(source)) return;
+      if (text !== undefined) faults.set(source, text);
+      const problem = [...faults.values()].at(-1);
       if (it.problem === problem) return;
       it.problem = problem;
       deps.onFault(name, problem);
@@ -91,13 +96,13 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
         clock,
         tapDeadlineMs: limits.tapDeadlineMs,
         isStopped: () => it.state === "stopped",
-        onFault: (error) => fault(error.message),
+        onFault: (tap, error) => fault(tap, error?.message),
       }),
       provide: (slot, implementation) => deps.slots.provide(slot, implementation, name),
       daemon: Object.freeze({
         ...deps.shared.daemon,
-        degraded: (problem: string) => fault(problem),
-        recovered: () => fault(undefined),
+        degraded: (problem: string) => fault("plugin", problem),
+        recovered: () => fault("plugin", undefined),
       }),
     } satisfies PluginContext);
   }

@@ -113,7 +113,7 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
       clock,
       tapDeadlineMs: 5_000,
       isStopped: () => false,
-      onFault: (error) => problems.push(error.message),
+      onFault: (_, error) => void (error && problems.push(error.message)),
     }),
     provide: (slot, implementation) => slots.provide(slot, implementation, name),
     use: slots.use,

@@ -122,6 +122,25 @@ it("an observer may throw anything, also what is meant for deciders", async () =
   expect(kernel.plugins().find(({ name }) => name === "rude")?.state).toBe("degraded");
 });
 
+it("a plugin whose tap failed is degraded until that tap works again", async () => {
+  let fails = true;
+  const moody = plugin("moody", (ctx) => {
+    ctx.hooks.afterSpawn.tap("note", () => {
+      if (fails) throw new Error("not today");
+    });
+    ctx.hooks.onReady.tap("fine", () => {});
+  });
+  const kernel = await started({ plugins: [moody] });
+  const state = () => kernel.plugins().find(({ name }) => name === "moody");
+  await running(kernel, "a");
+  await waitFor(() => state()?.state === "degraded", { what: "the fault" });
+  expect(kernel.status().problems.join()).toContain("not today");
+  fails = false;
+  await running(kernel, "b");
+  await waitFor(() => state()?.state === "started", { what: "the recovery", diagnose: state });
+  expect(kernel.status().problems).toEqual([]);
+});
+
 it("a spawner that cannot stop a run is asked again", async () => {
   const clock = createFakeClock();
   const spawner = memorySpawner();
