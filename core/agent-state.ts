@@ -1,4 +1,4 @@
-import type { AgentState, Exit, ExitStatus } from "./contracts/agent.js";
+import { type AgentState, ENDED_STATES, type Exit, type ExitStatus } from "./contracts/agent.js";
 import type { RestartDecision } from "./contracts/restart-policy.js";
 
 /** What can happen to an agent. */
@@ -79,7 +79,7 @@ export function isLive(state: AgentState): boolean {
 
 /** States that it does not leave by itself. */
 export function isEnded(state: AgentState): boolean {
-  return state === "stopped" || state === "exited" || state === "failed";
+  return ENDED_STATES.includes(state);
 }
 
 /** What a restart decision means to the state machine. */

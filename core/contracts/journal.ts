@@ -52,7 +52,8 @@ export interface Journal {
   load(): Promise<{ agents: StoredAgent[]; quarantined: Quarantined[] }>;
   /**
    * Resolves when the batch is durable (when `capabilities.durable`) with its events, now numbered.
-   * Rejects with `journal_unavailable` when it could not be written; then nothing of it was.
+   * Rejects with `journal_unavailable` when it could not be written, or not be made
+   * durable: then it may not be counted on, and its events are told to nobody.
    */
   append(batch: JournalBatch): Promise<DaemonEvent[]>;
   /** In order of id. `gap` says that events after `after` were pruned and are gone. */

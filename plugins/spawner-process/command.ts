@@ -12,7 +12,7 @@ export function resolveCommand(spec: SpawnSpec, path: string): string {
   const where = `command of template ${spec.templateId}`;
   if (file === undefined || kindOf(file) === undefined) {
     throw new OpenStarryError("command_not_found", {
-      detail: `${where}: there is no ${file ?? `"${command}" in PATH (${path})`}`,
+      detail: `${where}: there is no ${file ?? `"${command}" in its PATH`}`,
       hint: "install it, or correct the template's command",
     });
   }
