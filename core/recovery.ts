@@ -9,6 +9,7 @@ import { type AdoptSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { toOpenStarryError } from "./errors.js";
+import type { Families } from "./families.js";
 import type { MasterFirst } from "./master-first.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams } from "./template.js";
@@ -17,6 +18,7 @@ export interface RecoveryDeps extends SupervisorDeps {
   table: AgentTable;
   drafts: AgentDrafts;
   masterFirst: MasterFirst;
+  families: Families;
   worker: (stored: StoredAgent) => AgentWorker;
   create: (spec: CreateAgent, intent: Intent) => Promise<unknown>;
   emit: (type: "record.quarantined", data: Record<string, unknown>) => Promise<void>;
@@ -95,6 +97,7 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     });
     if (master !== undefined && !table.isQuarantined(master))
       deps.masterFirst.begin(master, [...named, ...table.workers.keys()]);
+    deps.families.catchUp();
     for (const wanted of config.agents) await bringBack(wanted);
     for (const worker of inOrder(config)) {
       const { agent } = worker.stored;

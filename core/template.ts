@@ -147,6 +147,7 @@ export const templateSchema = z
         on_exit: z.enum(["stop", "reparent"]).default("stop"),
       })
       .optional(),
+    detach: z.boolean().default(false),
     logs: z
       .strictObject({
         keep: z.int().min(0).max(1_000).default(5),
