@@ -55,7 +55,9 @@ export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTim
       }
       if (isEnded(state) && template.removeAfterMs !== undefined) {
         const ended = Date.parse(agent.last_exit?.ended_at ?? agent.created_at);
-        arm("forget", Math.max(0, ended + template.removeAfterMs - clock.now()), actions.forget);
+        const left = ended + template.removeAfterMs - clock.now();
+        // As above: kept no longer than that from now on.
+        arm("forget", Math.min(Math.max(0, left), template.removeAfterMs), actions.forget);
       }
     },
   };

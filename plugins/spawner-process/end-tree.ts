@@ -1,6 +1,6 @@
 import type { Clock, Survivor } from "../../core/index.js";
 import { killCgroup, removeCgroup } from "./cgroup.js";
-import { bootId, type ProcessStat, signalProcess } from "./identity.js";
+import { bootId, isAlive, isForbidden, type ProcessStat, signalProcess } from "./identity.js";
 import { members, type Tree } from "./tree.js";
 
 const FIRST_LOOK_MS = 5;
@@ -25,8 +25,12 @@ async function awaitEmpty(tree: Tree, clock: Clock, forMs: number): Promise<Proc
   }
 }
 
-/** Sends a signal to every process of the tree, each proven to be the one that was seen. */
+/**
+ * Sends a signal to every process of the tree, each proven to be the one that was seen; to none while the
+ * daemon descends from its agent.
+ */
 function signalTree(tree: Tree, signal: string): void {
+  if (isForbidden(tree.main.pid) && isAlive(tree.main)) return;
   for (const { pid, start_ticks } of members(tree)) {
     signalProcess({ pid, start_ticks, boot_id: bootId() }, signal);
   }

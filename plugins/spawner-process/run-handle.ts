@@ -53,8 +53,10 @@ export interface OwnedRun {
   release(): void;
 }
 
-/** How often an adopted run is looked at where no event tells of its end. */
+/** How often a run is looked at where no event tells of its end, since its shim is gone. */
 const LOOK_MS = 500;
+/** And where one should: events can be lost, and a shim can be stopped. */
+const RECHECK_MS = 5_000;
 /** How long the shim may take to write down what the agent's end was. */
 const STATUS_PATIENCE_MS = 2_000;
 /** What an agent leaves behind when it ends by itself is asked for at most so long. */
@@ -113,7 +115,16 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       return;
     }
     cancelLook();
-    cancelLook = clock.after(LOOK_MS, look);
+    cancelLook = clock.after(isToldOf() ? RECHECK_MS : LOOK_MS, look);
+  }
+
+  function isToldOf(): boolean {
+    try {
+      const tells = options.shimExit !== undefined || watcher !== undefined;
+      return tells && target.shim !== undefined && isAlive(target.shim);
+    } catch {
+      return false;
+    }
   }
 
   if (options.shimExit !== undefined) {
@@ -121,8 +132,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     void options.shimExit.then(look);
   } else {
     watcher = watchFile(statusFile, look);
-    look();
   }
+  look();
 
   const exit = main.then(finish);
 
@@ -156,6 +167,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
   /** The status file, given the shim a moment to write it. */
   async function knownStatus(): Promise<ExitStatus | undefined> {
     const end = clock.monotonic() + STATUS_PATIENCE_MS;
+    // A shim that somebody has stopped cannot write.
+    if (target.shim) signalProcess(target.shim, "SIGCONT");
     for (;;) {
       const status = readStatusFile(statusFile);
       const mayCome = target.shim !== undefined && isAlive(target.shim) && clock.monotonic() < end;

@@ -1,4 +1,5 @@
 import { closeSync } from "node:fs";
+import { join } from "node:path";
 import {
   type AdoptSpec,
   type Clock,
@@ -47,7 +48,7 @@ export interface ProcessSpawner extends Spawner {
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const { clock, folders, cgroups } = deps;
   const owned = new Map<string, OwnedRun>();
-  const trees = createTreeWatch(clock);
+  const trees = createTreeWatch(clock, deps.log, join(deps.home, "remembered.json"));
   const tool = createToolFinder(deps.env["PATH"]);
 
   /** Everything that can be known before there is a process. */
@@ -167,6 +168,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
+      if (target.pid === process.pid) return { outcome: { status: { kind: "lost" }, note: NAMES_DAEMON } };
       const { handle, isOver } = own(spec, target);
       if (!isOver()) return { handle };
       // What it left may hang in the kernel; the others have to be taken over all the same.
@@ -180,9 +182,11 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
         unknown,
         home: deps.home,
         cgroups,
+        remembered: trees.unclaimed(),
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
+      trees.forgetUnclaimed(spared);
       await folders.sweepShared(spared);
     },
     processes: async (runIds) => trees.processes(runIds),
@@ -196,6 +200,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     },
   };
 }
+
+const NAMES_DAEMON = "its record names the daemon itself";
 
 /** How long a boot waits for what a run that is over has left behind. */
 const ADOPT_PATIENCE_MS = 5_000;

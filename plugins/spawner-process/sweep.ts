@@ -2,6 +2,7 @@ import type { Logger, Survivor } from "../../core/index.js";
 import type { Cgroups } from "./cgroup.js";
 import { bootId, type ProcessIdentity } from "./identity.js";
 import { allProcesses, environmentOf } from "./process-table.js";
+import type { Remembered } from "./remembered-file.js";
 import type { Tree } from "./tree.js";
 
 export interface SweepOptions {
@@ -11,13 +12,16 @@ export interface SweepOptions {
   unknown: ReadonlySet<string>;
   home: string;
   cgroups: Cgroups | undefined;
+  /** What the daemon before has seen of them, by run. */
+  remembered: ReadonlyMap<string, Remembered>;
   end: (tree: Tree) => Promise<Survivor[]>;
   log: Logger;
 }
 
 /**
  * Ends what is left of this home's runs that are over: what outlived its agent while no daemon was
- * alive, found by its cgroup or by the run's id and this home in its environment.
+ * alive, found by its cgroup, by the run's id and this home in its environment, or because the daemon before
+ * remembered it.
  */
 export async function sweepLeftovers(options: SweepOptions): Promise<void> {
   const { cgroups, log } = options;
@@ -28,8 +32,9 @@ export async function sweepLeftovers(options: SweepOptions): Promise<void> {
   for (const runId of cgroups?.runs() ?? []) {
     if (!live.has(runId)) trees.set(runId, { runId, main: NOBODY, cgroup: cgroups?.pathOf(runId) ?? "" });
   }
-  for (const { runId } of marked) {
-    if (!live.has(runId) && !trees.has(runId)) trees.set(runId, { runId, main: NOBODY });
+  for (const runId of [...marked.map((it) => it.runId), ...options.remembered.keys()]) {
+    if (live.has(runId) || trees.has(runId)) continue;
+    trees.set(runId, { runId, main: NOBODY, remembered: options.remembered.get(runId) ?? new Map() });
   }
   const endOne = async (tree: Tree) => {
     const survivors = await options.end(tree);

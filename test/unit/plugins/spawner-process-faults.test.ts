@@ -321,6 +321,7 @@ test("the boot's sweep leaves the runs of unknown agents alone", async () => {
       unknown: new Set(unknown),
       home,
       cgroups: undefined,
+      remembered: new Map(),
       end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
       log: silent,
     });
