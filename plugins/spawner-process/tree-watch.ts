@@ -26,7 +26,7 @@ export interface TreeWatch {
 /** Between two looks, while there is a run without a cgroup. */
 const LOOK_MS = 1_000;
 /** Looking takes no more than this part of the time. */
-const LARGEST_PART = 0.02;
+const LARGEST_PART = 0.05;
 /** A look that is no older will do. */
 const SAME_TIME_MS = 20;
 

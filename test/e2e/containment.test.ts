@@ -54,7 +54,7 @@ async function family(daemon: TestDaemon, kind: Kind): Promise<Family> {
   const there = () => isThere(kind, stay, pid);
   await waitFor(there, { what: `the kin of ${id}`, diagnose: () => kinOf(stay) });
   if (kind === "hides") {
-    const [hider] = kinOf(stay).filter(({ session }) => session !== pid);
+    const [hider] = hiders(stay);
     if (containment === "best_effort") await remembered(daemon, hider?.pid ?? 0);
     writeFileSync(go, "");
     const hidden = () => seeProcess(hider?.pid ?? 0)?.command === `sleep ${stay}`;
@@ -66,16 +66,24 @@ async function family(daemon: TestDaemon, kind: Kind): Promise<Family> {
 function isThere(kind: Kind, stay: string, pid: number): boolean {
   const kin = kinOf(stay).filter((it) => it.pid !== pid);
   const sleepers = kin.filter(({ command }) => command.startsWith("sleep "));
-  if (kind === "hides") return kin.some(({ ppid, session }) => ppid !== pid && session !== pid);
+  if (kind === "hides") return hiders(stay).length === 1;
   if (kind === "stopped") return kin.some(({ state }) => state === "T");
-  if (kind === "forks") return sleepers.length >= 50;
+  if (kind === "forks") return sleepers.length > 0;
   return sleepers.length === (kind === "daemon" ? 2 : 1);
+}
+
+/** Those that have left their session and their parent, and have not changed their clothes yet. */
+function hiders(stay: string): SeenProcess[] {
+  const kin = kinOf(stay);
+  const isChild = ({ ppid }: SeenProcess) => kin.some(({ pid }) => pid === ppid);
+  return kin.filter((it) => it.session === it.pid && it.command.includes("exec env -i") && !isChild(it));
 }
 
 /** A daemon without cgroups has seen the process as one of a run, and written that down. */
 async function remembered(daemon: TestDaemon, pid: number): Promise<void> {
   const file = join(daemon.home, "remembered.json");
   await waitFor(() => existsSync(file) && readFileSync(file, "utf8").includes(`[${pid},`), {
+    timeoutMs: 30_000,
     what: `${pid} to be remembered`,
   });
 }
