@@ -1,4 +1,5 @@
 import { closeSync } from "node:fs";
+import { join } from "node:path";
 import {
   type AdoptSpec,
   type Clock,
@@ -10,13 +11,16 @@ import {
   type SpawnSpec,
 } from "../../core/index.js";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { type PunchHole, punchByTool } from "../_shared/punch-hole.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
-import { readLogs } from "./logs.js";
-import { logFile } from "./output.js";
+import { createLogKeeper } from "./logs/keeper.js";
+import { readTail } from "./logs/output-tail.js";
+import { liveName, STREAMS } from "./logs/pieces.js";
+import { readLogs } from "./logs/read.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
@@ -33,20 +37,30 @@ export interface ProcessSpawnerDeps {
   cgroups: Cgroups | undefined;
   /** Absent: processes are made by fork. */
   native: PosixSpawn | undefined;
+  /** Absent: holes in output files are made by fallocate(1). */
+  punch: PunchHole | undefined;
   /** The daemon's own environment, for `pass_env`. */
   env: Readonly<Record<string, string | undefined>>;
+  /** Told, in words, of a fault that belongs to no agent. */
+  onProblem(problem: string): void;
 }
 
 /** Runs agents as operating system processes behind a gated shim. */
 export interface ProcessSpawner extends Spawner {
-  /** Lets go of every process; they live on. */
-  release(): void;
+  /** Lets go of every process; they live on. Resolves when nothing is written to their output any more. */
+  release(): Promise<void>;
 }
 
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const { clock, folders, cgroups } = deps;
   const owned = new Map<string, OwnedRun>();
   const tool = createToolFinder(deps.env["PATH"]);
+  const keeper = createLogKeeper({
+    clock,
+    log: deps.log,
+    punches: [...(deps.punch ? [deps.punch] : []), punchByTool(() => tool("fallocate"))],
+    onProblem: deps.onProblem,
+  });
 
   /** Everything that can be known before there is a process. */
   function resolve(spec: SpawnSpec) {
@@ -81,7 +95,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const run = own(spec, target, shim.ended);
       shim.go();
       void folders
-        .prune(agentId, runId, spec.logs.keep)
+        .prune(agentId, runId)
         .catch((error) =>
           deps.log.warn({ agent_id: agentId, err: error }, "older runs could not be cleared away"),
         );
@@ -101,8 +115,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   ): Shim {
     const { agentId, runId, logs } = spec;
     const folder = folders.logFolder(agentId);
-    const stdout = logFile(folder, runId, "stdout");
-    const stderr = logs.merge ? stdout : logFile(folder, runId, "stderr");
+    const stdout = join(folder, liveName(runId, "stdout"));
+    const stderr = logs.merge ? stdout : join(folder, liveName(runId, "stderr"));
     for (const file of new Set([stdout, stderr])) closeSync(openNew(file, user));
     const statusFd = openNew(folders.statusFile(agentId, runId));
     try {
@@ -130,18 +144,23 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   function own(spec: SpawnSpec | AdoptSpec, target: ProcessTarget, shimExit?: Promise<void>): OwnedRun {
     const { agentId, runId, stop } = spec;
     const logs = folders.logFolder(agentId);
+    const streams = spec.logs.merge ? (["stdout"] as const) : STREAMS;
+    const over = keeper.keep({ agentId, runId, folder: logs, streams, rules: spec.logs });
     const run = createRunHandle({
       runId,
       target,
       clock,
       log: deps.log,
       statusFile: folders.statusFile(agentId, runId),
-      logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
+      outputTail: () => readTail(logs, runId),
       stop,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
-    void run.handle.exit.then(() => owned.delete(runId));
+    void run.handle.exit.then(() => {
+      owned.delete(runId);
+      over();
+    });
     return run;
   }
 
@@ -178,12 +197,16 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       });
       await folders.sweepShared(spared);
     },
-    forget: (agentId) => folders.forget(agentId),
-    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
+    async forget(agentId) {
+      await keeper.forget(folders.logFolder(agentId));
+      await folders.forget(agentId);
+    },
+    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, keeper.seen),
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
       cgroups?.release();
+      return keeper.release();
     },
   };
 }
