@@ -159,7 +159,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     owned.set(runId, run);
     void run.handle.exit.then(() => {
       owned.delete(runId);
-      over();
+      void over();
     });
     return run;
   }

@@ -28,8 +28,11 @@ export interface KeptRun {
 
 /** Keeps the output of live runs within its bounds, and remembers when it was printed. */
 export interface LogKeeper {
-  /** Looks after a run, new or taken over, until the returned function is called: it is over then. */
-  keep(run: KeptRun): () => void;
+  /**
+   * Looks after a run, new or taken over. Call what is returned when it is over; that resolves when its
+   * output is in order.
+   */
+  keep(run: KeptRun): () => Promise<void>;
   /** Somebody has read so far: a file that is shorter was emptied. */
   seen(runId: string, stream: Stream, end: number): void;
   /** Lets go of a folder that is about to be removed. */
@@ -69,6 +72,8 @@ interface Watched extends LiveOutput {
   busy: boolean;
   over: boolean;
   dropped: boolean;
+  /** Called then. */
+  onDropped(): void;
   complained: boolean;
 }
 
@@ -118,6 +123,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
 
   function drop(it: Watched) {
     it.dropped = true;
+    it.onDropped();
     watched.delete(keyOf(it.runId, it.stream));
   }
 
@@ -197,9 +203,9 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
       const { shift, base } = await readLayout(it);
       const { size } = await live.stat();
       const { maxSizeBytes, keep } = it.rules;
-      if (shift + size < it.end || (it.finished && (await isRefilled(live, { shift, base })))) {
+      if (shift + size < it.end || (mayPutAway(it) && (await isRefilled(live, { shift, base })))) {
         await noteEmptied(it);
-      } else if (shift + size - base >= maxSizeBytes && it.finished) {
+      } else if (shift + size - base >= maxSizeBytes && mayPutAway(it)) {
         await archive(live, it, { shift, base }, { maxSizeBytes, copy: keep > 0 });
         it.finished = false;
         await makeHole(it, live);
@@ -209,6 +215,8 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     }
     await prune(it.folder, it.rules.keep);
   }
+
+  const mayPutAway = (it: Watched) => it.finished && punch !== "none";
 
   async function readLayout(it: Watched) {
     const layout = layoutOf(await namesIn(it.folder), it.runId, it.stream);
@@ -259,18 +267,25 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
             pauseMs: PAUSE_MS,
           },
           ...{ entry: { offset: 0, at: now, count: 0 } },
-          ...{ busy: false, over: false, dropped: false, complained: false },
+          ...{ busy: false, over: false, dropped: false, onDropped() {}, complained: false },
         }),
       );
       for (const it of outputs) {
         watched.set(keyOf(runId, it.stream), it);
         work(it, () => load(it));
       }
-      return () => {
-        for (const it of outputs) {
-          it.over = true;
-          if (!it.busy && !it.dropped) look(it);
-        }
+      return async () => {
+        const kept = outputs.filter(({ dropped }) => !dropped);
+        const inOrder = kept.map(
+          (it) =>
+            new Promise<void>((resolve) => {
+              it.onDropped = resolve;
+              it.over = true;
+              if (!it.busy) look(it);
+            }),
+        );
+        await Promise.all(inOrder);
+        await queue;
       };
     },
     seen(runId, stream, end) {
