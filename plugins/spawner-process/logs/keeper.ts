@@ -1,5 +1,4 @@
 import { lstatSync } from "node:fs";
-import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock, Logger, LogRules } from "../../../core/index.js";
 import type { PunchHole } from "../../_shared/punch-hole.js";
@@ -199,24 +198,28 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     const live = await openLive(it);
     if (!live) return drop(it);
     try {
-      await makeHole(it, live);
-      const { shift, base } = await readLayout(it);
-      const { size } = await live.stat();
+      punch ??= await choosePunch(it.folder);
+      const layout = await readLayout(it);
+      const { shift, base } = layout;
+      const end = shift + (await live.stat()).size;
       const { maxSizeBytes, keep } = it.rules;
-      if (shift + size < it.end || (mayPutAway(it) && (await isRefilled(live, { shift, base })))) {
+      if (end < it.end || (punch !== "none" && (await isRefilled(live, it, layout, it.finished)))) {
         await noteEmptied(it);
-      } else if (shift + size - base >= maxSizeBytes && mayPutAway(it)) {
-        await archive(live, it, { shift, base }, { maxSizeBytes, copy: keep > 0 });
+      } else if (punch !== "none") {
+        // Until that is done nothing further may be put away.
+        if (!it.finished) await finish(live, it, layout, punch);
+        it.finished = true;
+        if (end - base < maxSizeBytes) return;
+        await archive(live, it, layout, { maxSizeBytes, copy: keep > 0 });
         it.finished = false;
-        await makeHole(it, live);
+        await finish(live, it, await readLayout(it), punch);
+        it.finished = true;
       }
     } finally {
       await live.close();
     }
     await prune(it.folder, it.rules.keep);
   }
-
-  const mayPutAway = (it: Watched) => it.finished && punch !== "none";
 
   async function readLayout(it: Watched) {
     const layout = layoutOf(await namesIn(it.folder), it.runId, it.stream);
@@ -226,18 +229,10 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     return layout;
   }
 
-  /** Until it is done nothing further may be put away. */
-  async function makeHole(it: Watched, live: FileHandle) {
-    punch ??= await choosePunch(it.folder);
-    const layout = await readLayout(it);
-    if (punch === "none") return;
-    if (!it.finished) await finish(live, it, layout, punch);
-    it.finished = true;
-  }
-
   async function noteEmptied(it: Watched) {
     await mark(it, it.end + 1);
     await readLayout(it);
+    it.finished = true;
     const fields = { agent_id: it.agentId, run_id: it.runId, stream: it.stream };
     log.warn(fields, "an agent emptied its own output file: what had not been put away is gone");
   }

@@ -6,6 +6,7 @@ import { archiveName, draftName, type Layout, liveName, openPlain, type Stream }
 
 /** What is moved in one step: small enough to stay in a processor's cache, large enough to be few. */
 const COPY_BYTES = 2 ** 20;
+const HEAD_BYTES = 4_096;
 const SEARCH_BYTES = 64 * 1024;
 const PROBE_BYTES = 64 * 1024;
 const LINE_END = 10;
@@ -68,6 +69,8 @@ export async function finish(
 ): Promise<void> {
   const newest = layout.archives.at(-1);
   if (!newest || newest.to <= layout.shift) return;
+  // Emptied meanwhile: what is there now is something else.
+  if ((await live.stat()).size < newest.to - layout.shift) return;
   const path = join(output.folder, liveName(output.runId, output.stream));
   await punch({ fd: live.fd, path }, newest.from - layout.shift, newest.to - newest.from);
 }
@@ -80,17 +83,34 @@ export async function mark({ folder, runId, stream }: LiveOutput, offset: number
 }
 
 /**
- * Whether there are bytes where archived output should have left a hole: the agent emptied the file and
- * filled it again between two looks.
+ * Whether the newest archive's place in the live file was filled again: the agent emptied the file and
+ * printed more than before between two looks. Unless the hole is `known` to have been made, the very bytes
+ * of the archive mean that it was not made yet.
  */
 export async function isRefilled(
   live: FileHandle,
-  { base, shift }: Pick<Layout, "base" | "shift">,
+  { folder }: LiveOutput,
+  { archives, shift }: Layout,
+  known: boolean,
 ): Promise<boolean> {
-  if (base === shift) return false;
-  const head = Buffer.alloc(Math.min(base - shift, 4_096));
-  const { bytesRead } = await live.read(head, 0, head.length, 0);
-  return head.subarray(0, bytesRead).some((byte) => byte !== 0);
+  const newest = archives.at(-1);
+  if (!newest || newest.to <= shift) return false;
+  const length = Math.min(HEAD_BYTES, newest.to - newest.from);
+  const head = await readHead(live, newest.from - shift, length);
+  if (head.every((byte) => byte === 0)) return false;
+  if (known) return true;
+  const file = await openPlain(join(folder, newest.name));
+  try {
+    const archived = file && (await readHead(file, 0, length));
+    return archived !== undefined && archived.length > 0 && !archived.equals(head);
+  } finally {
+    await file?.close();
+  }
+}
+
+async function readHead(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
+  return buffer.subarray(0, bytesRead);
 }
 
 /** Whether holes can be made in files of this folder. Rejects when that cannot be tried, as on a full disk. */
