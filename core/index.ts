@@ -36,6 +36,7 @@ export {
 } from "./errors.js";
 export type { HookTap, HookTaps } from "./hook-guard.js";
 export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
+export { timeOfUuidv7 } from "./ids.js";
 export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
 export type { CallOptions, Dispatch } from "./operations.js";
 export * from "./plugin.js";

@@ -59,8 +59,8 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     const worker = deps.worker(stored);
     table.add(worker);
     if (!isLive(agent.state)) return undefined;
-    const { stop } = stored.template.template;
-    const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop };
+    const { stop, logs } = stored.template.template;
+    const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop, logs };
     const found = await takeOver(agent.spawner, spec);
     if (!found) {
       // Unknown is not dead: it may live, and nobody here can tell. Its id stays taken.

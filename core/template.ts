@@ -104,6 +104,9 @@ export type RestartRules = z.output<typeof restartSchema>;
 /** `type` names a probe; what else stands here is the probe's own. */
 const probeSection = z.looseObject({ type: z.string().max(63) });
 
+/** Below it, disk blocks and file names would outweigh the output. */
+const SMALLEST_LOG_BYTES = 64 * 1_024;
+
 /** The template document (a YAML or JSON file, or a `PUT` body) and what it becomes. */
 export const templateSchema = z
   .strictObject({
@@ -150,9 +153,13 @@ export const templateSchema = z
     detach: z.boolean().default(false),
     logs: z
       .strictObject({
+        max_size: size()
+          .pipe(z.int().min(SMALLEST_LOG_BYTES, "expected at least 64KiB"))
+          .default(10 * 2 ** 20),
         keep: z.int().min(0).max(1_000).default(5),
         merge: z.boolean().default(false),
       })
+      .transform(({ max_size, ...rest }) => ({ maxSizeBytes: max_size, ...rest }))
       .prefault({}),
     remove_after: duration().optional(),
     labels: labelsSchema.default({}),

@@ -27,12 +27,17 @@ export interface SpawnSpec {
   readonly files: readonly RunFile[];
   readonly user?: string;
   readonly stop: { readonly signal: string; readonly graceMs: number };
-  readonly logs: {
-    /** How many older runs' output is kept. */
-    readonly keep: number;
-    /** Both streams in one file. */
-    readonly merge: boolean;
-  };
+  readonly logs: LogRules;
+}
+
+/** How the output of a run is kept. */
+export interface LogRules {
+  /** What is older is put away when an output file holds more than this. */
+  readonly maxSizeBytes: number;
+  /** How many older pieces of output are kept of each stream: what was put away, and what former runs left. */
+  readonly keep: number;
+  /** Both streams in one file. */
+  readonly merge: boolean;
 }
 
 /** `content` absent: a file that the agent may make there, such as its result. */
@@ -94,6 +99,10 @@ export interface LogQuery {
   tail?: number;
   /** The run before the current one. */
   previous?: boolean;
+  /** Nothing printed earlier, of whichever run; milliseconds since the epoch. May answer somewhat more. */
+  since?: number;
+  /** Nothing printed later; milliseconds since the epoch. May answer somewhat more. */
+  until?: number;
   /** Continue after the line that had this cursor: opaque, beginning with the run's id. */
   cursor?: string;
   /** Go on with what is printed later, over restarts, until `signal` aborts. */
@@ -107,6 +116,10 @@ export interface LogLine {
   /** Bytes as the agent wrote them, less the line end. */
   bytes: Uint8Array;
   cursor: string;
+  /** No line end followed yet: a long line goes on in the next of this stream. */
+  partial?: boolean;
+  /** What was there just before is gone: beyond `logs.keep`, or because the agent emptied its file. */
+  gap?: "pruned" | "truncated";
 }
 
 /**
@@ -164,6 +177,7 @@ export interface AdoptSpec {
   readonly runId: string;
   readonly target: unknown;
   readonly stop: { readonly signal: string; readonly graceMs: number };
+  readonly logs: LogRules;
 }
 
 export const spawner = defineSlot<Spawner, "many">("spawner", "many");

@@ -107,10 +107,14 @@ export interface Result {
 export interface LogQuery {
   /** Absent: both. */
   stream?: "stdout" | "stderr";
-  /** How many lines: the last ones, or with `cursor` the next ones. Default 100. */
+  /** How many lines: the last ones, or with `cursor` the next ones. Default 100; with `since` all that fit. */
   tail?: number;
   /** Of the run before the newest one. */
   previous?: boolean;
+  /** Nothing printed before, of whichever run: RFC 3339, or a duration such as `10m` for so long ago. */
+  since?: string;
+  /** Nothing printed later: likewise. */
+  until?: string;
   /** Only what came after the line of this cursor. */
   cursor?: string;
   /** `base64`: the very bytes. Default `utf8`: text, with a mark in place of bytes that are none. */
@@ -123,6 +127,10 @@ export interface LogLine {
   /** Absent when base64 was asked for. */
   text?: string;
   base64?: string;
+  /** True: no line end so far. What this stream of the run prints next goes on with it. */
+  partial?: boolean;
+  /** What was before it is gone: beyond `logs.keep`, or the agent emptied its own file. */
+  gap?: "pruned" | "truncated";
   cursor: string;
 }
 

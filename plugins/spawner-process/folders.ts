@@ -28,8 +28,8 @@ export interface RunFolders {
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
   /** Writes the files of a run that have content, and gives its folder to its user. */
   fill(spec: SpawnSpec, user: User | undefined): void;
-  /** Removes what is left of an agent's older runs. */
-  prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void>;
+  /** Removes what is left of an agent's older runs, but for their output. */
+  prune(agentId: string, keepRunId: string): Promise<void>;
   forget(agentId: string): Promise<void>;
   /** Removes the folders of other users' agents that belong to no run which has left anything else. */
   sweepShared(live: ReadonlySet<string>): Promise<void>;
@@ -80,16 +80,10 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       // Last: in a folder of its own, that user could put links where files are about to be made.
       if (isOther(user)) lchownSync(folder, user.uid, user.gid);
     },
-    async prune(agentId, keepRunId, keepLogs) {
+    async prune(agentId, keepRunId) {
       const runs = runsFolder(agentId);
-      const logs = logFolder(agentId);
       const old = list(runs).filter((name) => runOf(name) < keepRunId);
-      const newestLogs = [...new Set(list(logs).map(runOf))].sort().reverse();
-      const tooOld = new Set(newestLogs.slice(keepLogs + 1));
-      await Promise.all([
-        ...[...old.map((name) => join(runs, name)), ...sharedOf(old)].map(remove),
-        ...list(logs).flatMap((name) => (tooOld.has(runOf(name)) ? [remove(join(logs, name))] : [])),
-      ]);
+      await Promise.all([...old.map((name) => join(runs, name)), ...sharedOf(old)].map(remove));
     },
     async forget(agentId) {
       const shared = sharedOf(list(runsFolder(agentId)));

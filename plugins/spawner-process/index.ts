@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, spawner } from "../../core/index.js";
 import { loadPosixSpawn } from "../_shared/posix-spawn.js";
+import { loadPunchHole } from "../_shared/punch-hole.js";
 import { openCgroups } from "./cgroup.js";
 import { createRunFolders } from "./folders.js";
 import { createProcessSpawner } from "./spawner.js";
@@ -11,7 +12,7 @@ import { createProcessSpawner } from "./spawner.js";
 const options = z.strictObject({
   /** Put every run into a cgroup of its own where the system allows it. */
   cgroups: z.boolean().default(true),
-  /** Make processes by posix_spawn(3), where koffi is installed; else by fork, which takes longer. */
+  /** Make processes and holes in files by calls of libc, where koffi is installed; else by fork and fallocate(1). */
   native: z.boolean().default(true),
   /** Where the folders of agents that run as another user are made. */
   shared_folder: z.string().startsWith("/").optional(),
@@ -33,7 +34,9 @@ export default definePlugin({
       folders: createRunFolders(ctx.dataDir, join(sharedBase, `openstarry-${tag}`)),
       cgroups: cgroups ? openCgroups(tag) : undefined,
       native: native ? loadPosixSpawn() : undefined,
+      punch: native ? loadPunchHole() : undefined,
       env: process.env,
+      onProblem: ctx.daemon.degraded,
     });
     ctx.provide(spawner, processes);
     return { stop: () => processes.release() };

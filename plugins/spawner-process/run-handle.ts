@@ -4,7 +4,6 @@ import type { Clock, ExitStatus, Logger, RunHandle, RunOutcome, Survivor } from 
 import { endLeftovers } from "./end-tree.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
-import { readTail } from "./output.js";
 import type { Tree } from "./tree.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
@@ -34,8 +33,8 @@ export interface RunHandleOptions {
   clock: Clock;
   log: Logger;
   statusFile: string;
-  /** Its output files, newest output last. */
-  logFiles: readonly string[];
+  /** The last lines that it printed. */
+  outputTail(): Promise<string | undefined>;
   stop: { signal: string; graceMs: number };
   /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
   beforeEnd?: () => void;
@@ -177,11 +176,11 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     }
   }
 
-  function outcomeOf(status: ExitStatus | undefined): RunOutcome {
+  async function outcomeOf(status: ExitStatus | undefined): Promise<RunOutcome> {
     const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
     // It was not the agent's doing.
     if (status?.kind === "spawn_failed") outcome.cause = "daemon_stop";
-    const tail = readTail(options.logFiles);
+    const tail = await options.outputTail();
     if (tail) outcome.outputTail = tail;
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
     if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";

@@ -11,14 +11,17 @@ import {
   type SpawnSpec,
 } from "../../core/index.js";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { type PunchHole, punchByTool } from "../_shared/punch-hole.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
-import { readLogs } from "./logs.js";
-import { logFile } from "./output.js";
+import { createLogKeeper } from "./logs/keeper.js";
+import { readTail } from "./logs/output-tail.js";
+import { liveName, STREAMS } from "./logs/pieces.js";
+import { readLogs } from "./logs/read.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
@@ -35,14 +38,18 @@ export interface ProcessSpawnerDeps {
   cgroups: Cgroups | undefined;
   /** Absent: processes are made by fork. */
   native: PosixSpawn | undefined;
+  /** Absent: holes in output files are made by fallocate(1). */
+  punch: PunchHole | undefined;
   /** The daemon's own environment, for `pass_env`. */
   env: Readonly<Record<string, string | undefined>>;
+  /** Told, in words, of a fault that belongs to no agent. */
+  onProblem(problem: string): void;
 }
 
 /** Runs agents as operating system processes behind a gated shim. */
 export interface ProcessSpawner extends Spawner {
-  /** Lets go of every process; they live on. */
-  release(): void;
+  /** Lets go of every process; they live on. Resolves when nothing is written to their output any more. */
+  release(): Promise<void>;
 }
 
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
@@ -50,6 +57,12 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const owned = new Map<string, OwnedRun>();
   const trees = createTreeWatch(clock, deps.log, join(deps.home, "remembered.json"));
   const tool = createToolFinder(deps.env["PATH"]);
+  const keeper = createLogKeeper({
+    clock,
+    log: deps.log,
+    punches: [...(deps.punch ? [deps.punch] : []), punchByTool(() => tool("fallocate"))],
+    onProblem: deps.onProblem,
+  });
 
   /** Everything that can be known before there is a process. */
   function resolve(spec: SpawnSpec) {
@@ -84,7 +97,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const run = own(spec, target, shim.ended);
       shim.go();
       void folders
-        .prune(agentId, runId, spec.logs.keep)
+        .prune(agentId, runId)
         .catch((error) =>
           deps.log.warn({ agent_id: agentId, err: error }, "older runs could not be cleared away"),
         );
@@ -104,8 +117,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   ): Shim {
     const { agentId, runId, logs } = spec;
     const folder = folders.logFolder(agentId);
-    const stdout = logFile(folder, runId, "stdout");
-    const stderr = logs.merge ? stdout : logFile(folder, runId, "stderr");
+    const stdout = join(folder, liveName(runId, "stdout"));
+    const stderr = logs.merge ? stdout : join(folder, liveName(runId, "stderr"));
     for (const file of new Set([stdout, stderr])) closeSync(openNew(file, user));
     const statusFd = openNew(folders.statusFile(agentId, runId));
     try {
@@ -133,13 +146,15 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   function own(spec: SpawnSpec | AdoptSpec, target: ProcessTarget, shimExit?: Promise<void>): OwnedRun {
     const { agentId, runId, stop } = spec;
     const logs = folders.logFolder(agentId);
+    const streams = spec.logs.merge ? (["stdout"] as const) : STREAMS;
+    const over = keeper.keep({ agentId, runId, folder: logs, streams, rules: spec.logs });
     const run = createRunHandle({
       runId,
       target,
       clock,
       log: deps.log,
       statusFile: folders.statusFile(agentId, runId),
-      logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
+      outputTail: () => readTail(logs, runId),
       stop,
       beforeEnd: trees.lookNow,
       ...(shimExit === undefined ? {} : { shimExit }),
@@ -149,6 +164,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     void run.handle.exit.then(() => {
       owned.delete(runId);
       trees.drop(run.tree);
+      void over();
     });
     return run;
   }
@@ -190,13 +206,17 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       await folders.sweepShared(spared);
     },
     processes: async (runIds) => trees.processes(runIds),
-    forget: (agentId) => folders.forget(agentId),
-    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
+    async forget(agentId) {
+      await keeper.forget(folders.logFolder(agentId));
+      await folders.forget(agentId);
+    },
+    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, keeper.seen),
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
       trees.release();
       cgroups?.release();
+      return keeper.release();
     },
   };
 }

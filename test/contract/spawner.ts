@@ -19,6 +19,8 @@ export interface SpawnerSuite {
   factory: (home: string) => SpawnerSubject | Promise<SpawnerSubject>;
 }
 
+const LOGS = { maxSizeBytes: 2 ** 20, keep: 2, merge: false };
+
 /** What every run of the suite starts from: `script` is run by `/bin/sh -c`. */
 function specOf(script: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
   const runId = newRunId();
@@ -36,7 +38,7 @@ function specOf(script: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
       { env: "OPENSTARRY_RESULT_FILE", name: "result" },
     ],
     stop: { signal: "SIGTERM", graceMs: 2_000 },
-    logs: { keep: 2, merge: false },
+    logs: LOGS,
     ...more,
   };
 }
@@ -152,7 +154,7 @@ export function testSpawner(suite: SpawnerSuite): void {
     const script =
       'env; cat "$OPENSTARRY_PARAMS_FILE"; printf %s "$PLAIN" >"$OPENSTARRY_RESULT_FILE"; ls -l /proc/self/fd >&2';
     const passEnv = ["OPENSTARRY_SUITE_PASSED", "OPENSTARRY_SUITE_OPTIONAL?"];
-    const run = await spawner.spawn(specOf(script, { passEnv, logs: { keep: 1, merge: true } }), accept);
+    const run = await spawner.spawn(specOf(script, { passEnv, logs: { ...LOGS, merge: true } }), accept);
     const outcome = await run.exit;
     delete process.env["OPENSTARRY_SUITE_SECRET"];
     delete process.env["OPENSTARRY_SUITE_PASSED"];
@@ -271,6 +273,7 @@ export function testSpawner(suite: SpawnerSuite): void {
       runId: newRunId(),
       target,
       stop: { signal: "SIGTERM", graceMs: 100 },
+      logs: LOGS,
     });
     assert.equal(handle, undefined);
     assert.equal(outcome?.status.kind, "lost");
@@ -290,6 +293,7 @@ export function testSpawner(suite: SpawnerSuite): void {
         runId: newRunId(),
         target: bad,
         stop: { signal: "SIGTERM", graceMs: 100 },
+        logs: LOGS,
       });
       assert.equal(adopted.outcome?.status.kind, "lost");
     }
@@ -337,7 +341,7 @@ async function adoption(factory: SpawnerSuite["factory"]): Promise<void> {
   await first.release?.();
   const second = await factory(home);
   const { agentId, runId, stop } = spec;
-  const { handle } = await second.spawner.adopt({ agentId, runId, target, stop });
+  const { handle } = await second.spawner.adopt({ agentId, runId, target, stop, logs: LOGS });
   assert.ok(handle, "it lives, and was not adopted");
   assert.equal(handle.pid, run.pid);
   await until(async () => (await tail(second.spawner)) === "up", "the agent to be up");
@@ -361,7 +365,7 @@ async function endedMeanwhile(factory: SpawnerSuite["factory"]): Promise<void> {
   await until(() => !isAlive(run.pid ?? 0), "the agent to end");
   const second = await factory(home);
   const { agentId, runId, stop } = spec;
-  const { handle, outcome } = await second.spawner.adopt({ agentId, runId, target, stop });
+  const { handle, outcome } = await second.spawner.adopt({ agentId, runId, target, stop, logs: LOGS });
   assert.equal(handle, undefined);
   assert.deepEqual(outcome?.status, { kind: "exited", code: 5 });
   assert.equal(outcome?.outputTail, "bye");

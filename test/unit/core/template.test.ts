@@ -51,7 +51,7 @@ describe("parseTemplate", () => {
       success_exit_codes: [0],
       stop: { signal: "SIGTERM", graceMs: 10_000 },
       detach: false,
-      logs: { keep: 5, merge: false },
+      logs: { maxSizeBytes: 10 * 2 ** 20, keep: 5, merge: false },
       labels: {},
     });
   });

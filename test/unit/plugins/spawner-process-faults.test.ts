@@ -27,7 +27,15 @@ import { findUser } from "../../../plugins/spawner-process/users.js";
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const asRoot = process.getuid?.() === 0 && /^nobody:/m.test(readFileSync("/etc/passwd", "utf8"));
-const noCgroups = { cgroups: undefined, native: undefined, env: process.env };
+const noCgroups = {
+  cgroups: undefined,
+  native: undefined,
+  punch: undefined,
+  env: process.env,
+  onProblem() {},
+};
+
+const LOGS = { maxSizeBytes: 2 ** 20, keep: 2, merge: false };
 
 let home: string;
 let shared: string;
@@ -50,7 +58,7 @@ function specOf(runId: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
     envFiles: [],
     files: [{ env: "OPENSTARRY_TOKEN_FILE", name: "token", content: "secret" }],
     stop: { signal: "SIGTERM", graceMs: 100 },
-    logs: { keep: 2, merge: false },
+    logs: LOGS,
     ...more,
   };
 }
@@ -103,7 +111,7 @@ test("without free descriptors nothing looks dead, and a run is over only when i
       () => cgroupPids("${home}")].map(code);
     const signalled = signalProcess(target, 0);
     const run = createRunHandle({ runId: "r", target, clock: systemClock, log, statusFile: "${home}/status",
-      logFiles: [], stop: { signal: "SIGTERM", graceMs: 10 } });
+      outputTail: async () => undefined, stop: { signal: "SIGTERM", graceMs: 10 } });
     let over = false;
     void run.handle.exit.then(() => { over = true; });
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -144,7 +152,7 @@ test("a boot goes on when what a run has left cannot be ended, and says so once"
     const target = { pid: 2 ** 22 - 1, start_ticks: 0, boot_id: bootId(), folder: "" };
     const began = clock.monotonic();
     const stop = { signal: "SIGTERM", graceMs: 0 };
-    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop });
+    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop, logs: {} });
     const tookMs = clock.monotonic() - began;
     await new Promise((resolve) => clock.after(10_000, resolve));
     tell({ handle: adopted.handle !== undefined, late: tookMs > 4_900, errors });`,
@@ -249,7 +257,7 @@ test("folders of older runs below the shared folder go with the run, and those o
   // A name that is no run's.
   writeFileSync(join(runs, ".hidden"), "");
   const left = () => ["R1", "R2", "R3"].filter((runId) => existsSync(join(shared, runId)));
-  await folders.prune("a", "R2", 2);
+  await folders.prune("a", "R2");
   expect(left()).toEqual(["R2", "R3"]);
   await folders.sweepShared(new Set(["R3"]));
   expect(left()).toEqual(["R2", "R3"]);

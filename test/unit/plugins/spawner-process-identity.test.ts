@@ -54,12 +54,15 @@ const newSpawner = () =>
     folders: createRunFolders(home, join(home, "shared")),
     cgroups: undefined,
     native: undefined,
+    punch: undefined,
     env: process.env,
+    onProblem() {},
   });
 
 function adopt(target: unknown) {
   const stop = { signal: "SIGKILL", graceMs: 0 };
-  return newSpawner().adopt({ agentId: "a", runId: "R-none", target, stop });
+  const logs = { maxSizeBytes: 2 ** 20, keep: 2, merge: false };
+  return newSpawner().adopt({ agentId: "a", runId: "R-none", target, stop, logs });
 }
 
 const bootOf = () => identify(process.pid)?.boot_id ?? "";
