@@ -22,14 +22,20 @@ import { waitFor } from "../helpers/wait-for.js";
 /** A daemon that is not root: only root can make one, and give it a part of the cgroups. */
 const nobody = /^nobody:[^:]*:(\d+):(\d+):/m.exec(readFileSync("/etc/passwd", "utf8"));
 const [uid, gid] = [Number(nobody?.[1]), Number(nobody?.[2])];
-const isRoot = process.getuid?.() === 0 && nobody !== null;
-if (!isRoot) console.warn("not tried: a daemon of another user (that takes root, and a user nobody)");
+const asNobody = ["setpriv", `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"];
+const isRoot = process.getuid?.() === 0 && nobody !== null && mayRead(COMMAND) && mayRead(process.execPath);
+if (!isRoot) console.warn("not tried: a daemon of user nobody (that takes root, and a checkout it may read)");
+
+function mayRead(file: string): boolean {
+  return spawnSync(asNobody[0] ?? "", [...asNobody.slice(1), "test", "-r", file]).status === 0;
+}
 
 const SLEEP = "sleep 100000";
 const cgroups = /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(
   readFileSync("/proc/self/mountinfo", "utf8"),
 )?.[1];
-const delegated = isRoot && cgroups ? delegate(join(cgroups, `openstarry-delegated-${process.pid}`)) : undefined;
+const delegated =
+  isRoot && cgroups ? delegate(join(cgroups, `openstarry-delegated-${process.pid}`)) : undefined;
 if (isRoot && !delegated) console.warn("not tried: a delegated cgroup (none can be made here)");
 
 function delegate(group: string): string | undefined {
@@ -96,8 +102,7 @@ function start(folder: string, group?: string): Client {
   const join_ = group === undefined ? "" : `echo 0 >${group}/cgroup.procs && `;
   const home = join(folder, "home");
   const words = ["--config", join(folder, "openstarry.config.json"), "--home", home, "--port", "0"];
-  const drop = ["setpriv", `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"];
-  const command = [...drop, process.execPath, COMMAND, "start", ...words];
+  const command = [...asNobody, process.execPath, COMMAND, "start", ...words];
   const run = spawnSync("sh", ["-c", `${join_}exec "$@"`, "sh", ...command], {
     cwd: "/",
     encoding: "utf8",
