@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { z } from "zod";
 import { AGENT_STATES, type StoredAgent } from "../../core/index.js";
 
@@ -31,9 +32,28 @@ const storedAgent = z.looseObject({
   origin: z.enum(["config", "request"]),
 });
 
-/** Reads a row. Throws, in words, when it is not a record that may be acted on. */
-export function readStoredAgent(agentId: string, json: string): StoredAgent {
-  const parsed: unknown = JSON.parse(json);
+/** What is kept beside a record: a byte that changed on the disk may still read well. */
+export const checksumOf = (record: string): number => crc32(record);
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** Throws for what is not UTF-8, or no bytes at all. */
+export function textOf(bytes: unknown): string {
+  if (!(bytes instanceof ArrayBuffer)) throw new Error("it is no text");
+  return utf8.decode(bytes);
+}
+
+/**
+ * Reads a row. Throws, in words, when it is not a record that may be acted on. One without a checksum
+ * was mended by hand, or written before there were any.
+ */
+export function readStoredAgent(agentId: string, row: { record?: unknown; checksum?: unknown }): StoredAgent {
+  const text = textOf(row.record);
+  const { checksum } = row;
+  if (checksum !== null && checksum !== checksumOf(text)) {
+    throw new Error("its checksum does not fit: it was changed by something else than the daemon");
+  }
+  const parsed: unknown = JSON.parse(text);
   const result = storedAgent.safeParse(parsed);
   if (!result.success) {
     const [issue] = result.error.issues;

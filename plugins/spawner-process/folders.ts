@@ -22,6 +22,8 @@ export interface RunFolders {
   /** The agent's own: its parameters, token and result. Readable by its user alone. */
   runFolder(agentId: string, runId: string, user: User | undefined): string;
   logFolder(agentId: string): string;
+  /** Agents that have left something here. */
+  agents(): string[];
   /** The runs of an agent that have left something here: the newest at least. */
   runs(agentId: string): string[];
   /** Makes the folders of a run; answers where its files will be, by variable. */
@@ -58,6 +60,7 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     statusFile: (agentId, runId) => join(runsFolder(agentId), `${runId}.status`),
     runFolder,
     logFolder,
+    agents: () => list(agentsFolder),
     runs: (agentId) => (ID_PATTERN.test(agentId) ? list(runsFolder(agentId)).map(runOf) : []),
     make(spec, user) {
       const { agentId, runId } = spec;

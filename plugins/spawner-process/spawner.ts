@@ -20,7 +20,7 @@ import { logFile } from "./output.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
-import { sweepLeftovers } from "./sweep.js";
+import { sweepLeftovers, treesOf } from "./sweep.js";
 import { endLeftovers } from "./tree.js";
 import { findUser, type User } from "./users.js";
 
@@ -166,17 +166,28 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const outcome = await within(handle.exit, ADOPT_PATIENCE_MS, clock);
       return outcome ? { outcome } : { handle };
     },
-    async sweep(live, unknown) {
-      const spared = new Set([...live, ...[...unknown].flatMap(folders.runs)]);
-      await sweepLeftovers({
-        live: spared,
-        unknown,
+    async sweep(live, known) {
+      const strays = await sweepLeftovers({
+        live,
+        known,
+        ownerOf: (runId) => folders.agents().find((agentId) => folders.runs(agentId).includes(runId)),
         home: deps.home,
         cgroups,
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
-      await folders.sweepShared(spared);
+      const unknown = folders.agents().filter((agentId) => !known.has(agentId));
+      await folders.sweepShared(new Set([...live, ...unknown.flatMap(folders.runs)]));
+      return strays;
+    },
+    async discard(agentId) {
+      const runs = new Set(folders.runs(agentId));
+      const trees = treesOf({ home: deps.home, cgroups }, (run) =>
+        run.agentId === undefined ? runs.has(run.runId) : run.agentId === agentId,
+      );
+      const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
+      const survivors = await Promise.all(trees.map((tree) => endLeftovers(tree, clock, how)));
+      return { survivors: survivors.flat() };
     },
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
@@ -187,6 +198,9 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     },
   };
 }
+
+/** What the template would have said is not known. */
+const DISCARD_GRACE_MS = 10_000;
 
 /** How long a boot waits for what a run that is over has left behind. */
 const ADOPT_PATIENCE_MS = 5_000;

@@ -305,7 +305,7 @@ test.runIf(openCgroups(`faults-${process.pid}`))(
   },
 );
 
-test("the boot's sweep leaves the runs of unknown agents alone", async () => {
+test("the boot's sweep leaves the runs of agents without a record alone, and says whose they are", async () => {
   const env = {
     PATH: process.env.PATH,
     OPENSTARRY_HOME: home,
@@ -315,17 +315,22 @@ test("the boot's sweep leaves the runs of unknown agents alone", async () => {
   const child = spawn("sleep", ["60"], { env, detached: true });
   const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
   const identity = identify(child.pid ?? 0);
-  const sweep = (unknown: string[]) =>
+  const sweep = (known: [string, string | undefined][]) =>
     sweepLeftovers({
       live: new Set(),
-      unknown: new Set(unknown),
+      known: new Map(known),
+      ownerOf: () => undefined,
       home,
       cgroups: undefined,
       end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
       log: silent,
     });
-  await sweep(["q"]);
+  const left = [{ agentId: "q", pids: [child.pid] }];
+  expect(await sweep([])).toEqual(left);
+  // Of an agent that is known, but in a later run than the one that is.
+  expect(await sweep([["q", "R0"]])).toEqual(left);
+  expect(await sweep([["q", undefined]])).toEqual(left);
   expect(identity && isAlive(identity)).toBe(true);
-  await sweep([]);
+  expect(await sweep([["q", "R1"]])).toEqual([]);
   expect(await ended).toBe("SIGTERM");
 });
