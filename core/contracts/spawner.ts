@@ -126,7 +126,8 @@ export interface Spawner {
   /**
    * Creates the process held at a gate, calls `commit` with what identifies it, and lets it go on
    * only after `commit` resolved. When `commit` rejects, or the daemon dies first, the agent never
-   * ran. Rejects with what `check` rejects with, or `spawn_failed`.
+   * ran. Rejects with what `check` rejects with, with `spawn_failed`, or with `SpawnDeferred` where
+   * something is lacking that may come back (disk, descriptors, processes): that counts as no failure.
    */
   spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>): Promise<RunHandle>;
   /**

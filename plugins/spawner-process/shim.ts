@@ -24,6 +24,9 @@ echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
 exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
 
+/** The code of the error when there is no process to hold. */
+export const ENDED_EARLY = "ended_early";
+
 const SHIM_NAME = "openstarry-shim";
 
 /** Whether a process is a shim, or one that is held at its gate: it runs no agent. */
@@ -119,7 +122,9 @@ function gateOf(gate: Socket): Pick<Shim, "agentPid" | "go" | "abort"> {
       if (text.endsWith("\n")) resolve(Number(text));
     });
     gate.on("error", reject);
-    gate.on("close", () => reject(new Error("the process ended before it could be held")));
+    gate.on("close", () => {
+      reject(Object.assign(new Error("the process ended before it could be held"), { code: ENDED_EARLY }));
+    });
   });
   // Whoever waits gets the error; nobody else has to.
   agentPid.catch(() => {});

@@ -6,6 +6,7 @@ import {
   type Logger,
   OpenStarryError,
   type RunIdentity,
+  SpawnDeferred,
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
@@ -19,7 +20,7 @@ import { readLogs } from "./logs.js";
 import { logFile } from "./output.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
-import { type Shim, type ShimOptions, startShim } from "./shim.js";
+import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers, treesOf } from "./sweep.js";
 import { endLeftovers } from "./tree.js";
 import { findUser, type User } from "./users.js";
@@ -214,18 +215,25 @@ async function within<T>(promise: Promise<T>, limitMs: number, clock: Clock): Pr
   return Promise.race([promise, late]).finally(() => cancel());
 }
 
+/** What passes, and is no fault of the agent's: by error code. */
+const LACKING: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EMFILE: "there are no file descriptors left",
+  ENFILE: "there are no file descriptors left",
+  EAGAIN: "the system allows no more processes",
+  ENOMEM: "there is no memory left",
+  [ENDED_EARLY]: "its process ended before it could be held, as it does where no more processes are allowed",
+};
+/** How long a start waits for what is lacking. */
+const LACKING_RETRY_MS = 2_000;
+
 function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {
-  const { code, message } = cause as NodeJS.ErrnoException;
+  const { code = "", message } = cause as NodeJS.ErrnoException;
+  const lacking = LACKING[code];
+  if (lacking !== undefined) return new SpawnDeferred(lacking, { retryAfterMs: LACKING_RETRY_MS });
   const why =
-    code === "E2BIG"
-      ? "its arguments and environment are too long for one process"
-      : code === "ENOSPC"
-        ? "the disk is full"
-        : code === "EMFILE" || code === "ENFILE"
-          ? "there are no file descriptors left"
-          : code === "EAGAIN"
-            ? "the system allows no more processes"
-            : (code ?? message);
+    code === "E2BIG" ? "its arguments and environment are too long for one process" : code || message;
   return new OpenStarryError("spawn_failed", {
     detail: `agent ${spec.agentId} could not be started: ${why}`,
     hint: "look into the daemon's log; what is lacking may have to be freed first",
