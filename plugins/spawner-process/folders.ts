@@ -7,6 +7,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  rmdirSync,
   writeFileSync,
 } from "node:fs";
 import { chmod, readdir, rm } from "node:fs/promises";
@@ -30,6 +31,8 @@ export interface RunFolders {
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
   /** Writes the files of a run that have content, and gives its folder to its user. */
   fill(spec: SpawnSpec, user: User | undefined): void;
+  /** Removes what was made for a run that nobody ran. */
+  undo(agentId: string, runId: string): Promise<void>;
   /** Removes what is left of an agent's older runs. */
   prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void>;
   forget(agentId: string): Promise<void>;
@@ -82,6 +85,19 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       for (const file of spec.files) writeFile(join(folder, file.name), file, user);
       // Last: in a folder of its own, that user could put links where files are about to be made.
       if (isOther(user)) lchownSync(folder, user.uid, user.gid);
+    },
+    async undo(agentId, runId) {
+      const ofRun = (folder: string) => list(folder).filter((name) => runOf(name) === runId);
+      const [runs, logs] = [runsFolder(agentId), logFolder(agentId)];
+      const shared = sharedOf([runId]);
+      await Promise.all(
+        [runs, logs]
+          .flatMap((folder) => ofRun(folder).map((name) => join(folder, name)))
+          .concat(shared)
+          .map(remove),
+      );
+      // Where it would have been the first.
+      for (const folder of [runs, logs, join(agentsFolder, agentId)]) removeIfEmpty(folder);
     },
     async prune(agentId, keepRunId, keepLogs) {
       const runs = runsFolder(agentId);
@@ -163,6 +179,14 @@ function list(folder: string): string[] {
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
     throw error;
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // There are others' things in it.
   }
 }
 

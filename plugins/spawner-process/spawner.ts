@@ -90,6 +90,11 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     } catch (cause) {
       shim?.abort();
       if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
+      await folders
+        .undo(agentId, runId)
+        .catch((error) =>
+          deps.log.warn({ agent_id: agentId, err: error }, "a run that was not could not be cleared away"),
+        );
       if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
       throw spawnFailed(spec, cause);
     }

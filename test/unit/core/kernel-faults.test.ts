@@ -207,3 +207,23 @@ it("runs are in order also after the clock was set back", async () => {
   expect([first.run_id, second.run_id].sort()).toEqual([first.run_id, second.run_id]);
   expect(second.run_id).not.toBe(first.run_id);
 });
+
+it("a stop that could not be written is written when the journal is mended, also of what has no process", async () => {
+  const clock = createFakeClock();
+  const policy = {
+    decide: () => ({ action: "restart" as const, delayMs: 60_000, reason: "later", memory: 0 }),
+  };
+  const kernel = await started({ clock, policy });
+  await running(kernel, "a");
+  kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+  await waitFor(() => kernel.agents.get("a")?.state === "backoff", { what: "the backoff" });
+  kernel.state.broken = true;
+  await expect(kernel.agents.stop("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+  await clock.advance(20_000);
+  kernel.state.broken = false;
+  await clock.advance(5_000);
+  expect(kernel.state.agents.get("a")?.agent).toMatchObject({ state: "stopped", desired: "stopped" });
+  // Once, however often it was tried.
+  expect(kernel.logged.filter(({ message }) => message.includes("could not be journaled"))).toHaveLength(1);
+});
