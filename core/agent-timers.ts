@@ -55,7 +55,9 @@ export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTim
       }
       if (isEnded(state) && template.removeAfterMs !== undefined) {
         const ended = Date.parse(agent.last_exit?.ended_at ?? agent.created_at);
-        arm("forget", Math.max(0, ended + template.removeAfterMs - clock.now()), actions.forget);
+        const left = Math.max(0, ended + template.removeAfterMs - clock.now());
+        // The same here: nothing is kept longer than it was to be, from the time that it is looked at.
+        arm("forget", Math.min(left, template.removeAfterMs), actions.forget);
       }
     },
   };
