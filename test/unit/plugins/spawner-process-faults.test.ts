@@ -334,3 +334,29 @@ test("the boot's sweep leaves the runs of agents without a record alone, and say
   expect(await sweep([["q", "R1"]])).toEqual([]);
   expect(await ended).toBe("SIGTERM");
 });
+
+test.runIf(asRoot)(
+  "where no more processes are allowed, a start is put off and leaves nothing behind",
+  () => {
+    if (asRoot) spawnSync("chown", ["54321", home]);
+    const seen = probe(
+      ["setpriv", "--reuid=54321", "--clear-groups", "--"],
+      `const { execFileSync } = await import("node:child_process");
+    const { readdirSync } = await import("node:fs");
+    const { createProcessSpawner } = await plugin("spawner");
+    const { createRunFolders } = await plugin("folders");
+    const { loadPosixSpawn } = await plugin("../_shared/posix-spawn");
+    const log = { debug() {}, info() {}, warn() {}, error() {} };
+    const spawners = [loadPosixSpawn(), undefined].map((native) => createProcessSpawner({ clock: systemClock, log,
+      home: "${home}", env: process.env, native, folders: createRunFolders("${home}", "${shared}") }));
+    const spec = (runId) => ({ ...${JSON.stringify(specOf("R"))}, runId });
+    execFileSync("prlimit", ["--pid", String(process.pid), "--nproc=1:4096"]);
+    const errors = [];
+    for (const [index, spawner] of spawners.entries())
+      await spawner.spawn(spec("R" + index), async () => {}).catch((error) => errors.push([error.name, error.message]));
+    tell({ errors, left: readdirSync("${home}/agents") });`,
+    );
+    const putOff = ["SpawnDeferred", "the system allows no more processes"];
+    expect(seen).toEqual({ errors: [putOff, putOff], left: [] });
+  },
+);
