@@ -59,6 +59,13 @@ export interface AgentCommands {
   restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
   /** Stops it and forgets the record once the tree is gone. */
   remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
+  /** What is wrong with an agent that has no readable record; `undefined` for all others. */
+  quarantined(agentId: string): string | undefined;
+  /**
+   * Ends what lives of an agent in quarantine and forgets it, so that its id is free. Resolves when that
+   * is done. Rejects with `tree_survived`.
+   */
+  discard(agentId: string, intent: Intent): Promise<void>;
   /** To the agent's own process. Rejects with `agent_not_running`. */
   signal(agentId: string, signal: string, intent: Intent & ForRun): Promise<void>;
   markReady(agentId: string, runId: string): Promise<void>;

@@ -464,6 +464,9 @@ export function createAgentWorker(
           const state = to === undefined ? {} : { state: to };
           const agentNow = undo(stored.agent, before.agent, { ...change.agent, ...state });
           stored = { ...undo(stored, before, patch), agent: agentNow };
+        } else {
+          // It is done all the same, so it is to be written as soon as it can be.
+          void quietly(facts.write({}));
         }
         if (to !== undefined) timers.follow(stored);
         throw error;

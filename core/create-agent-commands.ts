@@ -5,24 +5,26 @@ import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import type { Agent } from "./contracts/agent.js";
-import type { Journal } from "./contracts/journal.js";
+import { type Journal, journal as journalSlot } from "./contracts/journal.js";
+import { spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
-export interface CommandDeps extends Pick<SupervisorDeps, "clock" | "templates" | "publish"> {
+export interface CommandDeps
+  extends Pick<SupervisorDeps, "clock" | "templates" | "publish" | "problem" | "slots"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
-  journal: () => Journal;
   write: (batch: Parameters<Journal["append"]>[0]) => Promise<void>;
   create: (spec: CreateAgent, intent: Intent) => Promise<Agent>;
 }
 
 /** The kernel's verbs: each changes what is wanted, journals it, and leaves the rest to the worker. */
 export function createAgentCommands(deps: CommandDeps): AgentCommands {
-  const { table, drafts, waiters, journal } = deps;
+  const { table, drafts, waiters, slots } = deps;
+  const journal = () => slots.use(journalSlot);
   const { need, changeable } = table;
 
   async function startAgent(agentId: string, cause?: StoredAgent["ending"]): Promise<Agent> {
@@ -75,6 +77,21 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     return worker.stored.agent;
   }
 
+  async function discardAgent(agentId: string): Promise<void> {
+    for (const it of slots.use(spawner).values()) {
+      const survivors = (await it.discard?.(agentId))?.survivors ?? [];
+      if (survivors.length > 0) {
+        const names = survivors.map(({ pid, name }) => `${name} (${pid})`).join(", ");
+        throw new OpenStarryError("tree_survived", {
+          detail: `these of ${agentId} could not be ended: ${names}`,
+          hint: "they hang in the operating system; ask again when they are gone",
+          data: { survivors },
+        });
+      }
+      await it.forget?.(agentId);
+    }
+  }
+
   return {
     get: (agentId) => table.workers.get(agentId)?.stored.agent,
     list: () => [...table.workers.values()].map((worker) => worker.stored.agent),
@@ -106,6 +123,22 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     async remove(agentId, intent) {
       await table.opened;
       return stopAgent(need(agentId), intent, true);
+    },
+    quarantined: (agentId) => table.quarantined.get(agentId),
+    async discard(agentId, { actor, reason }) {
+      await table.opened;
+      if (!table.isQuarantined(agentId)) return;
+      await discardAgent(agentId);
+      const data = { actor, reason };
+      const deleted = {
+        type: "agent.deleted" as const,
+        at: rfc3339(deps.clock.now()),
+        agent_id: agentId,
+        data,
+      };
+      await deps.write({ forget: [agentId], events: [deleted] });
+      table.discard(agentId);
+      deps.problem(`agent:${agentId}`, undefined);
     },
     async signal(agentId, name, intent) {
       const worker = need(agentId);

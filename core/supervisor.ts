@@ -126,7 +126,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const { agent } = stored;
     const { secrets } = slots.use(journal);
     const hasValues = Object.keys(spec.env ?? {}).length > 0;
-    if (hasValues) await secrets.set(agent.agent_id, spec.env ?? {});
+    // Also where there are none: values of an earlier agent of its id, whose record was lost, are not its.
+    await secrets.set(agent.agent_id, spec.env ?? {});
     let worker: AgentWorker | undefined;
     try {
       // Asked again: a stop may have begun, or another child been made, while it was being drafted.
@@ -165,7 +166,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     table,
     drafts,
     waiters,
-    journal: () => slots.use(journal),
+    problem: deps.problem,
+    slots,
     write,
     create: (spec, intent) => table.reserve(spec.agent_id, () => create(spec, intent, "request")),
   });

@@ -59,6 +59,12 @@ export interface ProcessRef {
   readonly start_ticks: number;
 }
 
+/** Processes of an agent, or of a run, that the journal does not know or cannot read. */
+export interface Stray {
+  agentId: string;
+  pids: number[];
+}
+
 /** What a run left when it was over. */
 export interface RunOutcome {
   status: ExitStatus;
@@ -140,7 +146,8 @@ export interface Spawner {
   /**
    * Creates the process held at a gate, calls `commit` with what identifies it, and lets it go on
    * only after `commit` resolved. When `commit` rejects, or the daemon dies first, the agent never
-   * ran. Rejects with what `check` rejects with, or `spawn_failed`.
+   * ran. Rejects with what `check` rejects with, with `spawn_failed`, or with `SpawnDeferred` where
+   * something is lacking that may come back (disk, descriptors, processes): that counts as no failure.
    */
   spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>): Promise<RunHandle>;
   /**
@@ -151,10 +158,17 @@ export interface Spawner {
     spec: AdoptSpec,
   ): Promise<{ handle: RunHandle; outcome?: never } | { handle?: never; outcome: RunOutcome }>;
   /**
-   * Called once after all adoptions: ends what is left of this home's runs that are not `live`. Agents
-   * that are `unknown` have a record that cannot be read: theirs may live rightly, and are left alone.
+   * Called once after all adoptions: ends what is left of this home's runs that are not `live` and that
+   * the journal knows to be over: of the agents that are `known`, up to the newest run that is known of
+   * each (ids of runs sort by age). Of other agents and of later runs the journal has lost the record, or
+   * cannot read it: what lives of those may live rightly, and is left alone. Answers whose that is.
    */
-  sweep?(live: ReadonlySet<string>, unknown: ReadonlySet<string>): Promise<void>;
+  sweep?(
+    live: ReadonlySet<string>,
+    known: ReadonlyMap<string, string | undefined>,
+  ): Promise<readonly Stray[]>;
+  /** Ends all that lives of an agent that has no readable record. Resolves with what survived even that. */
+  discard?(agentId: string): Promise<{ survivors: Survivor[] }>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
   /**

@@ -10,7 +10,7 @@ import {
 } from "../../core/index.js";
 import { asAccepted, launchError, statusOf } from "./answers.js";
 import { requireAgent } from "./lookup.js";
-import { agentSchema, ofAgent, waitFlag } from "./schemas.js";
+import { agentSchema, discardedSchema, ofAgent, waitFlag } from "./schemas.js";
 
 /** What `POST /agents/{id}/signal` sends. */
 const SIGNALS = [
@@ -114,10 +114,16 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
         "Ends the agent's process and all that belongs to it, and forgets the record; answers how it was at last.",
       scope: "agent:control",
       input: z.strictObject({ ...ofAgent, ...ending, wait: waitFlag }),
-      output: agentSchema,
+      output: z.union([agentSchema, discardedSchema]),
       http: { method: "DELETE", path: "/agents/{agent_id}", status: statusOf },
       async handler(input, { principal, signal }) {
         const { agent_id } = input;
+        const quarantined = ctx.agents.quarantined(agent_id);
+        if (quarantined !== undefined && principal.kind === "operator") {
+          const reason = `its deletion was asked for by ${principal.id}`;
+          await ctx.agents.discard(agent_id, { actor: principal.id, reason });
+          return { agent_id, quarantined };
+        }
         requireAgent(ctx.agents, agent_id, principal);
         const over = new AbortController();
         // Asked for first: an agent without a process may be gone before `remove` has answered.

@@ -6,7 +6,7 @@ import {
   type Principal,
 } from "../../core/index.js";
 
-type Lookup = Pick<AgentCommands, "get" | "list">;
+type Lookup = Pick<AgentCommands, "get" | "list" | "quarantined">;
 
 /** Whether the principal may see this agent: an agent sees itself and what is below it. */
 export function isVisible(agent: Agent, principal: Principal, agents: Pick<Lookup, "get">): boolean {
@@ -29,6 +29,13 @@ export function visibleAgents(agents: Lookup, principal: Principal): Agent[] {
 export function requireAgent(agents: Lookup, agentId: string, principal: Principal): Agent {
   const agent = agents.get(agentId);
   if (agent) return agent;
+  const quarantined = principal.kind === "operator" ? agents.quarantined(agentId) : undefined;
+  if (quarantined !== undefined) {
+    throw new OpenStarryError("agent_not_found", {
+      detail: `"${agentId}" is in quarantine: ${quarantined}`,
+      hint: `DELETE /agents/${agentId} ends what lives of it and forgets it`,
+    });
+  }
   const known = visibleAgents(agents, principal).map(({ agent_id }) => agent_id);
   const guess = nearest(agentId, known);
   throw new OpenStarryError("agent_not_found", {

@@ -78,6 +78,14 @@ export const agentSchema = z
   })
   .meta({ id: "Agent" });
 
+/** The answer to a DELETE where there is no record to show. */
+export const discardedSchema = z
+  .strictObject({
+    agent_id: z.string(),
+    quarantined: z.string().meta({ description: "Why there was no readable record." }),
+  })
+  .meta({ id: "Discarded" });
+
 /** An event as pages show it, and as the data of streams. */
 export const eventSchema = z
   .looseObject({

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  rmdirSync,
   writeFileSync,
 } from "node:fs";
 import { chmod, readdir, rm } from "node:fs/promises";
@@ -22,12 +23,16 @@ export interface RunFolders {
   /** The agent's own: its parameters, token and result. Readable by its user alone. */
   runFolder(agentId: string, runId: string, user: User | undefined): string;
   logFolder(agentId: string): string;
+  /** Agents that have left something here. */
+  agents(): string[];
   /** The runs of an agent that have left something here: the newest at least. */
   runs(agentId: string): string[];
   /** Makes the folders of a run; answers where its files will be, by variable. */
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
   /** Writes the files of a run that have content, and gives its folder to its user. */
   fill(spec: SpawnSpec, user: User | undefined): void;
+  /** Removes what was made for a run that nobody ran. */
+  undo(agentId: string, runId: string): Promise<void>;
   /** Removes what is left of an agent's older runs, but for their output. */
   prune(agentId: string, keepRunId: string): Promise<void>;
   forget(agentId: string): Promise<void>;
@@ -58,6 +63,7 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     statusFile: (agentId, runId) => join(runsFolder(agentId), `${runId}.status`),
     runFolder,
     logFolder,
+    agents: () => list(agentsFolder),
     runs: (agentId) => (ID_PATTERN.test(agentId) ? list(runsFolder(agentId)).map(runOf) : []),
     make(spec, user) {
       const { agentId, runId } = spec;
@@ -79,6 +85,19 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       for (const file of spec.files) writeFile(join(folder, file.name), file, user);
       // Last: in a folder of its own, that user could put links where files are about to be made.
       if (isOther(user)) lchownSync(folder, user.uid, user.gid);
+    },
+    async undo(agentId, runId) {
+      const ofRun = (folder: string) => list(folder).filter((name) => runOf(name) === runId);
+      const [runs, logs] = [runsFolder(agentId), logFolder(agentId)];
+      const shared = sharedOf([runId]);
+      await Promise.all(
+        [runs, logs]
+          .flatMap((folder) => ofRun(folder).map((name) => join(folder, name)))
+          .concat(shared)
+          .map(remove),
+      );
+      // Where it would have been the first.
+      for (const folder of [runs, logs, join(agentsFolder, agentId)]) removeIfEmpty(folder);
     },
     async prune(agentId, keepRunId) {
       const runs = runsFolder(agentId);
@@ -154,6 +173,14 @@ function list(folder: string): string[] {
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
     throw error;
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // There are others' things in it.
   }
 }
 

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { NOT_TO_BE_SEEN, readIfThere } from "./identity.js";
 
 /**
  * The process between the daemon and the agent: it outlives the daemon, and writes how the agent
@@ -22,6 +23,17 @@ cg=$1 out=$2 err=$3 setsid=$4; shift 4
 echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
 exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
+
+/** The code of the error when there is no process to hold. */
+export const ENDED_EARLY = "ended_early";
+
+const SHIM_NAME = "openstarry-shim";
+
+/** Whether a process is a shim, or one that is held at its gate: it runs no agent. */
+export function isShim(pid: number): boolean {
+  const words = readIfThere(`/proc/${pid}/cmdline`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
+  return words[1] === "-c" && words[3] === SHIM_NAME;
+}
 
 export interface ShimOptions {
   /** The program setsid(1). Absolute. */
@@ -55,7 +67,7 @@ const LONGEST_PAUSE_MS = 100;
 /** Starts a shim; by fork where there is no `native`. Throws an errno error when it cannot be made. */
 export function startShim(options: ShimOptions, native: PosixSpawn | undefined): Shim {
   const { cgroup = "", stdout, stderr, setsid } = options;
-  const argv = ["-c", SCRIPT, "openstarry-shim", cgroup, stdout, stderr, setsid, ...options.argv];
+  const argv = ["-c", SCRIPT, SHIM_NAME, cgroup, stdout, stderr, setsid, ...options.argv];
   return native ? spawnShim(options, argv, native) : forkShim(options, argv);
 }
 
@@ -110,7 +122,9 @@ function gateOf(gate: Socket): Pick<Shim, "agentPid" | "go" | "abort"> {
       if (text.endsWith("\n")) resolve(Number(text));
     });
     gate.on("error", reject);
-    gate.on("close", () => reject(new Error("the process ended before it could be held")));
+    gate.on("close", () => {
+      reject(Object.assign(new Error("the process ended before it could be held"), { code: ENDED_EARLY }));
+    });
   });
   // Whoever waits gets the error; nobody else has to.
   agentPid.catch(() => {});

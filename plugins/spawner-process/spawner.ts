@@ -7,6 +7,7 @@ import {
   type Logger,
   OpenStarryError,
   type RunIdentity,
+  SpawnDeferred,
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
@@ -24,8 +25,8 @@ import { liveName, STREAMS } from "./logs/pieces.js";
 import { readLogs } from "./logs/read.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
-import { type Shim, type ShimOptions, startShim } from "./shim.js";
-import { sweepLeftovers } from "./sweep.js";
+import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
+import { sweepLeftovers, treesOf } from "./sweep.js";
 import { createTreeWatch } from "./tree-watch.js";
 import { findUser, type User } from "./users.js";
 
@@ -105,6 +106,11 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     } catch (cause) {
       shim?.abort();
       if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
+      await folders
+        .undo(agentId, runId)
+        .catch((error) =>
+          deps.log.warn({ agent_id: agentId, err: error }, "a run that was not could not be cleared away"),
+        );
       if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
       throw spawnFailed(spec, cause);
     }
@@ -191,19 +197,32 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const outcome = await within(handle.exit, ADOPT_PATIENCE_MS, clock);
       return outcome ? { outcome } : { handle };
     },
-    async sweep(live, unknown) {
-      const spared = new Set([...live, ...[...unknown].flatMap(folders.runs)]);
-      await sweepLeftovers({
-        live: spared,
-        unknown,
+    async sweep(live, known) {
+      const strays = await sweepLeftovers({
+        live,
+        known,
+        ownerOf: (runId) => folders.agents().find((agentId) => folders.runs(agentId).includes(runId)),
         home: deps.home,
         cgroups,
         remembered: trees.unclaimed(),
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
+      const unknown = folders.agents().filter((agentId) => !known.has(agentId));
+      const spared = new Set([...live, ...unknown.flatMap(folders.runs)]);
       trees.forgetUnclaimed(spared);
       await folders.sweepShared(spared);
+      return strays;
+    },
+    async discard(agentId) {
+      const runs = new Set(folders.runs(agentId));
+      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed() };
+      const left = treesOf(scene, (run) =>
+        run.agentId === undefined ? runs.has(run.runId) : run.agentId === agentId,
+      );
+      const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
+      const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
+      return { survivors: survivors.flat() };
     },
     processes: async (runIds) => trees.processes(runIds),
     async forget(agentId) {
@@ -222,6 +241,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
 }
 
 const NAMES_DAEMON = "its record names the daemon itself";
+/** What the template would have said is not known. */
+const DISCARD_GRACE_MS = 10_000;
 
 /** How long a boot waits for what a run that is over has left behind. */
 const ADOPT_PATIENCE_MS = 5_000;
@@ -235,18 +256,25 @@ async function within<T>(promise: Promise<T>, limitMs: number, clock: Clock): Pr
   return Promise.race([promise, late]).finally(() => cancel());
 }
 
+/** What passes, and is no fault of the agent's: by error code. */
+const LACKING: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EMFILE: "there are no file descriptors left",
+  ENFILE: "there are no file descriptors left",
+  EAGAIN: "the system allows no more processes",
+  ENOMEM: "there is no memory left",
+  [ENDED_EARLY]: "its process ended before it could be held, as it does where no more processes are allowed",
+};
+/** How long a start waits for what is lacking. */
+const LACKING_RETRY_MS = 2_000;
+
 function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {
-  const { code, message } = cause as NodeJS.ErrnoException;
+  const { code = "", message } = cause as NodeJS.ErrnoException;
+  const lacking = LACKING[code];
+  if (lacking !== undefined) return new SpawnDeferred(lacking, { retryAfterMs: LACKING_RETRY_MS });
   const why =
-    code === "E2BIG"
-      ? "its arguments and environment are too long for one process"
-      : code === "ENOSPC"
-        ? "the disk is full"
-        : code === "EMFILE" || code === "ENFILE"
-          ? "there are no file descriptors left"
-          : code === "EAGAIN"
-            ? "the system allows no more processes"
-            : (code ?? message);
+    code === "E2BIG" ? "its arguments and environment are too long for one process" : code || message;
   return new OpenStarryError("spawn_failed", {
     detail: `agent ${spec.agentId} could not be started: ${why}`,
     hint: "look into the daemon's log; what is lacking may have to be freed first",

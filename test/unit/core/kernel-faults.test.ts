@@ -249,3 +249,23 @@ it("what ended in the future, by a clock that was set back, is forgotten in its 
   await clock.advance(3_700_000);
   expect(second.agents.get("a")).toBeUndefined();
 });
+
+it("a stop that could not be written is written when the journal is mended, also of what has no process", async () => {
+  const clock = createFakeClock();
+  const policy = {
+    decide: () => ({ action: "restart" as const, delayMs: 60_000, reason: "later", memory: 0 }),
+  };
+  const kernel = await started({ clock, policy });
+  await running(kernel, "a");
+  kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+  await waitFor(() => kernel.agents.get("a")?.state === "backoff", { what: "the backoff" });
+  kernel.state.broken = true;
+  await expect(kernel.agents.stop("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+  await clock.advance(20_000);
+  kernel.state.broken = false;
+  await clock.advance(5_000);
+  expect(kernel.state.agents.get("a")?.agent).toMatchObject({ state: "stopped", desired: "stopped" });
+  // Once, however often it was tried.
+  expect(kernel.logged.filter(({ message }) => message.includes("could not be journaled"))).toHaveLength(1);
+});

@@ -313,7 +313,7 @@ test.runIf(openCgroups(`faults-${process.pid}`))(
   },
 );
 
-test("the boot's sweep leaves the runs of unknown agents alone", async () => {
+test("the boot's sweep leaves the runs of agents without a record alone, and says whose they are", async () => {
   const env = {
     PATH: process.env.PATH,
     OPENSTARRY_HOME: home,
@@ -323,18 +323,49 @@ test("the boot's sweep leaves the runs of unknown agents alone", async () => {
   const child = spawn("sleep", ["60"], { env, detached: true });
   const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
   const identity = identify(child.pid ?? 0);
-  const sweep = (unknown: string[]) =>
+  const sweep = (known: [string, string | undefined][]) =>
     sweepLeftovers({
       live: new Set(),
-      unknown: new Set(unknown),
+      known: new Map(known),
+      ownerOf: () => undefined,
       home,
       cgroups: undefined,
       remembered: new Map(),
       end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
       log: silent,
     });
-  await sweep(["q"]);
+  const left = [{ agentId: "q", pids: [child.pid] }];
+  expect(await sweep([])).toEqual(left);
+  // Of an agent that is known, but in a later run than the one that is.
+  expect(await sweep([["q", "R0"]])).toEqual(left);
+  expect(await sweep([["q", undefined]])).toEqual(left);
   expect(identity && isAlive(identity)).toBe(true);
-  await sweep([]);
+  expect(await sweep([["q", "R1"]])).toEqual([]);
   expect(await ended).toBe("SIGTERM");
 });
+
+test.runIf(asRoot)(
+  "where no more processes are allowed, a start is put off and leaves nothing behind",
+  () => {
+    if (asRoot) spawnSync("chown", ["54321", home]);
+    const seen = probe(
+      ["setpriv", "--reuid=54321", "--clear-groups", "--"],
+      `const { execFileSync } = await import("node:child_process");
+    const { readdirSync } = await import("node:fs");
+    const { createProcessSpawner } = await plugin("spawner");
+    const { createRunFolders } = await plugin("folders");
+    const { loadPosixSpawn } = await plugin("../_shared/posix-spawn");
+    const log = { debug() {}, info() {}, warn() {}, error() {} };
+    const spawners = [loadPosixSpawn(), undefined].map((native) => createProcessSpawner({ clock: systemClock, log,
+      home: "${home}", env: process.env, native, folders: createRunFolders("${home}", "${shared}") }));
+    const spec = (runId) => ({ ...${JSON.stringify(specOf("R"))}, runId });
+    execFileSync("prlimit", ["--pid", String(process.pid), "--nproc=1:4096"]);
+    const errors = [];
+    for (const [index, spawner] of spawners.entries())
+      await spawner.spawn(spec("R" + index), async () => {}).catch((error) => errors.push([error.name, error.message]));
+    tell({ errors, left: readdirSync("${home}/agents") });`,
+    );
+    const putOff = ["SpawnDeferred", "the system allows no more processes"];
+    expect(seen).toEqual({ errors: [putOff, putOff], left: [] });
+  },
+);
