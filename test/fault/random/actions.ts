@@ -1,4 +1,4 @@
-import { type Operator, operatorOf } from "../../helpers/operator.js";
+import type { Operator } from "../../helpers/operator.js";
 import type { Dice } from "./dice.js";
 import type { Kind } from "./kinds.js";
 import type { Belief, Model } from "./model.js";
@@ -15,12 +15,14 @@ export interface Action {
 
 export interface Stage {
   home: string;
+  /** Its address outlives the daemons. */
+  operator: Operator;
   model: Model;
   /** Into the report of the round. */
   note(text: string): void;
 }
 
-type Deed = (stage: Stage, operator: Operator, action: Action, belief: Belief) => Promise<string>;
+type Deed = (stage: Stage, action: Action, belief: Belief) => Promise<string>;
 
 const running = { exists: true, desired: "running" } as const;
 const stopped = { exists: true, desired: "stopped" } as const;
@@ -28,11 +30,11 @@ const gone = { exists: false } as const;
 
 const post = (verb: string, body: object = {}): Deed => {
   const wanted = verb === "stop" ? stopped : running;
-  return ({ model }, operator, { agentId }) =>
+  return ({ model, operator }, { agentId }) =>
     model.request(agentId, wanted, () => operator.post(`/agents/${agentId}/${verb}`, body));
 };
 
-const create: Deed = ({ model }, operator, { agentId, kind }, belief) => {
+const create: Deed = ({ model, operator }, { agentId, kind }, belief) => {
   belief.kind = kind;
   const input = { agent_id: agentId, template_id: kind.template_id };
   return model.request(agentId, running, () => operator.post("/agents", input));
@@ -40,7 +42,7 @@ const create: Deed = ({ model }, operator, { agentId, kind }, belief) => {
 
 const remove =
   (query: string): Deed =>
-  ({ model }, operator, { agentId }) =>
+  ({ model, operator }, { agentId }) =>
     model.request(agentId, gone, () => operator.delete(`/agents/${agentId}${query}`));
 
 /** Two at once, of which one comes second. */
@@ -49,7 +51,7 @@ const twice =
   async (...args) =>
     (await Promise.all([deed(...args), deed(...args)])).join(" and ");
 
-const killAgent: Deed = async ({ home, model }, _, { agentId }, belief) => {
+const killAgent: Deed = async ({ home, model }, { agentId }, belief) => {
   const main = scan(home).find((it) => it.agentId === agentId && it.role === "main");
   if (!main) return "not there";
   belief.untouched = undefined;
@@ -57,7 +59,7 @@ const killAgent: Deed = async ({ home, model }, _, { agentId }, belief) => {
   return kill(main.pid);
 };
 
-const killShim: Deed = async ({ home, model }, _, { agentId }) => {
+const killShim: Deed = async ({ home, model }, { agentId }) => {
   const all = scan(home).filter((it) => it.agentId === agentId);
   const main = all.find(({ role }) => role === "main");
   const shim = all.find(({ pid, role }) => role === "shim" && pid === main?.ppid);
@@ -122,7 +124,7 @@ export async function perform(stage: Stage, action: Action, began: number): Prom
   const at = Math.round(performance.now() - began);
   let outcome = "failed";
   try {
-    outcome = await deed(stage, operatorOf(stage.home), action, belief);
+    outcome = await deed(stage, action, belief);
   } finally {
     const what = deed === create ? `create ${kind.template_id}` : name;
     const took = Math.round(performance.now() - began) - at;

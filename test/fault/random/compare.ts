@@ -3,7 +3,7 @@ import Database from "libsql";
 import type { Agent, DaemonEvent, StoredAgent } from "../../../core/index.js";
 import type { History } from "./history.js";
 import type { Belief, Model } from "./model.js";
-import { byAgent, doubles, type Marked } from "./scan.js";
+import { byAgent, type Marked } from "./scan.js";
 
 /** What there is, by three witnesses that know nothing of each other. */
 export interface Seen {
@@ -15,53 +15,64 @@ export interface Seen {
 const ENDED = ["stopped", "exited", "failed"];
 
 /** Reads the database itself, beside the daemon that has it open. */
-export function readJournal(home: string): { agents: Map<string, Agent>; events: DaemonEvent[] } {
+function read<T>(home: string, sql: string, after: number[], parse: (id: number, record: string) => T): T[] {
   const database = new Database(join(home, "journal.db"), { readonly: true });
   try {
-    const rows = (sql: string) => database.prepare(sql).all() as { id: number; record: string }[];
-    const agents = rows("SELECT record FROM agents").map(
-      ({ record }) => (JSON.parse(record) as StoredAgent).agent,
-    );
-    const events = rows("SELECT id, record FROM events ORDER BY id");
-    return {
-      agents: new Map(agents.map((agent) => [agent.agent_id, agent])),
-      events: events.map(({ id, record }) => ({ id, ...JSON.parse(record) })),
-    };
+    const rows = database.prepare(sql).all(...after) as { id: number; record: string }[];
+    return rows.map(({ id, record }) => parse(id, record));
   } finally {
     database.close();
   }
 }
 
-/** Where what there is differs from what was acknowledged, and where the witnesses differ. */
-export function compare({ api, journal, processes }: Seen, model: Model, history: History): string[] {
-  const known = new Map(api.map((agent) => [agent.agent_id, agent]));
-  const trees = byAgent(processes);
-  const complaints = doubles(processes);
-  for (const id of trees.keys()) {
-    if (!known.has(id)) complaints.push(`${id} has processes and no record: ${show(processes, id)}`);
-  }
-  for (const id of journal.keys()) {
-    if (!known.has(id)) complaints.push(`${id} is in the journal, and the API does not know it`);
-  }
-  for (const [id, belief] of model.agents) {
-    const agent = known.get(id);
-    if (belief.exists === true && !agent) complaints.push(`${id} was acknowledged, and is lost`);
-    if (belief.exists === false && agent)
-      complaints.push(`${id} was acknowledged to be deleted, and is ${agent.state}`);
-    if (!agent) continue;
-    const wrong = [
-      ...againstBelief(agent, belief),
-      ...againstJournal(agent, journal.get(id)),
-      ...againstProcesses(agent, trees.get(id) ?? new Map(), model),
-      ...againstHistory(agent, history),
-    ];
-    complaints.push(...wrong.map((text) => `${id}, ${agent.state}: ${text}`));
-  }
-  return complaints;
+export function journaledAgents(home: string): Map<string, Agent> {
+  const sql = "SELECT seq AS id, record FROM agents";
+  const agents = read(home, sql, [], (_, record) => (JSON.parse(record) as StoredAgent).agent);
+  return new Map(agents.map((agent) => [agent.agent_id, agent]));
 }
 
-function againstBelief(agent: Agent, { desired, untouched }: Belief): string[] {
+export function journaledEvents(home: string, after: number): DaemonEvent[] {
+  const sql = "SELECT id, record FROM events WHERE id > ? ORDER BY id";
+  return read(home, sql, [after], (id, record) => ({ id, ...JSON.parse(record) }) as DaemonEvent);
+}
+
+/** Where what there is differs from what was acknowledged, and where the witnesses differ, by agent. */
+export function compare(
+  { api, journal, processes }: Seen,
+  model: Model,
+  history: History,
+): Map<string, string[]> {
+  const known = new Map(api.map((agent) => [agent.agent_id, agent]));
+  const trees = byAgent(processes);
+  const wrong = new Map<string, string[]>();
+  for (const id of new Set([...model.agents.keys(), ...known.keys(), ...journal.keys(), ...trees.keys()])) {
+    const agent = known.get(id);
+    const runs = trees.get(id) ?? new Map<string, Marked[]>();
+    const belief = model.agents.get(id);
+    const complaints = agent
+      ? [
+          ...againstBelief(agent, belief),
+          ...againstJournal(agent, journal.get(id)),
+          ...againstProcesses(agent, runs, model),
+          ...againstHistory(agent, history),
+        ]
+      : [
+          ...(belief?.exists ? ["it was acknowledged, and is lost"] : []),
+          ...(journal.has(id) ? ["it is in the journal, and the API does not know it"] : []),
+          ...(runs.size > 0 ? [`it has no record, and these: ${show(runs)}`] : []),
+        ];
+    wrong.set(
+      id,
+      complaints.map((text) => `${id}, ${agent?.state ?? "gone"}: ${text}`),
+    );
+  }
+  return wrong;
+}
+
+function againstBelief(agent: Agent, belief: Belief | undefined): string[] {
+  const { exists, desired, untouched } = belief ?? { exists: false };
   const wrong: string[] = [];
+  if (exists === false) wrong.push("it was acknowledged to be deleted, or never made");
   if (desired !== undefined && agent.desired !== desired)
     wrong.push(`acknowledged as wanted ${desired}, and it is wanted ${agent.desired}`);
   if (untouched && (agent.pid !== untouched.pid || agent.run_id !== untouched.run_id)) {
@@ -79,14 +90,13 @@ function againstJournal({ state, run_id, pid, restarts }: Agent, record: Agent |
 
 function againstProcesses(agent: Agent, runs: ReadonlyMap<string, Marked[]>, model: Model): string[] {
   const all = [...runs.values()].flat();
-  if (agent.state !== "running")
-    return all.length === 0 ? [] : [`it has processes: ${show(all, agent.agent_id)}`];
+  if (agent.state !== "running") return all.length === 0 ? [] : [`it has processes: ${show(runs)}`];
   const mine = runs.get(agent.run_id ?? "") ?? [];
   const [main] = mine.filter(({ role }) => role === "main");
   const shims = mine.filter(({ role }) => role === "shim").length;
   const wrong: string[] = [];
   if (main?.pid !== agent.pid) wrong.push(`the API says pid ${agent.pid}, /proc ${main?.pid}`);
-  if (mine.length !== all.length) wrong.push(`processes of other runs: ${show(all, agent.agent_id)}`);
+  if (mine.length !== all.length) wrong.push(`processes of other runs: ${show(runs)}`);
   if (shims !== (model.unwitnessed.has(agent.run_id ?? "") ? 0 : 1)) wrong.push(`it has ${shims} shims`);
   return wrong;
 }
@@ -106,9 +116,9 @@ function againstHistory({ agent_id, state, desired, restarts }: Agent, { lives }
   return wrong;
 }
 
-function show(processes: readonly Marked[], agentId: string): string {
-  return processes
-    .filter((it) => it.agentId === agentId)
+function show(runs: ReadonlyMap<string, Marked[]>): string {
+  return [...runs.values()]
+    .flat()
     .map(({ pid, ppid, runId, role, state }) => `${role} ${pid} (parent ${ppid}, ${state}) of ${runId}`)
     .join(", ");
 }

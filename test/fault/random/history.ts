@@ -12,21 +12,26 @@ interface Life {
 
 /** What the events tell, held against what was done and what the agents themselves left as evidence. */
 export interface History {
-  /** Takes the events that are new; answers what is wrong with them. */
-  take(events: readonly DaemonEvent[]): string[];
+  /** Takes those of the events that are new. */
+  take(events: readonly DaemonEvent[]): void;
+  /** What was wrong with them. */
+  readonly complaints: readonly string[];
   /** Of agents that exist by what the events say. */
   readonly lives: ReadonlyMap<string, Life>;
-  /** Runs that say of themselves that they began, and that are neither live nor told to have ended; and those that began twice. */
-  unaccounted(live: ReadonlySet<string>): string[];
+  /** The runs that have begun, by what they say themselves. */
+  begun(): string[];
+  /** Of these, those that are neither live nor told to have ended, and those that began twice. */
+  unaccounted(begun: readonly string[], live: ReadonlySet<string>): string[];
   readonly exits: number;
 }
 
 export function createHistory(evidence: string, kinds: readonly Kind[], model: Model): History {
   const lives = new Map<string, Life>();
   const exits = new Map<string, string>();
+  const complaints: string[] = [];
   let seen = 0;
 
-  const starts = () => linesOf(join(evidence, "starts")).map((line) => line.split(" ")[1] ?? "");
+  const begun = () => linesOf(join(evidence, "starts")).map((line) => line.split(" ")[1] ?? "");
 
   function takeOne(event: DaemonEvent): string[] {
     const { type, agent_id = "", data } = event;
@@ -59,7 +64,7 @@ export function createHistory(evidence: string, kinds: readonly Kind[], model: M
         return model.unwitnessed.has(runId) ? undefined : "how it ended is not known";
       case "spawn_failed":
         if (exit.cause !== "daemon_stop") return "its start failed";
-        return starts().includes(runId) ? "it ran, whatever is said" : undefined;
+        return begun().includes(runId) ? "it ran, whatever is said" : undefined;
       case "exited":
         return exit.code === ends?.code ? undefined : "it does not end with that code";
       case "signaled":
@@ -71,23 +76,21 @@ export function createHistory(evidence: string, kinds: readonly Kind[], model: M
 
   return {
     lives,
+    complaints,
     get exits() {
       return exits.size;
     },
     take(events) {
       const fresh = events.slice(seen);
       seen = events.length;
-      return fresh.flatMap(takeOne);
+      complaints.push(...fresh.flatMap(takeOne));
     },
-    unaccounted(live) {
-      const begun = new Set<string>();
-      return starts().flatMap((runId) => {
-        const isSecond = begun.has(runId);
-        begun.add(runId);
-        if (isSecond) return [`run ${runId} was started twice`];
+    begun,
+    unaccounted: (runs, live) =>
+      runs.flatMap((runId, index) => {
+        if (runs.indexOf(runId) < index) return [`run ${runId} was started twice`];
         return live.has(runId) || exits.has(runId) ? [] : [`run ${runId} ran, and nobody tells how it ended`];
-      });
-    },
+      }),
   };
 }
 

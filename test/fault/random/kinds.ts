@@ -18,11 +18,11 @@ export function kindsWith({ cgroups }: { cgroups: boolean }): Kind[] {
     { template_id: "Steady", is: "", returns: true },
     { template_id: "Family", is: `family${cleared}`, returns: true },
     { template_id: "Stubborn", is: `family stubborn${cleared}`, returns: true },
-    { template_id: "Crashing", is: "", ends: { afterLines: 30, code: 7 }, returns: true },
+    { template_id: "Crashing", is: "", ends: { afterLines: 60, code: 7 }, returns: true },
     {
       template_id: "CrashingFamily",
       is: `family${cleared}`,
-      ends: { afterLines: 12, code: 41 },
+      ends: { afterLines: 40, code: 41 },
       returns: true,
     },
     { template_id: "Once", is: "", ends: { afterLines: 8, code: 3 }, returns: false },
@@ -41,7 +41,7 @@ export function templateOf(kind: Kind, evidence: string, rotate: string | undefi
     restart: {
       policy: kind.returns ? "always" : "never",
       max_restarts: 1_000_000,
-      backoff: { min: "1ms", max: "200ms" },
+      backoff: { min: "1ms", max: "400ms" },
     },
     stop: { grace: "300ms" },
     logs: { keep: KEPT_RUNS, ...(rotate === undefined ? {} : { max_size: rotate }) },
