@@ -15,7 +15,7 @@ export interface Action {
 
 export interface Stage {
   home: string;
-  /** Its address outlives the daemons. */
+  /** Of the daemon that was started last. */
   operator: Operator;
   model: Model;
   /** Into the report of the round. */

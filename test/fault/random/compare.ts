@@ -8,7 +8,7 @@ import { byAgent, type Marked } from "./scan.js";
 /** What there is, by three witnesses that know nothing of each other. */
 export interface Seen {
   api: readonly Agent[];
-  journal: ReadonlyMap<string, Agent>;
+  journal: ReadonlyMap<string, StoredAgent>;
   processes: readonly Marked[];
 }
 
@@ -25,10 +25,10 @@ function read<T>(home: string, sql: string, after: number[], parse: (id: number,
   }
 }
 
-export function journaledAgents(home: string): Map<string, Agent> {
+export function journaledAgents(home: string): Map<string, StoredAgent> {
   const sql = "SELECT seq AS id, record FROM agents";
-  const agents = read(home, sql, [], (_, record) => (JSON.parse(record) as StoredAgent).agent);
-  return new Map(agents.map((agent) => [agent.agent_id, agent]));
+  const all = read(home, sql, [], (_, record) => JSON.parse(record) as StoredAgent);
+  return new Map(all.map((stored) => [stored.agent.agent_id, stored]));
 }
 
 export function journaledEvents(home: string, after: number): DaemonEvent[] {
@@ -82,10 +82,11 @@ function againstBelief(agent: Agent, belief: Belief | undefined): string[] {
   return wrong;
 }
 
-function againstJournal({ state, run_id, pid, restarts }: Agent, record: Agent | undefined): string[] {
-  const live = [state, run_id, pid, restarts].join(" ");
-  const durable = record && [record.state, record.run_id, record.pid, record.restarts].join(" ");
-  return live === durable ? [] : [`the API says ${live}, the journal ${durable}`];
+function againstJournal(agent: Agent, stored: StoredAgent | undefined): string[] {
+  const words = ({ state, run_id, pid, restarts }: Agent) => [state, run_id, pid, restarts].join(" ");
+  const durable = stored && words(stored.agent);
+  if (words(agent) !== durable) return [`the API says ${words(agent)}, the journal ${durable}`];
+  return stored?.deleting ? ["it is being deleted"] : [];
 }
 
 function againstProcesses(agent: Agent, runs: ReadonlyMap<string, Marked[]>, model: Model): string[] {

@@ -86,11 +86,14 @@ export function createHistory(evidence: string, kinds: readonly Kind[], model: M
       complaints.push(...fresh.flatMap(takeOne));
     },
     begun,
-    unaccounted: (runs, live) =>
-      runs.flatMap((runId, index) => {
-        if (runs.indexOf(runId) < index) return [`run ${runId} was started twice`];
+    unaccounted(runs, live) {
+      const known = new Set<string>();
+      return runs.flatMap((runId) => {
+        if (known.has(runId)) return [`run ${runId} was started twice`];
+        known.add(runId);
         return live.has(runId) || exits.has(runId) ? [] : [`run ${runId} ran, and nobody tells how it ended`];
-      }),
+      });
+    },
   };
 }
 

@@ -1,20 +1,16 @@
-import { cpSync, mkdirSync, mkdtempSync, statSync } from "node:fs";
+import { cpSync, mkdtempSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Agent, DaemonEvent } from "../../../core/index.js";
-import { startDaemon, type TestDaemon } from "../../helpers/daemon.js";
-import { type Operator, operatorOf } from "../../helpers/operator.js";
+import type { Agent } from "../../../core/index.js";
+import type { TestDaemon } from "../../helpers/daemon.js";
 import { processesOf } from "../../helpers/processes.js";
-import { drawActions, killSomebody, perform, type Stage } from "./actions.js";
-import { compare, journaledAgents, journaledEvents } from "./compare.js";
-import { createDice, type Dice } from "./dice.js";
-import { createFollower, type Follower } from "./follower.js";
-import { createHistory, type History, linesOf } from "./history.js";
-import { type Kind, kindsWith, templateOf } from "./kinds.js";
-import { createLineCheck, type LineCheck } from "./lines.js";
-import { createModel } from "./model.js";
+import { drawActions, killSomebody, perform } from "./actions.js";
+import { bringBack, dieInBoot, drawEnding } from "./endings.js";
 import { doubles, scan } from "./scan.js";
+import { complain } from "./until.js";
+import { verify } from "./verify.js";
+import { setUp, type World } from "./world.js";
 
 export interface PlayOptions {
   rounds: number;
@@ -30,23 +26,8 @@ export interface Played {
   events: number;
 }
 
-const AGENTS = 10;
 /** Within which requests are made, and the daemon is killed. */
 const SPAN_MS = 500;
-/** For a daemon to have become what was acknowledged, on a machine that has other work to do. */
-const PATIENCE_MS = 20_000;
-const PAUSE_MS = 25;
-
-interface World extends Stage {
-  daemon: TestDaemon;
-  evidence: string;
-  dice: Dice;
-  kinds: readonly Kind[];
-  follower: Follower;
-  history: History;
-  lines: LineCheck;
-  report: string[];
-}
 
 /**
  * Kills a daemon at random points under a random mix of requests and mishaps, starts it again, and holds
@@ -82,51 +63,11 @@ export async function play(options: PlayOptions): Promise<Played> {
   return { agents, exits: history.exits, lines: lines.total, events: follower.events.length };
 }
 
-async function setUp(seed: number): Promise<World> {
-  const dice = createDice(seed);
-  const daemon = await startDaemon();
-  const evidence = join(daemon.project, "evidence");
-  mkdirSync(evidence);
-  // Where it cannot be told who belongs to a run but by its marks, nobody clears them.
-  const kinds = kindsWith({ cgroups: await hasCgroups(daemon) });
-  for (const kind of kinds) await putTemplate(daemon, kind, evidence);
-  const model = createModel(Array.from({ length: AGENTS }, (_, index) => `agent-${index}`));
-  const report: string[] = [];
-  const { home } = daemon;
-  const follower = createFollower(home);
-  follower.connect();
-  return {
-    ...{ home, operator: operatorOf(home), daemon, evidence, dice, kinds, model, follower, report },
-    history: createHistory(evidence, kinds, model),
-    lines: createLineCheck(evidence),
-    note: (text) => void report.push(text),
-  };
-}
-
-async function hasCgroups({ client }: TestDaemon): Promise<boolean> {
-  const { agent_id, containment } = await client.agents.create({
-    agent_id: "first",
-    command: ["sleep", "100"],
-  });
-  await client.agents.remove(agent_id);
-  return containment === "full";
-}
-
-/** Small, so that a round sees several archives. */
-const ROTATE_AT = "16KiB";
-
-/** With rotation, as soon as the daemon knows it. */
-async function putTemplate({ client }: TestDaemon, kind: Kind, evidence: string): Promise<void> {
-  const put = (rotate?: string) =>
-    client.templates.put(kind.template_id, templateOf(kind, evidence, rotate) as never);
-  await put(ROTATE_AT).catch(() => put());
-}
-
 async function playRound(world: World): Promise<void> {
   const { dice, model, kinds, daemon } = world;
   const actions = drawActions(dice, model, kinds, SPAN_MS);
   const endAtMs = dice.soon(SPAN_MS * 1.5);
-  const ending = endings[drawn(dice.roll())] as Ending;
+  const ending = drawEnding(dice);
   if (dice.chance(0.2)) world.follower.connect();
   const began = performance.now();
   const under = actions.map(async (action) => {
@@ -144,175 +85,6 @@ async function playRound(world: World): Promise<void> {
   }
   await bringBack(world);
   await verify(world);
-}
-
-interface Ending {
-  name: string;
-  weight: number;
-  end: (world: World) => Promise<void>;
-}
-
-const endings: readonly Ending[] = [
-  { name: "kill -9 of the daemon", weight: 70, end: killDaemon },
-  {
-    name: "restart",
-    weight: 12,
-    end: async ({ daemon, note }) => {
-      const { code, stderr } = await daemon.cli(["restart"]);
-      if (code !== 0) note(`restart ended with ${code}: ${stderr}`);
-    },
-  },
-  {
-    name: "restart, and kill -9 in the middle of it",
-    weight: 8,
-    end: async (world) => {
-      const restarted = world.daemon.cli(["restart"]);
-      await delay(world.dice.below(900));
-      await killDaemon(world);
-      await restarted;
-    },
-  },
-  {
-    name: "stop --keep-agents",
-    weight: 6,
-    end: async ({ daemon }) => void (await daemon.cli(["stop", "--keep-agents"])),
-  },
-  {
-    name: "stop",
-    weight: 4,
-    end: async ({ daemon, model }) => {
-      for (const belief of model.agents.values()) belief.untouched = undefined;
-      await daemon.cli(["stop"]);
-      for (const belief of model.agents.values()) belief.untouched = undefined;
-    },
-  },
-];
-
-function drawn(roll: number): number {
-  let left = roll * endings.reduce((sum, { weight }) => sum + weight, 0);
-  return endings.findIndex(({ weight }) => {
-    left -= weight;
-    return left < 0;
-  });
-}
-
-/** Whoever is the daemon at this moment; during a hand-over that may be nobody for an instant. */
-async function killDaemon({ daemon, note }: World): Promise<void> {
-  const pid = daemon.pid();
-  if (pid === undefined) return note("no daemon held the lock");
-  process.kill(pid, "SIGKILL");
-  await until(() => (daemon.pid() === pid ? ["the daemon that was killed holds the lock"] : []));
-}
-
-/** A daemon that is killed while it takes its agents over. */
-async function dieInBoot(world: World): Promise<void> {
-  const starting = world.daemon.start().catch(() => {});
-  await until(() => (world.daemon.pid() === undefined ? ["the lock is not taken"] : []));
-  await delay(world.dice.below(400));
-  world.note("kill -9 of the daemon as it boots");
-  await killDaemon(world);
-  await starting;
-}
-
-/** Starts a daemon, unless a hand-over is about to bring one forth. */
-async function bringBack(world: World): Promise<void> {
-  const { daemon, operator } = world;
-  const { code, stderr } = await daemon.cli(["start", "--config", daemon.config, "--port", "0"]);
-  if (code !== 0 && code !== 5) throw new Error(`start ended with ${code}: ${stderr}`);
-  await until(async () => {
-    const { status } = await operator.get("/readyz");
-    return status === 200 ? [] : [`/readyz answers ${status}`];
-  });
-  world.follower.connect();
-}
-
-/** The daemon becomes what was acknowledged; then all that can be known at that moment is right. */
-async function verify(world: World): Promise<void> {
-  const { home, operator, model, history, follower, evidence, lines, kinds } = world;
-  // Some agents are never still: each has to be seen in order once.
-  const inOrder = new Set<string>();
-  const first = follower.events.length;
-  const look = async () => {
-    const begun = history.begun();
-    const agents = await agentsNow(operator, follower);
-    history.take(follower.events);
-    complain("by what happened", [...history.complaints, ...follower.complaints]);
-    const wrong = compare(
-      { api: agents, journal: journaledAgents(home), processes: scan(home) },
-      model,
-      history,
-    );
-    for (const [id, complaints] of wrong) if (complaints.length === 0) inOrder.add(id);
-    const complaints = [...wrong].flatMap(([id, texts]) => (inOrder.has(id) ? [] : texts));
-    return { begun, agents, complaints };
-  };
-  let seen = await look();
-  await until(async () => {
-    if (seen.complaints.length > 0) seen = await look();
-    return seen.complaints;
-  });
-  const { agents, begun } = seen;
-  complain("by their processes", doubles(home));
-  const live = new Set(agents.flatMap(({ run_id, pid }) => (pid && run_id ? [run_id] : [])));
-  complain("by the agents' own evidence", [
-    ...linesOf(join(evidence, "overlaps")).map((line) => `two trees of one agent were alive: ${line}`),
-    ...history.unaccounted(begun, live),
-  ]);
-  const printed = agents.map((agent) => lines.check(operator, agent.agent_id, agent.created_at));
-  complain("by what was printed", (await Promise.all(printed)).flat());
-  complain("by the stream of events", streamAgainst(home, follower.events.slice(first)));
-  complain("by the answers", model.complaints);
-  model.learn(agents, (agent) => kinds.find(({ template_id }) => template_id === agent.template_id));
-}
-
-/** The agents, at a moment after which the stream of events has told of all that had happened before it. */
-async function agentsNow(operator: Operator, follower: Follower): Promise<Agent[]> {
-  const { json } = await operator.get("/agents?limit=1000");
-  const { json: status } = await operator.get("/daemon");
-  const newest = Number(status["last_event_id"]);
-  await until(() => {
-    const told = follower.events.at(-1)?.id ?? 0;
-    return told >= newest ? [] : [`the stream has told of event ${told}, and there are ${newest}`];
-  });
-  return json["items"] as Agent[];
-}
-
-/** The stream tells what the journal holds. */
-function streamAgainst(home: string, told: readonly DaemonEvent[]): string[] {
-  const [first] = told;
-  if (!first) return [];
-  const durable = new Map(
-    journaledEvents(home, first.id - 1).map((event) => [event.id, JSON.stringify(event)]),
-  );
-  return told.flatMap((event) =>
-    durable.get(event.id) === JSON.stringify(event)
-      ? []
-      : [`it told ${JSON.stringify(event)}; the journal has ${durable.get(event.id)}`],
-  );
-}
-
-/** What time does not mend. */
-class BrokenPromise extends Error {}
-
-function complain(where: string, complaints: readonly string[]): void {
-  if (complaints.length === 0) return;
-  throw new BrokenPromise(`${where}:\n${complaints.map((text) => `  ${text}`).join("\n")}`);
-}
-
-/** Tries until there is nothing to complain of. */
-async function until(look: () => string[] | Promise<string[]>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  for (;;) {
-    const complaints = await Promise.resolve()
-      .then(look)
-      .catch((error: Error) => {
-        if (error instanceof BrokenPromise) throw error;
-        return [error.message];
-      });
-    if (complaints.length === 0) return;
-    if (performance.now() > deadline) complain(`after ${PATIENCE_MS} ms`, complaints);
-    await delay(PAUSE_MS);
-  }
 }
 
 /** Everything is deleted, the daemon stopped: nothing is left. */
