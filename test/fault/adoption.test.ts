@@ -2,11 +2,12 @@
 // TestClientState_KillDuringRestart and TestTaskRunner_Restore_Running.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Agent } from "../../core/index.js";
 import { fixtureAgent } from "../helpers/agents.js";
-import { agentWhen, crash, delay, killAgent } from "../helpers/crash.js";
+import { afterEndOf, crash, killAgent } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { operatorOf } from "../helpers/operator.js";
 import { processesOfAgent, seeProcess } from "../helpers/processes.js";
@@ -15,6 +16,7 @@ import { waitFor } from "../helpers/wait-for.js";
 const TELLS_ENDS = fileURLToPath(new URL("../fixtures/plugins/tells-ends.mjs", import.meta.url));
 /** Ends as $2 says once the gate $1 opens; a run that finds it open stays. */
 const ENDS_ONCE = '[ -e "$1" ] && exec sleep 100000; until [ -e "$1" ]; do sleep 0.02; done; eval "$2"';
+const SHOOTS = "kill -9 $$";
 const AT_ONCE = { min: "1ms", max: "1ms" };
 
 let daemon: TestDaemon | undefined;
@@ -45,13 +47,7 @@ test("died while down: the code is known, afterExit is told once, and the restar
     templates: rounds.map(({ id, policy, how }) => ({
       template_id: id,
       command: "sh",
-      args: [
-        "-c",
-        ENDS_ONCE,
-        "sh",
-        "{{params.gate}}",
-        how.kind === "exited" ? `exit ${how.code}` : "kill -9 $$",
-      ],
+      args: ["-c", ENDS_ONCE, "sh", "{{params.gate}}", how.kind === "exited" ? `exit ${how.code}` : SHOOTS],
       restart: { policy, backoff: AT_ONCE },
       params: { gate: { type: "string" } },
     })),
@@ -67,11 +63,8 @@ test("died while down: the code is known, afterExit is told once, and the restar
   await it.start();
   for (const { id, how, state, restarts } of rounds) {
     const was = before.get(id) as Agent;
-    const is = await agentWhen(it, id, (agent) => agent.state === state);
-    expect([id, is]).toMatchObject([
-      id,
-      { restarts, last_exit: { ...how, cause: "self", run_id: was.run_id } },
-    ]);
+    const last_exit = { ...how, cause: "self", run_id: was.run_id };
+    expect([id, await afterEndOf(it, was)]).toMatchObject([id, { state, restarts, last_exit }]);
   }
   const told = linesOf(join(it.home, "ends")).sort();
   const all = rounds.map(({ id, how }) => {
@@ -100,11 +93,8 @@ describe("kill after adoption", () => {
     await replace(it);
     expect(await it.client.agents.get("family")).toMatchObject({ pid: before.pid, restarts: 0 });
     await killAgent(before);
-    const after = await agentWhen(
-      it,
-      "family",
-      ({ state, restarts }) => state === "running" && restarts === 1,
-    );
+    const after = await afterEndOf(it, before);
+    expect(after).toMatchObject({ state: "running", restarts: 1 });
     expect(after.last_exit).toMatchObject({ signal: "SIGKILL", cause: "self", run_id: before.run_id });
     expect([after.pid, after.run_id]).not.toEqual([before.pid, before.run_id]);
     expect(Date.parse(after.started_at ?? "")).toBeGreaterThan(Date.parse(before.started_at ?? ""));

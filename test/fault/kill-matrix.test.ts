@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Agent } from "../../core/index.js";
 import { fixtureAgent } from "../helpers/agents.js";
-import { agentWhen, crash, killAgent } from "../helpers/crash.js";
+import { afterEndOf, agentWhen, crash, killAgent } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { seeProcess } from "../helpers/processes.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const POLICIES = ["never", "on-failure", "always"] as const;
+/** With these an agent that ended well is not started again. */
+const STAYING_ENDED = ["never", "on-failure"] as const;
 
 let daemon: TestDaemon | undefined;
 afterEach(async () => {
@@ -18,7 +20,7 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-/** For each policy an agent that runs, and one that has ended well by itself, each named after its policy. */
+/** For each policy an agent that runs; and agents that have ended well by themselves. */
 async function start(on_daemon_stop: string): Promise<TestDaemon> {
   const gate = { gate: { type: "string" } };
   const templates = POLICIES.flatMap((policy) => {
@@ -33,16 +35,11 @@ async function start(on_daemon_stop: string): Promise<TestDaemon> {
   const params = { gate: join(daemon.project, "gate") };
   for (const policy of POLICIES) {
     await daemon.client.agents.create({ agent_id: `runs-${policy}`, template_id: `Runs-${policy}` });
-    // That which would come back has no end of it to be waited for.
-    if (policy !== "always")
-      await daemon.client.agents.create({
-        agent_id: `ends-${policy}`,
-        template_id: `Ends-${policy}`,
-        params,
-      });
   }
+  for (const policy of STAYING_ENDED)
+    await daemon.client.agents.create({ agent_id: `ends-${policy}`, template_id: `Ends-${policy}`, params });
   writeFileSync(params.gate, "");
-  for (const policy of ["never", "on-failure"])
+  for (const policy of STAYING_ENDED)
     await daemon.client.agents.wait(`ends-${policy}`, { for: "ended", timeoutMs: 10_000 });
   return daemon;
 }
@@ -81,19 +78,14 @@ describe.each(["keep", "stop"] as const)("on_daemon_stop: %s", (onDaemonStop) =>
         expect(seeProcess(is.pid as number)?.pid).toBe(is.pid);
       }
       // Who had ended by himself stays so.
-      for (const policy of ["never", "on-failure"]) {
+      for (const policy of STAYING_ENDED) {
         const ended = { state: "exited", restarts: 0, last_exit: { kind: "exited", code: 0, cause: "self" } };
         expect(await it.client.agents.get(`ends-${policy}`)).toMatchObject(ended);
       }
       for (const policy of POLICIES) {
         const now = await get(policy);
         await killAgent(now);
-        const after = await agentWhen(
-          it,
-          `runs-${policy}`,
-          (agent) =>
-            agent.last_exit?.run_id === now.run_id && agent.state !== "backoff" && agent.state !== "pending",
-        );
+        const after = await afterEndOf(it, now);
         const returns = policy !== "never";
         expect([policy, after]).toMatchObject([
           policy,

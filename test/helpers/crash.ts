@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Agent } from "../../core/index.js";
 import type { TestDaemon } from "./daemon.js";
 import { seeProcess } from "./processes.js";
@@ -24,10 +23,15 @@ export function agentWhen(
   return waitFor(look, { what: `${agentId} to change`, timeoutMs: 15_000, diagnose }) as Promise<Agent>;
 }
 
+/** Waits until this run of the agent is over and nothing more follows from that, and answers the agent. */
+export function afterEndOf(daemon: TestDaemon, { agent_id, run_id }: Agent): Promise<Agent> {
+  const followed = ({ state, last_exit }: Agent) =>
+    last_exit?.run_id === run_id && state !== "pending" && state !== "backoff";
+  return agentWhen(daemon, agent_id, followed);
+}
+
 /** kill -9 of an agent's own process. Resolves when it is gone. */
 export async function killAgent({ pid }: Pick<Agent, "pid">): Promise<void> {
   process.kill(pid as number, "SIGKILL");
   await waitFor(() => seeProcess(pid as number) === undefined, { what: `the end of ${pid}` });
 }
-
-export { delay };
