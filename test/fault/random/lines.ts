@@ -36,8 +36,9 @@ export function createLineCheck(evidence: string): LineCheck {
   function take(agentId: string, { last }: Reading, { run_id, stream, text }: Line): string | undefined {
     const [, n, run] = /^line (\d+) of (\S+) ends here$/.exec(text) ?? [];
     const expected = (last.get(run_id) ?? 0) + 1;
+    // There a shell tells that a child of it was killed.
+    if (stream === "stderr") return undefined;
     total++;
-    if (stream !== "stdout") return `${agentId} ${run_id} said on ${stream}: ${text}`;
     if (run !== run_id || Number(n) !== expected)
       return `${agentId} ${run_id}: line ${expected} reads ${JSON.stringify(text)}`;
     last.set(run_id, expected);

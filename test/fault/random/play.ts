@@ -15,6 +15,8 @@ import { setUp, type World } from "./world.js";
 export interface PlayOptions {
   rounds: number;
   seed: number;
+  /** False: agents are not put into cgroups, and found by their marks alone. */
+  cgroups: boolean;
   /** Told of every round, when it is over. */
   progress?: (text: string) => void;
 }
@@ -28,6 +30,8 @@ export interface Played {
 
 /** Within which requests are made, and the daemon is killed. */
 const SPAN_MS = 500;
+/** A daemon that does not answer at all must not hold the suite up. */
+const ROUND_MS = 120_000;
 
 /**
  * Kills a daemon at random points under a random mix of requests and mishaps, starts it again, and holds
@@ -35,17 +39,17 @@ const SPAN_MS = 500;
  * seed, the round and what was done in it; the folder is kept then.
  */
 export async function play(options: PlayOptions): Promise<Played> {
-  const world = await setUp(options.seed);
+  const world = await setUp(options);
   let round = 0;
   try {
     for (round = 1; round <= options.rounds; round++) {
       const began = performance.now();
       world.report.length = 0;
-      await playRound(world);
+      await inTime(playRound(world));
       const tookMs = Math.round(performance.now() - began);
       options.progress?.(`round ${round}: ${world.report.length} things done, ${tookMs} ms`);
     }
-    await bringToAnEnd(world);
+    await inTime(bringToAnEnd(world));
   } catch (error) {
     const kept = keep(world.daemon);
     const what = error instanceof Error ? error.message : String(error);
@@ -61,6 +65,14 @@ export async function play(options: PlayOptions): Promise<Played> {
   const { lines, history, follower } = world;
   const agents = follower.events.filter(({ type }) => type === "agent.created").length;
   return { agents, exits: history.exits, lines: lines.total, events: follower.events.length };
+}
+
+async function inTime(work: Promise<void>): Promise<void> {
+  const over = new AbortController();
+  const late = delay(ROUND_MS, undefined, { signal: over.signal }).then(() => {
+    throw new Error(`it was not over after ${ROUND_MS} ms`);
+  });
+  await Promise.race([work, late]).finally(() => over.abort());
 }
 
 async function playRound(world: World): Promise<void> {

@@ -24,9 +24,10 @@ export interface World extends Stage {
 
 const AGENTS = 10;
 
-export async function setUp(seed: number): Promise<World> {
+export async function setUp({ seed, cgroups }: { seed: number; cgroups: boolean }): Promise<World> {
   const dice = createDice(seed);
-  const daemon = await startDaemon();
+  const plugins = cgroups ? [] : [["spawner-process", { cgroups: false }]];
+  const daemon = await startDaemon({ config: { plugins } });
   const evidence = join(daemon.project, "evidence");
   mkdirSync(evidence);
   // Where it cannot be told who belongs to a run but by its marks, nobody clears them.
