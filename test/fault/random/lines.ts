@@ -13,6 +13,9 @@ interface Line {
   run_id: string;
   stream: string;
   text: string;
+  /** Where output is rotated: of a line that is not all there, and of one before which something is missing. */
+  partial?: boolean;
+  gap?: string;
 }
 
 /** Before every run. */
@@ -33,14 +36,18 @@ export function createLineCheck(evidence: string): LineCheck {
   const tally = (runId: string, side: "before" | "after") =>
     statSync(join(evidence, `${runId}.${side}`), { throwIfNoEntry: false })?.size ?? 0;
 
-  function take(agentId: string, { last }: Reading, { run_id, stream, text }: Line): string | undefined {
-    const [, n, run] = /^line (\d+) of (\S+) ends here$/.exec(text) ?? [];
+  function take(
+    agentId: string,
+    { last }: Reading,
+    { run_id, stream, text, partial, gap }: Line,
+  ): string | undefined {
+    const [, n, run] = /^line (\d+) of (\S+) 0{300} ends here$/.exec(text) ?? [];
     const expected = (last.get(run_id) ?? 0) + 1;
     // There a shell tells that a child of it was killed.
     if (stream === "stderr") return undefined;
     total++;
-    if (run !== run_id || Number(n) !== expected)
-      return `${agentId} ${run_id}: line ${expected} reads ${JSON.stringify(text)}`;
+    if (run !== run_id || Number(n) !== expected || partial || gap)
+      return `${agentId} ${run_id}: line ${expected} reads ${JSON.stringify({ text, partial, gap })}`;
     last.set(run_id, expected);
     return undefined;
   }

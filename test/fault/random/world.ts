@@ -55,8 +55,8 @@ async function hasCgroups({ client }: TestDaemon): Promise<boolean> {
   return containment === "full";
 }
 
-/** Small, so that a round sees several archives. */
-const ROTATE_AT = "16KiB";
+/** The least there is: an agent fills it in a round or two. */
+const ROTATE_AT = "64KiB";
 
 /** With rotation, as soon as the daemon knows it. */
 async function putTemplate({ client }: TestDaemon, kind: Kind, evidence: string): Promise<void> {
