@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
+import { crash } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { ask } from "../helpers/http-request.js";
 import { environOf, processesOf, seeProcess } from "../helpers/processes.js";
@@ -24,12 +25,6 @@ async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<T
 }
 
 const infoOf = ({ home }: TestDaemon) => JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
-
-/** kill -9. */
-async function crash(it: TestDaemon): Promise<void> {
-  process.kill(it.pid() as number, "SIGKILL");
-  await waitFor(() => it.pid() === undefined, { what: "the lock to be free" });
-}
 
 /** What a next daemon must find as it was. */
 async function unchanged(it: TestDaemon, agentId: string) {

@@ -6,9 +6,9 @@ import Database from "libsql";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { identify, type ProcessIdentity } from "../../plugins/spawner-process/identity.js";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
+import { crash } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { environOf, processesOf, processesOfAgent, seeProcess } from "../helpers/processes.js";
-import { waitFor } from "../helpers/wait-for.js";
 
 const Family = { template_id: "Family", ...fixtureAgent("family.sh") };
 
@@ -24,11 +24,6 @@ afterEach(async () => {
   // What a daemon does not know how to end, it leaves.
   for (const { pid } of processesOf(home)) process.kill(pid, "SIGKILL");
 });
-
-async function crash(): Promise<void> {
-  process.kill(daemon.pid() as number, "SIGKILL");
-  await waitFor(() => daemon.pid() === undefined, { what: "the lock to be free" });
-}
 
 /** Writes over an agent's record, with no daemon alive. */
 function damage(agentId: string, record: string): void {
@@ -58,7 +53,7 @@ test.each([
     const family = async (id: string) =>
       Promise.all(["agent", "child", "grandchild"].map((word) => printedPid(daemon, id, word)));
     const before = { master: await family("master"), guest: await family("guest") };
-    await crash();
+    await crash(daemon);
     damage("master", record);
     const { stderr } = await daemon.start();
     expect(stderr).toMatch(/problem: record master could not be read/);
@@ -110,7 +105,7 @@ test.each([
 
 test("a journal that is no database is left as it is, and nothing is started", async () => {
   const before = (await daemon.client.agents.get("guest")).pid as number;
-  await crash();
+  await crash(daemon);
   const file = join(daemon.home, "journal.db");
   const good = readFileSync(file);
   writeFileSync(file, "this is no database");
