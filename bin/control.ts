@@ -60,6 +60,7 @@ export async function stopDaemon(
   const { log, options } = daemon;
   daemon.phase = "stopping";
   log.info({ actor, agents }, "stopping");
+  void daemon.manager?.tell({ STOPPING: 1, STATUS: agents === "keep" ? "Stopping" : "Ending agents" });
   let exitCode = 0;
   try {
     const reason = `the daemon was stopped by ${actor}`;

@@ -11,6 +11,8 @@ export interface HandedOver {
   sockets?: Record<string, number>;
   /** A predecessor is still there: say `prepared` and wait for `go`. */
   successor?: boolean;
+  /** Standard error is not the log: who looks after the daemon reads along there. */
+  foreground?: boolean;
 }
 
 /** What a daemon tells its starter. */

@@ -22,6 +22,8 @@ export interface SpawnOptions extends DaemonArguments {
   /** Listening sockets for a successor, by name. */
   sockets?: ReadonlyMap<string, number>;
   successor?: boolean;
+  /** With the output of this process instead of `daemon.log`. */
+  foreground?: boolean;
 }
 
 /** A daemon on its way. */
@@ -58,15 +60,17 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
     channel_fd: 3,
     sockets: Object.fromEntries(sockets.map(([name], index) => [name, FIRST_SOCKET_FD + index])),
     ...(options.successor ? { successor: true } : {}),
+    ...(options.foreground ? { foreground: true } : {}),
   };
   const log = openLogFile(options.home);
+  const output = options.foreground ? "inherit" : log;
   const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
   const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
     // The folder that a daemon was started in may be gone when it is replaced.
     cwd: existsSync(options.cwd) ? options.cwd : options.home,
     detached: true,
     env: { ...dropAgentVariables({ ...options.env }), [HANDED_OVER]: JSON.stringify(handedOver) },
-    stdio: ["ignore", log, log, "pipe", ...sockets.map(([, fd]) => fd)],
+    stdio: ["ignore", output, output, "pipe", ...sockets.map(([, fd]) => fd)],
   });
   closeSync(log);
   const channel = child.stdio[3] as Duplex;
