@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../core/errors.js";
 import { dropAgentVariables } from "./agent-environment.js";
+import { HOME_FILES } from "./home.js";
 import { openLogFile } from "./log-file.js";
 import { type DaemonMessage, HANDED_OVER, type HandedOver, type ReadyReport } from "./parent-channel.js";
 
@@ -64,6 +66,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   };
   const log = openLogFile(options.home);
   const output = options.foreground ? "inherit" : log;
+  const lastWords = options.foreground ? () => undefined : printedSince(fstatSync(log).size, options.home);
   const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
   const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
     // The folder that a daemon was started in may be gone when it is replaced.
@@ -74,7 +77,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   });
   closeSync(log);
   const channel = child.stdio[3] as Duplex;
-  const inbox = createInbox(child, channel, timeoutMs);
+  const inbox = createInbox(child, channel, { timeoutMs, lastWords });
   return {
     pid: child.pid ?? 0,
     prepared: async () => void (await inbox.next("prepared")),
@@ -114,13 +117,22 @@ function argumentsOf({ home, config, port, fresh }: DaemonArguments): string[] {
 
 type Message<K extends string> = Extract<DaemonMessage, Record<K, unknown>>;
 
-function createInbox(child: ChildProcess, channel: Duplex, timeoutMs: number) {
+interface InboxOptions {
+  timeoutMs: number;
+  /** Why it ended, if it has printed that. */
+  lastWords: () => string | undefined;
+}
+
+function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, lastWords }: InboxOptions) {
   const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
   channel.on("error", () => {});
   const ended = new Promise<never>((_, reject) => {
     child.once("error", (cause) => reject(wordless(`it could not be started: ${cause.message}`, cause)));
     // "close" comes after the last message was read.
-    child.once("close", (code, signal) => reject(wordless(`it ended with ${signal ?? `code ${code}`}`)));
+    child.once("close", (code, signal) => {
+      const words = lastWords();
+      reject(wordless(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`));
+    });
   });
   ended.catch(() => {});
   return {
@@ -140,6 +152,23 @@ function createInbox(child: ChildProcess, channel: Duplex, timeoutMs: number) {
         clearTimeout(timer);
       }
     },
+  };
+}
+
+/**
+ * What Node prints of a program that it cannot load, or that throws at once, as one line. Nothing was
+ * running yet that could have said it better.
+ */
+function printedSince(start: number, home: string): () => string | undefined {
+  return () => {
+    try {
+      const printed = readFileSync(join(home, HOME_FILES.log)).subarray(start).toString();
+      const error = /^\w*Error\b.*$/m.exec(printed)?.[0];
+      const place = /^(?:file:\/\/)?(\/\S+:\d+)$/m.exec(printed)?.[1];
+      return error && place ? `${error} (${place})` : error;
+    } catch {
+      return undefined;
+    }
   };
 }
 
