@@ -10,7 +10,13 @@ import { closeInheritedDescriptors } from "./inherited-fds.js";
 import { type Lock, takeLock } from "./lock.js";
 import { createLogFile } from "./log-file.js";
 import { createLogger } from "./logger.js";
-import { type HandedOver, openParentChannel, type ParentChannel, takeHandedOver } from "./parent-channel.js";
+import {
+  type HandedOver,
+  openParentChannel,
+  type ParentChannel,
+  type ReadyReport,
+  takeHandedOver,
+} from "./parent-channel.js";
 import { exitCodeOf } from "./print-error.js";
 import type { DaemonOptions, RunningDaemon } from "./running-daemon.js";
 import { type ServiceManager, statusLine, takeServiceManager } from "./service-manager.js";
@@ -51,7 +57,7 @@ interface Starters {
 }
 
 async function serve(options: DaemonOptions, starters: Starters): Promise<number> {
-  const { handedOver, channel, manager } = starters;
+  const { handedOver, channel } = starters;
   const taken = await (handedOver?.successor && channel ? takeOver(options, channel) : takeHome(options));
   let end: (exitCode: number) => void = () => {};
   const ended = new Promise<number>((resolve) => {
@@ -70,10 +76,11 @@ async function serve(options: DaemonOptions, starters: Starters): Promise<number
     const report = await readyReport(daemon);
     daemon.log.info(report, "the daemon is ready");
     await channel?.send({ ready: report });
+    if (!(await reachManager(starters, report))) {
+      daemon.log.warn({}, "the predecessor is gone; the service manager starts another daemon");
+      daemon.stopAsked ??= { agents: "keep", actor: "service manager" };
+    }
     channel?.close();
-    // A successor's predecessor has said so before.
-    if (!handedOver?.successor) await manager?.tell({ READY: 1, STATUS: statusLine(report) });
-    manager?.feedWatchdog();
     if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
     return await ended;
   } catch (error) {
@@ -82,6 +89,22 @@ async function serve(options: DaemonOptions, starters: Starters): Promise<number
   } finally {
     clearInterval(alive);
   }
+}
+
+/**
+ * Tells the service manager, if there is one, that the daemon is ready. False for a successor whose
+ * predecessor went without having done so: the manager takes the daemon for ended then and starts another,
+ * which needs the home.
+ */
+async function reachManager(
+  { handedOver, channel, manager }: Starters,
+  report: ReadyReport,
+): Promise<boolean> {
+  if (!manager) return true;
+  if (!handedOver?.successor) await manager.tell({ READY: 1, STATUS: statusLine(report) });
+  else if (!(await channel?.hear("main"))) return false;
+  manager.feedWatchdog();
+  return true;
 }
 
 function createDaemon(
@@ -125,7 +148,7 @@ async function takeHome(options: DaemonOptions): Promise<Taken> {
 async function takeOver(options: DaemonOptions, channel: ParentChannel): Promise<Taken> {
   const setup = await loadSetup(options);
   await channel.send({ prepared: true });
-  if (await channel.go()) return { setup, lock: await takeLock(options.home) };
+  if (await channel.hear("go")) return { setup, lock: await takeLock(options.home) };
   throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced is gone" });
 }
 

@@ -60,10 +60,11 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
     daemon.sockets.setHandedOver(true);
     await daemon.kernel.stop({ agents: "keep", reason: `the daemon was restarted by ${actor}` });
     daemon.lock.release();
-    successor.go();
+    successor.say("go");
     const report = await successor.ready();
     // Before this process ends: it is the one that is believed. The watchdog has its time from here on.
     await daemon.manager?.tell({ MAINPID: successor.pid, WATCHDOG: 1, STATUS: statusLine(report) });
+    successor.say("main");
     // A signal that came meanwhile was meant for the daemon, which is the successor now.
     if (daemon.stopAsked) successor.kill("SIGTERM");
     successor.release();

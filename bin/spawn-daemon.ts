@@ -8,7 +8,13 @@ import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../core/errors.js"
 import { dropAgentVariables } from "./agent-environment.js";
 import { HOME_FILES } from "./home.js";
 import { openLogFile } from "./log-file.js";
-import { type DaemonMessage, HANDED_OVER, type HandedOver, type ReadyReport } from "./parent-channel.js";
+import {
+  type DaemonMessage,
+  HANDED_OVER,
+  type HandedOver,
+  type PredecessorWord,
+  type ReadyReport,
+} from "./parent-channel.js";
 
 export interface DaemonArguments {
   home: string;
@@ -33,8 +39,8 @@ export interface DaemonChild {
   readonly pid: number;
   /** Resolves when it has checked everything that it can check beside a running daemon. */
   prepared(): Promise<void>;
-  /** Lets a prepared successor take over. */
-  go(): void;
+  /** To a successor that is prepared (`go`), or ready (`main`). */
+  say(word: PredecessorWord): void;
   ready(): Promise<ReadyReport>;
   kill(signal: NodeJS.Signals): void;
   /** Kills it with SIGKILL. Resolves when it is gone. */
@@ -81,7 +87,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   return {
     pid: child.pid ?? 0,
     prepared: async () => void (await inbox.next("prepared")),
-    go: () => void channel.write("go\n"),
+    say: (word) => void channel.write(`${word}\n`),
     ready: async () => (await inbox.next("ready")).ready,
     // Safe by pid: it is this process's child, and not waited for by anybody else.
     kill: (signal) => void child.kill(signal),
@@ -175,7 +181,7 @@ function printedSince(start: number, home: string): () => string | undefined {
 function wordless(why: string, cause?: unknown): OpenStarryError {
   return new OpenStarryError("internal", {
     detail: `the daemon did not become ready: ${why}`,
-    hint: "daemon.log in its home says more",
+    hint: "daemon.log in its home says more; of a daemon in the foreground, its standard error",
     cause,
   });
 }

@@ -169,6 +169,32 @@ TimeoutStartSec=20
     expect([await show("NRestarts"), await agent()]).toEqual(["1", { ...before, restarts: 0 }]);
   }, 90_000);
 
+  test("a daemon that is killed while it hands over is followed by another that systemd knows", async () => {
+    await start();
+    const [before, old] = [await agent(), await mainPid()];
+    // The successor holds the lock, and waits.
+    rmSync(join(project, "gate"));
+    await client.daemon.restart();
+    const successor = await waitFor(() => lockHolder(home) !== old && lockHolder(home), {
+      what: "the successor to take over",
+      timeoutMs: 20_000,
+      diagnose,
+    });
+    process.kill(old, "SIGKILL");
+    await waitFor(async () => (await show("NRestarts")) !== "0", {
+      what: "systemd to notice",
+      timeoutMs: 20_000,
+    });
+    writeFileSync(join(project, "gate"), "");
+    await waitFor(async () => (await show("ActiveState")) === "active", {
+      what: "the unit to be active again",
+      timeoutMs: 30_000,
+      diagnose,
+    });
+    expect([await mainPid(), seeProcess(successor)]).toEqual([lockHolder(home), undefined]);
+    expect(await agent()).toEqual({ ...before, restarts: 0 });
+  });
+
   test("a successor that cannot start leaves the unit as it was", async () => {
     await start();
     const [before, old] = [await agent(), await mainPid()];
