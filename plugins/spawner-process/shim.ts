@@ -13,13 +13,16 @@ import { NOT_TO_BE_SEEN, readIfThere } from "./identity.js";
  * shell, so that the agent's `PATH` decides nothing here. The inner shell becomes the agent: it joins
  * the cgroup, tells its pid, waits for "go", and executes the agent as the leader of a session of its
  * own. End of file at the gate means that the daemon died before it let the agent go, whether or not it
- * had journaled the pid: then the agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the agent inheriting
- * that (an ignored signal would be inherited, a trapped one is not).
+ * had journaled the pid: then the agent never ran, and the status file says so. A daemon that is spared when
+ * memory runs out (`oom_score_adj` below 0) does not have its agents spared. The trap keeps the shim waiting
+ * through signals without the agent inheriting that (an ignored signal would be inherited, a trapped one is
+ * not).
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
 cg=$1 out=$2 err=$3 setsid=$4; shift 4
 (read -r p r </proc/self/stat
 [ -n "$cg" ] && { echo 0 >"$cg/cgroup.procs"; } 2>/dev/null
+read -r oom </proc/self/oom_score_adj && [ "$oom" -lt 0 ] && echo 0 >/proc/self/oom_score_adj
 echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
 exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
