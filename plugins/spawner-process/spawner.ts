@@ -12,6 +12,7 @@ import {
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
+import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
@@ -21,7 +22,7 @@ import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers } from "./sweep.js";
-import { endLeftovers } from "./tree.js";
+import { createTreeWatch } from "./tree-watch.js";
 import { findUser, type User } from "./users.js";
 
 export interface ProcessSpawnerDeps {
@@ -46,6 +47,7 @@ export interface ProcessSpawner extends Spawner {
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const { clock, folders, cgroups } = deps;
   const owned = new Map<string, OwnedRun>();
+  const trees = createTreeWatch(clock);
   const tool = createToolFinder(deps.env["PATH"]);
 
   /** Everything that can be known before there is a process. */
@@ -138,10 +140,15 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
+      beforeEnd: trees.lookNow,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
-    void run.handle.exit.then(() => owned.delete(runId));
+    trees.watch(run.tree);
+    void run.handle.exit.then(() => {
+      owned.delete(runId);
+      trees.drop(run.tree);
+    });
     return run;
   }
 
@@ -178,11 +185,13 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       });
       await folders.sweepShared(spared);
     },
+    processes: async (runIds) => trees.processes(runIds),
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
+      trees.release();
       cgroups?.release();
     },
   };
