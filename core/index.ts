@@ -62,5 +62,5 @@ export {
   type TemplateInput,
   templateSchema,
 } from "./template.js";
-export { formatDuration, parseDuration, parseSize } from "./units.js";
+export { formatDuration, formatSize, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";
