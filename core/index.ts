@@ -13,6 +13,7 @@ export * from "./contracts/journal.js";
 export * from "./contracts/operation.js";
 export * from "./contracts/probe.js";
 export * from "./contracts/restart-policy.js";
+export * from "./contracts/sampler.js";
 export * from "./contracts/spawner.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template-source.js";
@@ -62,5 +63,5 @@ export {
   type TemplateInput,
   templateSchema,
 } from "./template.js";
-export { formatDuration, parseDuration, parseSize } from "./units.js";
+export { formatDuration, formatSize, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";

@@ -31,6 +31,15 @@ export function parseSize(text: string): number | undefined {
   return Math.round(Number(match[1]) * (SIZE_BYTES[match[2] ?? ""] ?? 0));
 }
 
+/** Bytes as a person reads them: `"512B"`, `"3.4KiB"`, `"128MiB"`, `"1.5GiB"`. */
+export function formatSize(bytes: number): string {
+  let [amount, power] = [bytes, 0];
+  // 1,023.6 would be shown as 1024.
+  for (; amount >= 1_023.5 && power < 4; power++) amount /= 1_024;
+  const digits = amount < 9.95 && power > 0 ? 1 : 0;
+  return `${Number(amount.toFixed(digits))}${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
+}
+
 /** Milliseconds as a person reads them: `"450ms"`, `"12.3s"`, `"4m 10s"`, `"2h 5m"`, `"3d 4h"`. */
 export function formatDuration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)}ms`;

@@ -30,6 +30,9 @@ function reading(transport: Transport) {
       get<Wire.Result>(`${pathOf(agentId)}/result`, {}, control),
     why: (agentId: string, control?: Wire.CallControl) =>
       get<Wire.Why>(`${pathOf(agentId)}/why`, {}, control),
+    /** What it has used lately. */
+    samples: (agentId: string, query: Wire.SampleQuery = {}, control?: Wire.CallControl) =>
+      get<Wire.SamplePage>(`${pathOf(agentId)}/samples`, query, control),
     /** What happened to it. */
     events: (agentId: string, query: Wire.EventPageQuery = {}, control?: Wire.CallControl) =>
       get<Wire.EventPage>(`${pathOf(agentId)}/events`, query, control),

@@ -1,5 +1,6 @@
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { readKernelFile } from "../_shared/kernel-file.js";
 import { openPidfd, type Pidfd } from "../_shared/pidfd.js";
 
 /**
@@ -35,13 +36,9 @@ export function bootId(): string {
  * A file of proc(5) or of a cgroup; `undefined` for one that is not there, by the error codes that say
  * so. Throws for all others: without free descriptors or memory nobody can tell what is there.
  */
-export function readIfThere(
-  path: string,
-  absent: readonly string[],
-  read: (path: string) => string = (it) => readFileSync(it, "latin1"),
-): string | undefined {
+export function readIfThere(path: string, absent: readonly string[]): string | undefined {
   try {
-    return read(path);
+    return readKernelFile(path);
   } catch (error) {
     if (absent.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw error;
@@ -55,22 +52,9 @@ export const NOT_TO_BE_SEEN: readonly string[] = [...NO_SUCH_PROCESS, "EACCES", 
 /** As `readStat`, for processes at large: `undefined` also for one that is hidden from this user. */
 export const readVisibleStat = (pid: number) => readStat(pid, NOT_TO_BE_SEEN);
 
-/** Longer than `stat` can be. */
-const line = Buffer.allocUnsafe(4_096);
-
-/** In one read: whole tables of processes are read so, and readFile takes more than twice as long. */
-function readLine(path: string): string {
-  const fd = openSync(path, "r");
-  try {
-    return line.latin1Slice(0, readSync(fd, line, 0, line.length, 0));
-  } finally {
-    closeSync(fd);
-  }
-}
-
 /** `undefined` when there is no such process. Throws when that cannot be told. */
 export function readStat(pid: number, absent: readonly string[] = NO_SUCH_PROCESS): ProcessStat | undefined {
-  const text = readIfThere(`/proc/${pid}/stat`, absent, readLine);
+  const text = readIfThere(`/proc/${pid}/stat`, absent);
   if (text === undefined) return undefined;
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");

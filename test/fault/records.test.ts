@@ -84,7 +84,7 @@ test.each([
   const ended = once(stranger, "exit");
   try {
     const before = (await daemon.client.agents.get("guest")).pid as number;
-    await crash();
+    await crash(daemon);
     const identity = identify(pid) as Target;
     const { record, stored } = recordOf("guest");
     expect(stored.target).toMatchObject({ pid: before });
