@@ -45,6 +45,13 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     return worker.stored.agent;
   }
 
+  /** Its restart rules decide what follows. What ends already is left to that. */
+  async function failRun(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<Agent> {
+    const { agent, ending: before } = worker.stored;
+    if (isLive(agent.state) && agent.desired === "running" && !before) await worker.intend({ ending });
+    return worker.stored.agent;
+  }
+
   /** True when the command is about a run that is over by now. */
   function isStale(worker: AgentWorker, { run_id }: { run_id?: string }): boolean {
     return run_id !== undefined && run_id !== worker.stored.agent.run_id;
@@ -97,7 +104,9 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     async restart(agentId, intent) {
       const worker = await changeable(agentId);
       const { cause = "restart", actor, reason } = intent;
-      return isStale(worker, intent) ? worker.stored.agent : startAgent(agentId, { cause, actor, reason });
+      if (isStale(worker, intent)) return worker.stored.agent;
+      if (cause === "policy") return failRun(worker, { cause, actor, reason });
+      return startAgent(agentId, { cause, actor, reason });
     },
     async stop(agentId, intent) {
       const worker = await changeable(agentId);
@@ -111,8 +120,14 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       const worker = need(agentId);
       if (!isStale(worker, intent)) await worker.signal(name);
     },
+    async throttle(agentId, percent, intent) {
+      const worker = need(agentId);
+      if (!isStale(worker, intent)) await worker.throttle(percent, intent);
+      return worker.stored.agent;
+    },
     markReady: (agentId, runId) => need(agentId).markReady(runId),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
+    markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
     async heartbeat(agentId, run_id, report) {
       const worker = need(agentId);
       const { agent } = worker.stored;

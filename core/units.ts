@@ -31,6 +31,20 @@ export function parseSize(text: string): number | undefined {
   return Math.round(Number(match[1]) * (SIZE_BYTES[match[2] ?? ""] ?? 0));
 }
 
+/** `"150%"`, `"12.5%"`: the number. */
+export function parsePercent(text: string): number | undefined {
+  const match = /^(\d{1,6}(?:\.\d{1,3})?)%$/.exec(text);
+  return match ? Number(match[1]) : undefined;
+}
+
+/** Bytes as a person reads them: `"512 B"`, `"1.5 MiB"`, `"20 GiB"`. */
+export function formatSize(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let exponent = 0;
+  while (exponent < units.length - 1 && bytes >= 1_024 ** (exponent + 1)) exponent += 1;
+  return `${Number((bytes / 1_024 ** exponent).toFixed(1))} ${units[exponent]}`;
+}
+
 /** Milliseconds as a person reads them: `"450ms"`, `"12.3s"`, `"4m 10s"`, `"2h 5m"`, `"3d 4h"`. */
 export function formatDuration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)}ms`;

@@ -15,9 +15,12 @@ import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
+import type { LimitGroups } from "./limits.js";
 import { readLogs } from "./logs.js";
+import { oomScoreOfAgents } from "./oom-score.js";
 import { logFile } from "./output.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
+import { limitProcesses, openFilesHeld } from "./rlimits.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers } from "./sweep.js";
@@ -31,6 +34,8 @@ export interface ProcessSpawnerDeps {
   folders: RunFolders;
   /** Absent where cgroup v2 cannot be used. */
   cgroups: Cgroups | undefined;
+  /** Absent where no cgroup can limit anything. */
+  limits?: LimitGroups | undefined;
   /** Absent: processes are made by fork. */
   native: PosixSpawn | undefined;
   /** The daemon's own environment, for `pass_env`. */
@@ -44,7 +49,8 @@ export interface ProcessSpawner extends Spawner {
 }
 
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
-  const { clock, folders, cgroups } = deps;
+  const { clock, folders, cgroups, limits } = deps;
+  const oomScore = oomScoreOfAgents();
   const owned = new Map<string, OwnedRun>();
   const tool = createToolFinder(deps.env["PATH"]);
 
@@ -55,29 +61,42 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     checkEnvironment(env, user);
     const file = resolveCommand(spec, env["PATH"] ?? "");
     const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId, user));
-    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool) };
+    const nproc = limits?.can("pids") ? [] : limitProcesses(spec.limits?.pids, user, tool);
+    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool), nproc };
   }
 
   async function spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>) {
-    const { user, env, cwd, file, setsid, drop } = resolve(spec);
-    const { agentId, runId } = spec;
+    const { user, env, cwd, file, setsid, drop, nproc } = resolve(spec);
+    const { agentId, runId, limits: wanted = {} } = spec;
     let shim: Shim | undefined;
     const cgroup = cgroups?.create(runId);
+    const groups = new Set([
+      ...(cgroup === undefined ? [] : [cgroup]),
+      ...(limits?.create(runId, wanted) ?? []),
+    ]);
     try {
       const paths = folders.make(spec, user);
       shim = openFilesAndStart(spec, user, {
-        argv: [...drop, file, ...spec.args],
+        argv: [...drop, ...nproc, file, ...spec.args],
         setsid,
         env: { ...env, ...paths, PWD: cwd },
         cwd,
-        ...(cgroup === undefined ? {} : { cgroup }),
+        cgroups: [...groups],
+        ...(wanted.openFiles === undefined ? {} : { openFiles: wanted.openFiles }),
+        ...(oomScore === undefined ? {} : { oomScore }),
       });
       // While the shim comes up.
       folders.fill(spec, user);
       const folder = folders.runFolder(agentId, runId, user);
-      const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const identified = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const rlimits = {
+        ...openFilesHeld(identified.pid, wanted.openFiles),
+        ...(wanted.pids !== undefined && nproc.length > 0 ? { pids: wanted.pids } : {}),
+      };
+      const target = { ...identified, limits: wanted, rlimits };
       const containment = target.cgroup === undefined ? "best_effort" : "full";
-      await commit({ target, pid: target.pid, containment });
+      const held = { ...limits?.holding(runId, wanted, target.pid), ...rlimits };
+      await commit({ target, pid: target.pid, containment, held });
       const run = own(spec, target, shim.ended);
       shim.go();
       void folders
@@ -88,7 +107,10 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       return run.handle;
     } catch (cause) {
       shim?.abort();
-      if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
+      void (shim?.ended ?? Promise.resolve()).then(() => {
+        if (cgroup !== undefined) removeCgroup(cgroup);
+        limits?.remove(runId);
+      });
       if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
       throw spawnFailed(spec, cause);
     }
@@ -138,6 +160,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
+      groups: limits,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
@@ -176,6 +199,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
+      for (const runId of limits?.runs() ?? []) if (!spared.has(runId)) limits?.remove(runId);
       await folders.sweepShared(spared);
     },
     forget: (agentId) => folders.forget(agentId),
@@ -183,6 +207,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
+      limits?.release();
       cgroups?.release();
     },
   };
