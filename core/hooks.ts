@@ -1,17 +1,13 @@
 import { AsyncParallelHook, AsyncSeriesBailHook, AsyncSeriesHook, AsyncSeriesWaterfallHook } from "tapable";
-import type { Agent, Health, RunRecord } from "./contracts/agent.js";
+import type { Agent, Health, Resources, RunRecord } from "./contracts/agent.js";
 import type { Principal } from "./contracts/authenticator.js";
 import type { SpawnSpec } from "./contracts/spawner.js";
 import type { ErrorCode } from "./errors.js";
 
-/** One agent's figures at one tick. */
-export interface ResourceSample {
+/** One run's figures at one tick. */
+export interface ResourceSample extends Readonly<Resources> {
   readonly agent_id: string;
   readonly run_id: string;
-  readonly cpu_percent: number;
-  readonly memory_bytes: number;
-  readonly processes: number;
-  readonly sampled_at: string;
 }
 
 /** An operation that somebody asks for, on any transport: not a web server's request of the same name. */
@@ -82,7 +78,10 @@ export function createHooks() {
     onReady: new AsyncSeriesHook<[HookTypes["onReady"]["payload"]]>(["event"]),
     /** Transitions only, in order per agent. @since 0.1.0 */
     onHealthChange: new AsyncSeriesHook<[HookTypes["onHealthChange"]["payload"]]>(["event"]),
-    /** A batch of samples per tick; a tick is skipped while one is in flight. @since 0.1.0 */
+    /**
+     * What all live runs use, in one batch per tick of the sampler; a tick is skipped while one is in
+     * flight. Runs that nobody could measure are not in it. @since 0.1.0
+     */
     onResourceSample: new AsyncParallelHook<[HookTypes["onResourceSample"]["payload"]]>(["batch"]),
     /**
      * A run is over and its tree is gone. At least once per run, with `run_id` as its key; exactly once

@@ -20,6 +20,7 @@ import type {
 } from "./plugin.js";
 import { orderPlugins } from "./plugin-graph.js";
 import { createPluginHost, type PluginHost, type SharedContext } from "./plugin-lifecycle.js";
+import { createSampling } from "./sampling.js";
 import { createSlotRegistry, type Slot } from "./slots.js";
 import { createSupervisor } from "./supervisor.js";
 import { createTemplates } from "./templates.js";
@@ -46,7 +47,7 @@ export interface KernelOptions {
 }
 
 export interface KernelLimits {
-  /** How long one tap may take. Default 10,000. */
+  /** How long one tap may take, and one answer of a sampler. Default 10,000. */
   tapDeadlineMs: number;
   /** How long one plugin may take to start, or to stop. Default 15,000. */
   pluginDeadlineMs: number;
@@ -114,6 +115,17 @@ export function createKernel(options: KernelOptions): Kernel {
     endpoints: () => endpoints,
     publish,
     problem,
+  });
+
+  const sampling = createSampling({
+    clock,
+    log,
+    hooks,
+    slots,
+    problem,
+    live: supervisor.live,
+    show: supervisor.showResources,
+    deadlineMs: limits.tapDeadlineMs,
   });
 
   function publish(events: readonly DaemonEvent[]) {
@@ -193,6 +205,7 @@ export function createKernel(options: KernelOptions): Kernel {
     }
     state = "ready";
     recheck();
+    sampling.start();
     await supervisor.emit("daemon.ready", { version: options.version, pid: options.pid }).catch(() => {});
     await hooks.onDaemonReady.promise({ at: rfc3339(clock.now()) });
   }
@@ -213,6 +226,7 @@ export function createKernel(options: KernelOptions): Kernel {
   async function stop(how: Parameters<Kernel["stop"]>[0]): Promise<void> {
     state = "stopping";
     cancelRecheck();
+    sampling.stop();
     await hooks.onDaemonStopping.promise({ reason: how.reason });
     await supervisor.emit("daemon.stopping", { reason: how.reason, agents: how.agents }).catch(() => {});
     if (how.agents === "stop") {

@@ -53,8 +53,9 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
 
   /** Answers the run that lives on. */
   async function adopt(stored: StoredAgent): Promise<string | undefined> {
-    const { agent } = stored;
-    const worker = deps.worker(stored);
+    // What it used when an earlier daemon looked last says nothing of now.
+    const agent = { ...stored.agent, resources: undefined };
+    const worker = deps.worker({ ...stored, agent });
     table.add(worker);
     if (!isLive(agent.state)) return undefined;
     const { stop } = stored.template.template;

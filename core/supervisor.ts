@@ -5,7 +5,7 @@ import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import { checkConfigAgents } from "./config-agents.js";
-import type { Agent } from "./contracts/agent.js";
+import type { Agent, Resources } from "./contracts/agent.js";
 import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
@@ -13,6 +13,7 @@ import type { StoredAgent } from "./contracts/stored-agent.js";
 import { createAgentCommands } from "./create-agent-commands.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { OpenStarryError, toOpenStarryError } from "./errors.js";
+import type { ResourceSample } from "./hooks.js";
 import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
 import { stopWaves } from "./stop-waves.js";
@@ -42,6 +43,10 @@ export interface Supervisor {
   /** Looks at everything that waits again. */
   recheck(): void;
   emit(type: EventType, data: Record<string, unknown>): Promise<void>;
+  /** The agents whose process lives. */
+  live(): Agent[];
+  /** Shows figures, by run, on the agents, and takes away those of all other runs. Answers what is shown. */
+  showResources(figures: ReadonlyMap<string, Resources>): ResourceSample[];
 }
 
 /** What was killed may take so long to be gone; then the daemon's stop goes on without it. */
@@ -286,6 +291,17 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     await write({ events: [{ type, at: now(), data }] });
   }
 
+  function showResources(figures: ReadonlyMap<string, Resources>): ResourceSample[] {
+    const samples: ResourceSample[] = [];
+    for (const worker of workers.values()) {
+      const { agent_id, run_id = "", resources: before, state } = worker.stored.agent;
+      const resources = isLive(state) ? figures.get(run_id) : undefined;
+      if (resources ?? before) void worker.observe({ resources });
+      if (resources) samples.push({ agent_id, run_id, ...resources });
+    }
+    return samples;
+  }
+
   function recheck() {
     for (const worker of workers.values()) worker.poke();
   }
@@ -302,5 +318,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     release,
     recheck,
     emit,
+    live: () => commands.list().filter(({ state }) => isLive(state)),
+    showResources,
   };
 }

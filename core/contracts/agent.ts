@@ -105,11 +105,17 @@ export interface Agent {
   labels: Record<string, string>;
 }
 
-/** Over the agent's whole tree. `cpu_percent` is of one core. */
+/** What a run uses, over its whole tree. Kept in memory, and never in the journal for longer than a run. */
 export interface Resources {
+  /** Of one core, since the sample before: 250 is two and a half cores. */
   cpu_percent: number;
+  /** CPU time that the run has used, in milliseconds; of processes that have ended what was seen of it. */
+  cpu_ms: number;
+  /** The resident memory of all processes. What several of them share is counted for each. */
   memory_bytes: number;
   processes: number;
+  /** As `memory_bytes`, with what processes share counted once. Only where it was asked for. */
+  pss_bytes?: number;
   sampled_at: string;
 }
 

@@ -61,6 +61,13 @@ export interface Survivor {
   name: string;
 }
 
+/** A living process of a run's tree, told apart from later ones of its pid by when it began. */
+export interface ProcessRef {
+  readonly pid: number;
+  /** In clock ticks since boot. */
+  readonly start_ticks: number;
+}
+
 /** What a run left when it was over. */
 export interface RunOutcome {
   status: ExitStatus;
@@ -160,6 +167,11 @@ export interface Spawner {
   sweep?(live: ReadonlySet<string>, unknown: ReadonlySet<string>): Promise<void>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
+  /**
+   * The living processes of these runs' whole trees, the agent's own first; in one pass for all of them.
+   * Runs that are over are absent. Rejects when it cannot be told. Absent: this spawner cannot tell.
+   */
+  processes?(runIds: readonly string[]): Promise<ReadonlyMap<string, readonly ProcessRef[]>>;
   /** Absent: this spawner keeps no output. */
   logs?(agentId: string, query: LogQuery): AsyncIterable<LogLine>;
 }

@@ -9,11 +9,12 @@ import type {
   RunOutcome,
   Survivor,
 } from "../../core/index.js";
+import { endLeftovers } from "./end-tree.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
 import { readTail } from "./output.js";
 import { createRunLimits, type RunLimitsOptions } from "./run-limits.js";
-import { endLeftovers, members, type Tree } from "./tree.js";
+import { members, type Tree } from "./tree.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
@@ -61,6 +62,8 @@ export interface RunHandleOptions {
   stop: { signal: string; graceMs: number };
   /** What holds its limits besides the process itself; absent where nothing does. */
   groups: RunLimitsOptions["groups"];
+  /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
+  beforeEnd?: () => void;
   /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
   shimExit?: Promise<void>;
 }
@@ -68,6 +71,7 @@ export interface RunHandleOptions {
 /** A live run, together with the one who lets go of it when the daemon ends. */
 export interface OwnedRun {
   readonly handle: RunHandle;
+  readonly tree: Tree;
   /** Whether the agent's own process is gone; not while that cannot be told. */
   isOver(): boolean;
   /** Stops watching; the process is left alone. */
@@ -92,6 +96,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     main: target,
     ...(target.shim === undefined ? {} : { shim: target.shim }),
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
+    led: options.shimExit !== undefined,
   };
   let watcher: FSWatcher | undefined;
   let cancelLook = () => {};
@@ -115,7 +120,9 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   function isOver(): boolean {
     try {
-      return !isAlive(target);
+      const alive = isAlive(target);
+      tree.led ||= alive;
+      return !alive;
     } catch (err) {
       complain(err);
       return false;
@@ -217,6 +224,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }> {
     const endsAt = clock.monotonic() + how.graceMs;
+    options.beforeEnd?.();
     if (!stopping && how.graceMs > 0) {
       signalGroup(target, how.signal);
       // What is stopped (SIGSTOP) cannot act on a signal.
@@ -249,6 +257,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       signal: async (name) => void signalProcess(target, name),
       stop,
     },
+    tree,
     isOver,
     release() {
       released = true;

@@ -12,6 +12,7 @@ import {
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
+import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
@@ -24,7 +25,7 @@ import { limitProcesses, openFilesHeld } from "./rlimits.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers } from "./sweep.js";
-import { endLeftovers } from "./tree.js";
+import { createTreeWatch } from "./tree-watch.js";
 import { findUser, type User } from "./users.js";
 
 export interface ProcessSpawnerDeps {
@@ -52,6 +53,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const { clock, folders, cgroups, limits } = deps;
   const oomScore = oomScoreOfAgents();
   const owned = new Map<string, OwnedRun>();
+  const trees = createTreeWatch(clock);
   const tool = createToolFinder(deps.env["PATH"]);
 
   /** Everything that can be known before there is a process. */
@@ -161,10 +163,15 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
       groups: limits,
+      beforeEnd: trees.lookNow,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
-    void run.handle.exit.then(() => owned.delete(runId));
+    trees.watch(run.tree);
+    void run.handle.exit.then(() => {
+      owned.delete(runId);
+      trees.drop(run.tree);
+    });
     return run;
   }
 
@@ -202,12 +209,14 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       for (const runId of limits?.runs() ?? []) if (!spared.has(runId)) limits?.remove(runId);
       await folders.sweepShared(spared);
     },
+    processes: async (runIds) => trees.processes(runIds),
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
       limits?.release();
+      trees.release();
       cgroups?.release();
     },
   };

@@ -1,7 +1,8 @@
 import type { Logger, Survivor } from "../../core/index.js";
 import type { Cgroups } from "./cgroup.js";
 import { bootId, type ProcessIdentity } from "./identity.js";
-import { allProcesses, environmentOf, type Tree } from "./tree.js";
+import { allProcesses, environmentOf } from "./process-table.js";
+import type { Tree } from "./tree.js";
 
 export interface SweepOptions {
   /** Runs that go on. */

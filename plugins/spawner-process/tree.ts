@@ -1,16 +1,6 @@
-import { readdirSync } from "node:fs";
-import type { Clock, Survivor } from "../../core/index.js";
-import { cgroupPids, killCgroup, removeCgroup } from "./cgroup.js";
-import {
-  bootId,
-  NOT_TO_BE_SEEN,
-  type ProcessIdentity,
-  type ProcessStat,
-  readIfThere,
-  readStat,
-  readVisibleStat,
-  signalProcess,
-} from "./identity.js";
+import { cgroupPids } from "./cgroup.js";
+import type { ProcessIdentity, ProcessStat } from "./identity.js";
+import { allProcesses, environmentHas, living } from "./process-table.js";
 
 /** How the processes of one run are told from all others. */
 export interface Tree {
@@ -21,118 +11,110 @@ export interface Tree {
   readonly shim?: ProcessIdentity;
   /** The run's cgroup, where it was put into one. */
   readonly cgroup?: string;
+  /**
+   * This daemon has seen the agent alive: until nothing is left of its session, its number is nobody
+   * else's. Without that, a session is only proven by somebody in it who is.
+   */
+  led?: boolean;
+  /** Those of it that were alive at the last look: when they began, by pid. Nothing hides them any more. */
+  remembered?: ReadonlyMap<number, number>;
 }
 
 /**
- * The living processes of a run. With a cgroup: all in it. Without: its session, the descendants of
- * those, and whatever carries the run's id in its environment (as far as that may be read). Never this
- * daemon or, through it, the runs that it started: an agent may have started the daemon itself. Throws
- * when it cannot be told who is there.
+ * The living processes of a run. With a cgroup: all in it. Without: the agent, those remembered, their
+ * sessions and descendants, and when `thorough` whatever carries the run's id in its environment (as far
+ * as that may be read; it costs ten times the rest). Never this daemon or, through it, the runs that it
+ * started: an agent may have started the daemon itself. Throws when it cannot be told who is there.
  */
-export function members(tree: Tree): ProcessStat[] {
-  const inGroup = tree.cgroup === undefined ? undefined : cgroupPids(tree.cgroup);
-  if (inGroup && !inGroup.includes(process.pid)) return living(inGroup);
-  // Nothing of a run is older than its agent; and the shim is no part of it.
-  const all = allProcesses().filter(
-    ({ pid, start_ticks }) =>
-      start_ticks >= tree.main.start_ticks && pid !== tree.shim?.pid && pid !== process.pid,
-  );
-  const found = new Map<number, ProcessStat>();
-  const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
-  for (const it of all) {
-    // Session 0 is the kernel's own threads.
-    if ((it.sid === tree.main.pid && it.sid !== 0) || environmentHas(it.pid, tag)) found.set(it.pid, it);
+export function members(tree: Tree, { thorough = true } = {}): ProcessStat[] {
+  const inGroup = membersOfGroup(tree);
+  if (inGroup) return inGroup;
+  const all = allProcesses();
+  let found = sortByTree(all, [tree]).get(tree) ?? [];
+  if (thorough) {
+    const known = new Set(found.map(({ pid }) => pid));
+    const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
+    const mayBe = all.filter((it) => !known.has(it.pid) && it.start_ticks >= tree.main.start_ticks);
+    const tagged = new Set(mayBe.filter(({ pid }) => environmentHas(pid, tag)).map(({ pid }) => pid));
+    if (tagged.size > 0) found = sortByTree(all, [tree], tagged).get(tree) ?? [];
   }
-  for (let grew = true; grew; ) {
-    grew = false;
-    for (const it of all) {
-      if (!found.has(it.pid) && found.has(it.ppid)) {
-        found.set(it.pid, it);
-        grew = true;
-      }
+  remember(tree, found);
+  return found;
+}
+
+/** `undefined` without a cgroup of its own, or when the daemon itself is in it. */
+export function membersOfGroup({ cgroup }: Tree): ProcessStat[] | undefined {
+  const pids = cgroup === undefined ? undefined : cgroupPids(cgroup);
+  return pids?.includes(process.pid) ? undefined : pids && living(pids);
+}
+
+export function remember(tree: Tree, found: readonly ProcessStat[]): void {
+  tree.remembered = new Map(found.map(({ pid, start_ticks }) => [pid, start_ticks]));
+}
+
+/**
+ * Whose each of `all` processes is, the agent first, in one pass for all trees: from those that are
+ * proven on to their descendants and their sessions. `tagged` are taken for the first tree's; they prove no
+ * session but one that they lead, or the agent's.
+ */
+export function sortByTree(
+  all: readonly ProcessStat[],
+  trees: readonly Tree[],
+  tagged: ReadonlySet<number> = new Set(),
+): Map<Tree, ProcessStat[]> {
+  const byPid = new Map(all.map((it) => [it.pid, it]));
+  const byParent = group(all, ({ ppid }) => ppid);
+  const bySession = group(all, ({ sid }) => sid);
+  const found = new Map<Tree, ProcessStat[]>(trees.map((tree) => [tree, []]));
+  // Shims and the daemon are nobody's, and lead to nobody.
+  const taken = new Set([process.pid, ...trees.flatMap(({ shim }) => shim?.pid ?? [])]);
+
+  function take(tree: Tree, it: ProcessStat | undefined) {
+    // Nothing of a run is older than its agent.
+    if (!it || taken.has(it.pid) || it.start_ticks < tree.main.start_ticks) return;
+    taken.add(it.pid);
+    found.get(tree)?.push(it);
+  }
+
+  /** Session 0 is the kernel's own threads. One that is led by somebody else is not ours. */
+  function takeSession(tree: Tree, sid: number) {
+    const leader = byPid.get(sid);
+    if (sid === 0 || (leader && leader.start_ticks < tree.main.start_ticks)) return;
+    if (sid === tree.main.pid && leader && leader.start_ticks !== tree.main.start_ticks) return;
+    for (const it of bySession.get(sid) ?? []) take(tree, it);
+  }
+
+  for (const tree of trees) {
+    const { main } = tree;
+    if (byPid.get(main.pid)?.start_ticks === main.start_ticks) take(tree, byPid.get(main.pid));
+  }
+  for (const tree of trees) {
+    for (const [pid, startTicks] of tree.remembered ?? []) {
+      if (byPid.get(pid)?.start_ticks === startTicks) take(tree, byPid.get(pid));
+    }
+    if (tree.led) takeSession(tree, tree.main.pid);
+    if (tree === trees[0]) for (const pid of tagged) take(tree, byPid.get(pid));
+  }
+  for (const [tree, mine] of found) {
+    // It grows meanwhile.
+    for (const it of mine) {
+      for (const child of byParent.get(it.pid) ?? [])
+        if (child.start_ticks >= it.start_ticks) take(tree, child);
+      const led = it.sid === it.pid || it.sid === tree.main.pid;
+      // Whoever is there to lead it speaks for the session; marks can be copied, a session cannot.
+      if (led || !(byPid.has(it.sid) || tagged.has(it.pid))) takeSession(tree, it.sid);
     }
   }
-  // A session whose leader is another process of the same number is not ours.
-  const leader = readVisibleStat(tree.main.pid);
-  const reused = leader !== undefined && leader.start_ticks !== tree.main.start_ticks;
-  return [...found.values()].filter((it) => !reused || environmentHas(it.pid, tag));
+  return found;
 }
 
-function living(pids: readonly number[], stat = readStat): ProcessStat[] {
-  return pids
-    .map((pid) => stat(pid))
-    .filter((it) => it !== undefined && it.state !== "Z" && it.state !== "X") as ProcessStat[];
-}
-
-export function allProcesses(): ProcessStat[] {
-  return living(
-    readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number),
-    readVisibleStat,
-  );
-}
-
-/** A variable of a process, as it was given when the process began. Throws when that cannot be told. */
-export function environmentOf(pid: number, name: string): string | undefined {
-  const entry = environment(pid).find((it) => it.startsWith(`${name}=`));
-  return entry?.slice(name.length + 1);
-}
-
-function environmentHas(pid: number, entry: string): boolean {
-  return environment(pid).includes(entry);
-}
-
-function environment(pid: number): string[] {
-  return readIfThere(`/proc/${pid}/environ`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
-}
-
-const FIRST_LOOK_MS = 5;
-const LONGEST_LOOK_MS = 100;
-/** How long the kernel may take to clear away what was killed. */
-const KILL_PATIENCE_MS = 2_000;
-
-/** Resolves with what still lives when `forMs` is over; at once when nothing does. */
-async function awaitEmpty(tree: Tree, clock: Clock, forMs: number): Promise<ProcessStat[]> {
-  const end = clock.monotonic() + forMs;
-  for (let pause = FIRST_LOOK_MS; ; pause = Math.min(pause * 2, LONGEST_LOOK_MS)) {
-    const left = members(tree);
-    const remaining = end - clock.monotonic();
-    if (left.length === 0 || remaining <= 0) return left;
-    await new Promise<void>((resolve) => void clock.after(Math.min(pause, remaining), resolve));
+function group(all: readonly ProcessStat[], keyOf: (it: ProcessStat) => number): Map<number, ProcessStat[]> {
+  const groups = new Map<number, ProcessStat[]>();
+  for (const it of all) {
+    const key = keyOf(it);
+    const group = groups.get(key);
+    if (group) group.push(it);
+    else groups.set(key, [it]);
   }
-}
-
-/** Sends a signal to every process of the tree, each proven to be the one that was seen. */
-export function signalTree(tree: Tree, signal: string): void {
-  for (const { pid, start_ticks } of members(tree)) {
-    signalProcess({ pid, start_ticks, boot_id: bootId() }, signal);
-  }
-}
-
-/** Asks what is left to end, then makes it. Resolves with what survived even that. */
-export async function endLeftovers(
-  tree: Tree,
-  clock: Clock,
-  how: { signal: string; graceMs: number },
-): Promise<Survivor[]> {
-  if (members(tree).length === 0) return done(tree);
-  if (how.graceMs > 0) {
-    signalTree(tree, how.signal);
-    signalTree(tree, "SIGCONT");
-    if ((await awaitEmpty(tree, clock, how.graceMs)).length === 0) return done(tree);
-  }
-  const end = clock.monotonic() + KILL_PATIENCE_MS;
-  for (;;) {
-    // Again and again: a process may fork between the look and the kill.
-    if (tree.cgroup === undefined || !killCgroup(tree.cgroup)) signalTree(tree, "SIGKILL");
-    const left = await awaitEmpty(tree, clock, LONGEST_LOOK_MS);
-    if (left.length === 0) return done(tree);
-    if (clock.monotonic() > end) return left.map(({ pid, name }) => ({ pid, name }));
-  }
-}
-
-function done(tree: Tree): Survivor[] {
-  if (tree.cgroup !== undefined) removeCgroup(tree.cgroup);
-  return [];
+  return groups;
 }

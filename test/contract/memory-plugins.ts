@@ -200,6 +200,10 @@ export function memorySpawner(options: { stubborn?: readonly string[]; name?: st
       if (run?.live) return { handle: run.handle };
       return { outcome: run ? await run.handle.exit : { status: { kind: "lost" } } };
     },
+    async processes(runIds) {
+      const wanted = runs.filter((run) => run.live && runIds.includes(run.spec.runId));
+      return new Map(wanted.map(({ spec, pid }) => [spec.runId, [{ pid, start_ticks: 0 }]]));
+    },
   };
 }
 

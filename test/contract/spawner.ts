@@ -233,6 +233,27 @@ export function testSpawner(suite: SpawnerSuite): void {
     }
   });
 
+  withSubject("names the processes of several runs at once, the agent's own first", async (spawner, home) => {
+    if (!spawner.processes) return;
+    const family = (name: string) => `(setsid sh -c 'echo $$ >${home}/${name}; exec sleep 600') & sleep 600`;
+    const specs = ["a", "b"].map((name) => specOf(family(name)));
+    const runs = await Promise.all(specs.map((spec) => spawner.spawn(spec, accept)));
+    const told = (name: string) => existsSync(`${home}/${name}`) && readFileSync(`${home}/${name}`, "utf8");
+    await until(() => ["a", "b"].every(told), "the children");
+    const ids = specs.map(({ runId }) => runId);
+    const found = await spawner.processes([...ids, "no-such-run"]);
+    assert.deepEqual([...found.keys()].sort(), ids.toSorted());
+    for (const [index, name] of ["a", "b"].entries()) {
+      const refs = found.get(ids[index] ?? "") ?? [];
+      assert.equal(refs[0]?.pid, runs[index]?.pid);
+      const child = Number(told(name));
+      assert.ok(refs.some(({ pid }) => pid === child));
+      assert.ok(refs.every(({ start_ticks }) => start_ticks > 0));
+    }
+    await Promise.all(runs.map((run) => run.stop({ signal: "SIGTERM", graceMs: 2_000 })));
+    assert.deepEqual((await spawner.processes(ids)).size, 0);
+  });
+
   test("spawner: a later daemon adopts what lives, and learns how it ended", async () => {
     await adoption(factory);
   });
