@@ -64,13 +64,29 @@ function print(terminal: Terminal, agent: Agent, shown: "removed" | "details" | 
   }
 }
 
+/** `memory_max 1 GiB (kernel, restart), run_time_max 30m (polling, stop)`. */
+function limitsInWords({ limits = {} }: Agent): string | undefined {
+  const words = Object.entries(limits).map(([name, { value, held_by, on_exceed }]) => {
+    const amount =
+      name === "memory_max"
+        ? formatSize(value)
+        : name === "cpu_max"
+          ? `${value}%`
+          : /_time_|idle/.test(name)
+            ? formatDuration(value * 1_000)
+            : String(value);
+    return `${name} ${amount} (${[held_by, on_exceed].filter(Boolean).join(", ")})`;
+  });
+  return words.join(", ") || undefined;
+}
+
 function printDetails(terminal: Terminal, agent: Agent): void {
   const nowMs = Date.now();
   const ago = (time: string | undefined) => {
     const age = since(time, nowMs);
     return age === undefined ? undefined : `${time} (${age} ago)`;
   };
-  const { last_exit: exit, usage, resources } = agent;
+  const { last_exit: exit, usage, resources, throttle } = agent;
   const safe = (text: string | undefined) => (text === undefined ? undefined : neutralise(text));
   const lines = facts(terminal, [
     ["state", paintState(terminal, agent.state)],
@@ -97,6 +113,11 @@ function printDetails(terminal: Terminal, agent: Agent): void {
       "resources",
       resources &&
         `${resources.cpu_percent}% of a core, ${Math.round(resources.memory_bytes / 2 ** 20)} MiB, ${resources.processes} processes`,
+    ],
+    ["limits", limitsInWords(agent)],
+    [
+      "slowed down",
+      safe(throttle && `to ${throttle.percent}% (${throttle.by}), ${throttle.reason} (${throttle.actor})`),
     ],
     ["last end", exit && safe(`${describeExit(exit)}, ${exit.ended_at}: ${exit.reason} (${exit.actor})`)],
     [
