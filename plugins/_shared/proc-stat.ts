@@ -1,0 +1,81 @@
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+
+/** What proc(5) `stat` tells of one process at one moment. */
+export interface ProcessReading {
+  readonly pid: number;
+  readonly ppid: number;
+  /** In clock ticks since boot: with the pid it names one process for ever. */
+  readonly start_ticks: number;
+  /** CPU time of its own, all threads, user and system. */
+  readonly ownMs: number;
+  /** CPU time of descendants that have ended and were waited for. Absent: not known. */
+  readonly endedMs?: number;
+  /** Resident memory. */
+  readonly memoryBytes: number;
+}
+
+/** The units that `stat` counts in, from the auxiliary vector (getauxval(3)); what nearly all have, else. */
+const { ticksPerSecond, pageBytes } = readUnits();
+
+function readUnits(): { ticksPerSecond: number; pageBytes: number } {
+  const units = { ticksPerSecond: 100, pageBytes: 4_096 };
+  try {
+    const words = new BigUint64Array(new Uint8Array(readFileSync("/proc/self/auxv")).buffer);
+    for (let at = 0; at + 1 < words.length; at += 2) {
+      if (words[at] === 6n) units.pageBytes = Number(words[at + 1]);
+      if (words[at] === 17n) units.ticksPerSecond = Number(words[at + 1]);
+    }
+  } catch {
+    // Not for this user, or of a 32-bit system.
+  }
+  return units;
+}
+
+/** How long one clock tick is. */
+export const TICK_MS = 1_000 / ticksPerSecond;
+
+/** The content of a `/proc/PID/stat`. */
+export function parseProcessStat(text: string): ProcessReading {
+  // The name is whatever the process chose, brackets included: what follows the last one is fixed.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const number = (index: number) => Number(fields[index]);
+  return {
+    pid: Number.parseInt(text, 10),
+    ppid: number(1),
+    start_ticks: number(19),
+    ownMs: (number(11) + number(12)) * TICK_MS,
+    endedMs: (number(13) + number(14)) * TICK_MS,
+    memoryBytes: number(21) * pageBytes,
+  };
+}
+
+let selfStartTicks: number | undefined;
+
+/** When this process began, in clock ticks since boot. */
+export function ownStartTicks(): number {
+  selfStartTicks ??= parseProcessStat(readFileSync("/proc/self/stat", "latin1")).start_ticks;
+  return selfStartTicks;
+}
+
+/**
+ * The proportional set size of these processes together (proc(5), `smaps_rollup`), in bytes; those that
+ * ended meanwhile are left out. `undefined` when one may not be read, or none is left.
+ */
+export async function readProportionalMemory(
+  processes: readonly { readonly pid: number; readonly start_ticks: number }[],
+): Promise<number | undefined> {
+  let kibibytes: number | undefined;
+  for (const { pid, start_ticks } of processes) {
+    try {
+      const rollup = await readFile(`/proc/${pid}/smaps_rollup`, "latin1");
+      // Read after it: it is still the process that was meant.
+      if (parseProcessStat(await readFile(`/proc/${pid}/stat`, "latin1")).start_ticks !== start_ticks)
+        continue;
+      kibibytes = (kibibytes ?? 0) + Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0);
+    } catch (error) {
+      if (!["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    }
+  }
+  return kibibytes === undefined ? undefined : kibibytes * 1_024;
+}

@@ -1,0 +1,7 @@
+import { duration } from "../../core/index.js";
+
+/** The option `interval` of the samplers: how often is measured. */
+export const sampleInterval = () =>
+  duration()
+    .refine((ms) => ms >= 250 && ms <= 3_600_000, "from 250ms to 1h")
+    .default(1_000);
