@@ -122,6 +122,11 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     },
     async throttle(agentId, percent, intent) {
       const worker = need(agentId);
+      if (percent !== undefined && !(percent > 0 && Number.isFinite(percent))) {
+        throw new OpenStarryError("input_invalid", {
+          detail: `percent: ${percent} is not a share of one core; expected a number above 0`,
+        });
+      }
       if (!isStale(worker, intent)) await worker.throttle(percent, intent);
       return worker.stored.agent;
     },

@@ -1,7 +1,7 @@
 import type { Agent } from "../../core/contracts/agent.js";
 import { parseDuration } from "../../core/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client.js";
-import { describeExit, paintState, since } from "../agent-view.js";
+import { describeExit, describeLimits, paintState, since } from "../agent-view.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
@@ -64,22 +64,6 @@ function print(terminal: Terminal, agent: Agent, shown: "removed" | "details" | 
   }
 }
 
-/** `memory_max 1 GiB (kernel, restart), run_time_max 30m (polling, stop)`. */
-function limitsInWords({ limits = {} }: Agent): string | undefined {
-  const words = Object.entries(limits).map(([name, { value, held_by, on_exceed }]) => {
-    const amount =
-      name === "memory_max"
-        ? formatSize(value)
-        : name === "cpu_max"
-          ? `${value}%`
-          : /_time_|idle/.test(name)
-            ? formatDuration(value * 1_000)
-            : String(value);
-    return `${name} ${amount} (${[held_by, on_exceed].filter(Boolean).join(", ")})`;
-  });
-  return words.join(", ") || undefined;
-}
-
 function printDetails(terminal: Terminal, agent: Agent): void {
   const nowMs = Date.now();
   const ago = (time: string | undefined) => {
@@ -114,7 +98,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
       resources &&
         `${resources.cpu_percent}% of a core, ${Math.round(resources.memory_bytes / 2 ** 20)} MiB, ${resources.processes} processes`,
     ],
-    ["limits", limitsInWords(agent)],
+    ["limits", describeLimits(agent)],
     [
       "slowed down",
       safe(throttle && `to ${throttle.percent}% (${throttle.by}), ${throttle.reason} (${throttle.actor})`),

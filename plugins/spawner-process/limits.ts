@@ -8,10 +8,11 @@ type Setting = readonly [file: string, value: string, mayBeAbsent?: "optional"];
 
 interface Limit {
   readonly controller: Controller;
-  /** By the version of cgroups. */
-  readonly settings: Readonly<Record<1 | 2, (value: number) => readonly Setting[]>>;
+  /** By the version of cgroups. The limit itself is the first, and its number the first word. */
+  readonly settings: Readonly<Record<1 | 2, (value: number) => readonly [Setting, ...Setting[]]>>;
 }
 
+/** What both versions begin with. */
 const PERIOD_US = 100_000;
 const quota = (percent: number) => String(Math.max(1_000, Math.round((percent / 100) * PERIOD_US)));
 const whole = (value: number) => String(Math.round(value));
@@ -37,10 +38,7 @@ const LIMITS: Readonly<Record<"memoryBytes" | "cpuPercent" | "pids", Limit>> = {
     controller: "cpu",
     settings: {
       2: (percent) => [["cpu.max", `${quota(percent)} ${PERIOD_US}`]],
-      1: (percent) => [
-        ["cpu.cfs_period_us", String(PERIOD_US)],
-        ["cpu.cfs_quota_us", quota(percent)],
-      ],
+      1: (percent) => [["cpu.cfs_quota_us", quota(percent)]],
     },
   },
   pids: {
@@ -68,7 +66,7 @@ export interface LimitGroups {
   can(limit: keyof OsLimits): boolean;
   /** Makes and sets the groups that hold these; answers those that the run has to join. */
   create(runId: string, limits: OsLimits): string[];
-  /** Those of the limits that hold for a process: it is in the group, and the group is set. */
+  /** Those of the limits that hold for a process: it is in the group, which allows no more. */
   holding(runId: string, limits: OsLimits, pid: number): OsLimits;
   /** Sets the CPU of a run, and takes in those of `pids` that are not in its group. False: it cannot be. */
   setCpu(runId: string, percent: number | undefined, pids: () => readonly number[]): boolean;
@@ -109,6 +107,12 @@ export function createLimitGroups(controllers: ReadonlyMap<Controller, Controlle
     }
   };
 
+  /** A policy may have lowered it since. */
+  function isAtMost(group: string, [file, value]: Setting): boolean {
+    const set = Number.parseInt(read(join(group, file)), 10);
+    return set >= 0 && set <= Number.parseInt(value, 10);
+  }
+
   const pidsIn = (group: string) => new Set(read(join(group, "cgroup.procs")).split("\n").map(Number));
 
   function make(group: string): boolean {
@@ -130,7 +134,7 @@ export function createLimitGroups(controllers: ReadonlyMap<Controller, Controlle
     },
     holding(runId, limits, pid) {
       const held = possible(runId, limits).filter(
-        ({ group, settings }) => pidsIn(group).has(pid) && settings.every((setting) => set(group, setting)),
+        ({ group, settings: [limit] }) => pidsIn(group).has(pid) && isAtMost(group, limit),
       );
       return Object.fromEntries(held.map(({ name, value }) => [name, value]));
     },
