@@ -1,12 +1,4 @@
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from "node:fs";
+import { accessSync, constants, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 /** What of cgroups limits a run. */
@@ -19,13 +11,13 @@ export interface ControllerFolder {
   readonly folder: string;
 }
 
-/** The group below its own one that the daemon lives in, where it has to make room for those of the agents. */
+/** A group of this name holds the daemon alone: it stands beside those of the agents, not above them. */
 const LEAF = "daemon";
 
 /**
  * The cgroup v2 folder below which groups of agents belong: the daemon's own, or the one above where the
- * daemon was put into a group of its own there (as `DelegateSubgroup=daemon` of systemd does). `undefined`
- * without cgroup v2.
+ * daemon was put into one of its own there (systemd: `Delegate=yes`, `DelegateSubgroup=daemon`).
+ * `undefined` without cgroup v2.
  */
 export function baseOfGroups(): string | undefined {
   const own = ownGroup("");
@@ -49,34 +41,20 @@ export function openControllers(
   return new Map(found);
 }
 
-/** Has `base` give controllers to `folder`, and that to the groups in it. Answers those that it did. */
+/**
+ * Has `base` give controllers to `folder`, and that to the groups in it. Answers those that it did. A
+ * group with processes in it gives none (cgroups(7), "no internal processes"), unless it is the root. The
+ * daemon does not move out of its way: a service manager could not start it there again while agents live.
+ */
 export function enable(base: string, folder: string, wanted: readonly string[]): string[] {
   const offered = words(join(base, "cgroup.controllers"));
-  return wanted.filter(
-    (name) =>
-      offered.includes(name) && (handDown(base, name) || makeRoom(base, name)) && handDown(folder, name),
-  );
+  return wanted.filter((name) => offered.includes(name) && handDown(base, name) && handDown(folder, name));
 }
 
 function handDown(group: string, controller: string): boolean {
   const file = join(group, "cgroup.subtree_control");
   if (words(file).includes(controller)) return true;
   return write(file, `+${controller}`);
-}
-
-/**
- * A group with processes in it hands nothing down (cgroups(7), "no internal processes"). Where the daemon
- * is the only one, it moves to a group of its own; others are not its to move.
- */
-function makeRoom(base: string, controller: string): boolean {
-  const leaf = join(base, LEAF);
-  if (words(join(base, "cgroup.procs")).join() !== String(process.pid)) return false;
-  try {
-    mkdirSync(leaf, { recursive: true });
-  } catch {
-    return false;
-  }
-  return write(join(leaf, "cgroup.procs"), String(process.pid)) && handDown(base, controller);
 }
 
 function openVersion1(controller: Controller, homeTag: string): string | undefined {
