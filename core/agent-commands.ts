@@ -1,4 +1,4 @@
-import type { Agent, Cause, Health, RunRecord, Usage } from "./contracts/agent.js";
+import type { Agent, Cause, Health, LimitReport, RunRecord, Usage } from "./contracts/agent.js";
 import type { DaemonEvent } from "./contracts/events.js";
 import type { Memo } from "./contracts/journal.js";
 import type { InvalidTemplate, PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
@@ -56,6 +56,10 @@ export interface AgentCommands {
   create(spec: CreateAgent, intent: Intent): Promise<Agent>;
   start(agentId: string, intent: Intent): Promise<Agent>;
   stop(agentId: string, intent: Intent & ForRun & { graceMs?: number }): Promise<Agent>;
+  /**
+   * Ends the live run and starts anew. With the `cause` `policy` it is no asked-for restart but a failure
+   * of the run: its restart rules decide what follows, and it is counted.
+   */
   restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
   /** Stops it and forgets the record once the tree is gone. */
   remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
@@ -68,8 +72,16 @@ export interface AgentCommands {
   discard(agentId: string, intent: Intent): Promise<void>;
   /** To the agent's own process. Rejects with `agent_not_running`. */
   signal(agentId: string, signal: string, intent: Intent & ForRun): Promise<void>;
+  /**
+   * Gives its whole tree so much CPU, in percent of one core; `undefined` gives it back. For this run only;
+   * resolves when it is done. Rejects with `agent_not_running`, and with `throttle_unavailable` where its
+   * spawner cannot.
+   */
+  throttle(agentId: string, percent: number | undefined, intent: Intent & ForRun): Promise<Agent>;
   markReady(agentId: string, runId: string): Promise<void>;
   markHealth(agentId: string, runId: string, health: Health, reason: string): Promise<void>;
+  /** A limit was exceeded: journaled as `agent.limit`. What is done about it is another command's. */
+  markLimit(agentId: string, runId: string, report: LimitReport & { actor: string }): Promise<void>;
   /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
   heartbeat(
     agentId: string,

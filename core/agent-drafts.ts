@@ -1,12 +1,13 @@
 import type { CreateAgent } from "./agent-commands.js";
 import { rfc3339 } from "./clock.js";
-import { type Agent, ID_PATTERN } from "./contracts/agent.js";
+import { type Agent, type AgentLimits, ID_PATTERN } from "./contracts/agent.js";
 import { authenticator } from "./contracts/authenticator.js";
 import { journal } from "./contracts/journal.js";
 import { type Spawner, type SpawnSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
 import { shortId } from "./ids.js";
+import { limitsOf } from "./resources.js";
 import { buildSpec, protectSpec, type SpecSources } from "./spawn-spec.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams, parseTemplate } from "./template.js";
@@ -20,6 +21,8 @@ export interface AgentDrafts {
   repin(stored: StoredAgent): Promise<Pick<StoredAgent, "template" | "params"> | undefined>;
   /** The spec of its next run, after `beforeSpawn`. */
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  /** What its next run may use. */
+  limits(stored: StoredAgent): AgentLimits;
   /** Rejects with `spawner_not_found`. */
   spawner(name: string): Spawner;
 }
@@ -86,6 +89,7 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
   return {
     draft,
     spawner: findSpawner,
+    limits: ({ template }) => limitsOf(template.template.resources, deps.config().defaults.resources),
     async repin(stored) {
       if (stored.inline) return undefined;
       const template = await deps.templates.find(stored.agent.template_id);

@@ -1,7 +1,8 @@
+import type { Intent } from "./agent-commands.js";
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
 import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
-import type { Agent, Exit, Health, RunRecord } from "./contracts/agent.js";
+import type { Agent, AgentLimits, Exit, Health, LimitReport, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { JournalBatch } from "./contracts/journal.js";
 import type { RestartPolicy } from "./contracts/restart-policy.js";
@@ -20,6 +21,7 @@ import { createHookQueue } from "./hook-queue.js";
 import type { Hooks } from "./hooks.js";
 import { timeOfUuidv7, uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
+import { heldBy } from "./resources.js";
 import { describeExit, whatFollows } from "./run-end.js";
 
 /** What a worker needs of the supervisor. */
@@ -31,6 +33,8 @@ export interface WorkerDeps {
   write(batch: JournalBatch): Promise<void>;
   /** The spec of the next run, `beforeSpawn` included. */
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  /** What its next run may use. */
+  limits(stored: StoredAgent): AgentLimits;
   spawner(name: string): Spawner;
   policy(): RestartPolicy;
   /** What has to be waited for before it may start, in words. */
@@ -72,6 +76,8 @@ export interface AgentWorker {
   signal(signal: string): Promise<void>;
   markReady(runId: string): Promise<void>;
   markHealth(runId: string, health: Health, reason: string): Promise<void>;
+  throttle(percent: number | undefined, intent: Intent): Promise<void>;
+  markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
   /** Live signs and figures: kept in memory, journaled with the next change. */
   observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
   /** Begins, after a boot: everything about it is known by now. */
@@ -252,6 +258,8 @@ export function createAgentWorker(
       run_id: runId,
       pid: run.pid,
       containment: run.containment,
+      limits: heldBy(deps.limits(stored), run.held),
+      throttle: undefined,
       health: "unknown",
       started_at: at,
       ready_at: ready ? at : undefined,
@@ -269,6 +277,7 @@ export function createAgentWorker(
     const run_id = agent.run_id ?? "";
     hookQueue.add(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
     if (agent.state === "running" && !adopted) queueReady();
+    taken.onLimit?.((report) => void quietly(markLimit(run_id, { ...report, actor: "daemon" })));
     const isOver = (ended: RunOutcome) => {
       outcome = ended;
       poke();
@@ -371,6 +380,7 @@ export function createAgentWorker(
     const patch: Partial<Agent> = {
       pid: undefined,
       containment: undefined,
+      throttle: undefined,
       ready_at: undefined,
       resources: undefined,
       status: undefined,
@@ -420,6 +430,30 @@ export function createAgentWorker(
     stored = { ...stored, ending };
     if (grace !== undefined) graceMs = grace;
     poke();
+  }
+
+  async function throttle(percent: number | undefined, { actor, reason }: Intent): Promise<void> {
+    const slowed = handle;
+    if (!slowed)
+      throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
+    if (!slowed.throttle) {
+      throw new OpenStarryError("throttle_unavailable", {
+        detail: `the spawner ${stored.agent.spawner} cannot slow agent ${id} down`,
+      });
+    }
+    const by = await slowed.throttle(percent);
+    if (slowed !== handle) return;
+    // What could not be given back is still told, with what it was.
+    const kept = percent ?? stored.agent.throttle?.percent;
+    const shown = by === undefined || kept === undefined ? undefined : { percent: kept, by, actor, reason };
+    stored = { ...stored, agent: { ...stored.agent, throttle: shown } };
+    await facts.write({ events: [event("agent.throttled", { percent, by, actor, reason })] });
+  }
+
+  async function markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void> {
+    if (stored.agent.run_id !== runId || !isLive(stored.agent.state)) return;
+    const held_by = stored.agent.limits?.[report.limit]?.held_by;
+    await facts.write({ events: [event("agent.limit", { ...report, held_by })] });
   }
 
   const worker: AgentWorker = {
@@ -481,7 +515,11 @@ export function createAgentWorker(
       if (ending && isLive(stored.agent.state) && !stored.ending) stored = { ...stored, ending };
       poke();
     },
-    adopt: (adopted) => take(adopted, true),
+    adopt(adopted) {
+      const limits = heldBy(stored.agent.limits, adopted.held);
+      stored = { ...stored, agent: { ...stored.agent, limits } };
+      take(adopted, true);
+    },
     settleLater(ended) {
       outcome = ended;
     },
@@ -504,6 +542,8 @@ export function createAgentWorker(
       await quietly(facts.write({ events: [event("agent.health", { from, to, reason })] }));
       if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
     },
+    throttle,
+    markLimit,
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
       if (observed) await facts.write({ events: [observed] });

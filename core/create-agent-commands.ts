@@ -47,6 +47,13 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     return worker.stored.agent;
   }
 
+  /** Its restart rules decide what follows. What ends already is left to that. */
+  async function failRun(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<Agent> {
+    const { agent, ending: before } = worker.stored;
+    if (isLive(agent.state) && agent.desired === "running" && !before) await worker.intend({ ending });
+    return worker.stored.agent;
+  }
+
   /** True when the command is about a run that is over by now. */
   function isStale(worker: AgentWorker, { run_id }: { run_id?: string }): boolean {
     return run_id !== undefined && run_id !== worker.stored.agent.run_id;
@@ -114,7 +121,9 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     async restart(agentId, intent) {
       const worker = await changeable(agentId);
       const { cause = "restart", actor, reason } = intent;
-      return isStale(worker, intent) ? worker.stored.agent : startAgent(agentId, { cause, actor, reason });
+      if (isStale(worker, intent)) return worker.stored.agent;
+      if (cause === "policy") return failRun(worker, { cause, actor, reason });
+      return startAgent(agentId, { cause, actor, reason });
     },
     async stop(agentId, intent) {
       const worker = await changeable(agentId);
@@ -144,8 +153,19 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       const worker = need(agentId);
       if (!isStale(worker, intent)) await worker.signal(name);
     },
+    async throttle(agentId, percent, intent) {
+      const worker = need(agentId);
+      if (percent !== undefined && !(percent > 0 && Number.isFinite(percent))) {
+        throw new OpenStarryError("input_invalid", {
+          detail: `percent: ${percent} is not a share of one core; expected a number above 0`,
+        });
+      }
+      if (!isStale(worker, intent)) await worker.throttle(percent, intent);
+      return worker.stored.agent;
+    },
     markReady: (agentId, runId) => need(agentId).markReady(runId),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
+    markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
     async heartbeat(agentId, run_id, report) {
       const worker = need(agentId);
       const { agent } = worker.stored;

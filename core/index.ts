@@ -51,17 +51,16 @@ export type {
   StandardSchema,
 } from "./standard-schema.js";
 export {
-  duration,
   envSchema,
   idSchema,
   labelsSchema,
   paramsJsonSchema,
   parseTemplate,
   type RestartRules,
-  size,
   type Template,
   type TemplateInput,
   templateSchema,
 } from "./template.js";
+export { duration, percent, size } from "./unit-schemas.js";
 export { formatDuration, formatSize, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";

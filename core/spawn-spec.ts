@@ -3,6 +3,7 @@ import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config } from "./define-config.js";
 import { expandPlaceholders } from "./placeholders.js";
 import type { Endpoint } from "./plugin.js";
+import { limitsOf, osLimitsOf } from "./resources.js";
 
 export interface SpecSources {
   dataDir: string;
@@ -34,6 +35,7 @@ export function buildSpec(stored: StoredAgent, runId: string, sources: SpecSourc
     envFiles: template.env_file,
     files: runFiles(params, sources.token),
     ...(template.user === undefined ? {} : { user: template.user }),
+    limits: osLimitsOf(limitsOf(template.resources, sources.defaults.resources)),
     stop: template.stop,
     logs: template.logs,
   });

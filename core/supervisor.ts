@@ -91,6 +91,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     spawner: drafts.spawner,
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
+    limits: drafts.limits,
     blocker,
     changed(worker) {
       waiters.look(worker);

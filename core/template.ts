@@ -4,29 +4,9 @@ import type { PinnedTemplate, TemplateDocument } from "./contracts/template-sour
 import { OpenStarryError } from "./errors.js";
 import { checkParamSchema } from "./param-schema.js";
 import { placeholders } from "./placeholders.js";
-import { parseDuration, parseSize } from "./units.js";
+import { resourcesSchema } from "./resources.js";
+import { duration, size } from "./unit-schemas.js";
 import { validateSync } from "./validate.js";
-
-/** A length of time with its unit, as in `"30s"`; becomes milliseconds. */
-export const duration = () =>
-  z
-    .string()
-    .max(40)
-    .refine(
-      (text) => parseDuration(text) !== undefined,
-      'expected a duration with its unit, such as "30s" or "10m"',
-    )
-    .transform((text) => parseDuration(text) ?? 0)
-    .meta({ description: 'A duration with its unit: "500ms", "30s", "10m", "2h", "1d".' });
-
-/** An amount of memory or disk with its unit, as in `"10MiB"`; becomes bytes. */
-export const size = () =>
-  z
-    .string()
-    .max(40)
-    .refine((text) => parseSize(text) !== undefined, 'expected a size with its unit, such as "10MiB"')
-    .transform((text) => parseSize(text) ?? 0)
-    .meta({ description: 'A size with its unit: "512KiB", "10MiB", "1GB".' });
 
 export const idSchema = z
   .string()
@@ -143,6 +123,7 @@ export const templateSchema = z
       .strictObject({ signal: z.enum(SIGNALS).default("SIGTERM"), grace: duration().default(seconds(10)) })
       .transform(({ signal, grace }) => ({ signal: signal as string, graceMs: grace }))
       .prefault({}),
+    resources: resourcesSchema.optional(),
     children: z
       .strictObject({
         max: z.int().min(1).max(10_000).default(8),

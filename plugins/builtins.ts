@@ -16,6 +16,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
+  ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],
   ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],

@@ -94,6 +94,10 @@ export interface Agent {
   next_start_at?: string;
   last_exit?: Exit;
   resources?: Resources;
+  /** Of the current run, or the last one. */
+  limits?: AgentLimits;
+  /** While its CPU is slowed down. */
+  throttle?: Throttle;
   usage?: Usage;
   /** The last heartbeat's own words. */
   status?: string;
@@ -113,6 +117,58 @@ export interface Resources {
   /** As `memory_bytes`, with what processes share counted once. Only where it was asked for. */
   pss_bytes?: number;
   sampled_at: string;
+}
+
+export const LIMIT_NAMES = [
+  "memory_max",
+  "cpu_max",
+  "pids_max",
+  "open_files_max",
+  "run_time_max",
+  "idle_max",
+] as const;
+export type LimitName = (typeof LIMIT_NAMES)[number];
+
+/** What is done about a limit that was exceeded. */
+export type LimitAction = "warn" | "throttle" | "stop" | "restart";
+
+/** The limits that a run was started with. */
+export type AgentLimits = Partial<Record<LimitName, Limit>>;
+
+export interface Limit {
+  /** Bytes, percent of one core, a number, or for times seconds. */
+  value: number;
+  /**
+   * `kernel`: the operating system does not let it be exceeded. `polling`: somebody looks at regular
+   * intervals, and acts afterwards.
+   */
+  held_by: "kernel" | "polling";
+  /** Absent for `open_files_max`: the operating system refuses, and that is all. */
+  on_exceed?: LimitAction;
+}
+
+/** A limit was exceeded, or the operating system had to act so that it was not. */
+export interface LimitReport {
+  limit: LimitName;
+  /** As in `Limit`. */
+  value: number;
+  /** What was measured, in the same unit. Absent where the operating system counts only that it acted. */
+  measured?: number;
+  /** `kill` and `refuse` are the operating system's own. */
+  action: LimitAction | "kill" | "refuse";
+  /** In words, with the figures. */
+  reason: string;
+}
+
+/** The CPU of a whole tree, slowed down. */
+export interface Throttle {
+  /** Of one core. */
+  percent: number;
+  /** `quota`: it gets no more than that. `nice`: no quota could be set; it only gives way to others. */
+  by: "quota" | "nice";
+  /** Who asked, and why. */
+  actor: string;
+  reason: string;
 }
 
 /** What the agent said it has used: a report, not a measurement. */

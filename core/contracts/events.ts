@@ -2,7 +2,7 @@
  * Something that happened, in the order in which it was journaled.
  *
  * Types: `agent.created`, `agent.state`, `agent.health`, `agent.exited`, `agent.heartbeat`,
- * `agent.deleted`, `plugin.degraded`, `record.quarantined`, `daemon.ready`, `daemon.stopping`.
+ * `agent.limit`, `agent.throttled`, `agent.deleted`, `plugin.degraded`, `record.quarantined`, `daemon.ready`, `daemon.stopping`.
  */
 export interface DaemonEvent {
   /** Rises by at least one; resume a stream after it. */
@@ -21,6 +21,8 @@ export const EVENT_TYPES = [
   "agent.health",
   "agent.exited",
   "agent.heartbeat",
+  "agent.limit",
+  "agent.throttled",
   "agent.deleted",
   "plugin.degraded",
   "record.quarantined",

@@ -1,5 +1,5 @@
 import { defineSlot } from "../slots.js";
-import type { Cause, Containment, ExitStatus } from "./agent.js";
+import type { Cause, Containment, ExitStatus, LimitReport, Throttle } from "./agent.js";
 
 /**
  * Everything needed to start one run. Taps of `beforeSpawn` may change all but the identity fields
@@ -26,6 +26,8 @@ export interface SpawnSpec {
   /** Files put where the agent alone can read them; each path is told in the variable `env`. */
   readonly files: readonly RunFile[];
   readonly user?: string;
+  /** What the operating system shall hold, as far as the spawner can have it do so. */
+  readonly limits?: OsLimits;
   readonly stop: { readonly signal: string; readonly graceMs: number };
   readonly logs: LogRules;
 }
@@ -38,6 +40,18 @@ export interface LogRules {
   readonly keep: number;
   /** Both streams in one file. */
   readonly merge: boolean;
+}
+
+/** Limits of a run as an operating system holds them. */
+export interface OsLimits {
+  /** Of the whole tree; what goes over it is killed. */
+  readonly memoryBytes?: number;
+  /** Of one core, for the whole tree; it gets no more. */
+  readonly cpuPercent?: number;
+  /** Of the whole tree; more are refused. */
+  readonly pids?: number;
+  /** Of each process; more are refused. */
+  readonly openFiles?: number;
 }
 
 /** `content` absent: a file that the agent may make there, such as its result. */
@@ -86,6 +100,8 @@ export interface RunHandle {
   readonly target: unknown;
   readonly pid?: number;
   readonly containment: Containment;
+  /** What the operating system holds of the run's limits. Absent: nothing. */
+  readonly held?: OsLimits;
   /** Resolves once, when the agent's process and its whole tree are gone. Never rejects. */
   readonly exit: Promise<RunOutcome>;
   /** Sends a signal to the agent's own process. A run that is over: nothing happens. */
@@ -96,6 +112,13 @@ export interface RunHandle {
    * A further call may only shorten the grace.
    */
   stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }>;
+  /**
+   * Gives the tree so much CPU, in percent of one core, and no more than its limit; `undefined` gives it
+   * back. Resolves with how it is slowed down from now on. Absent: this spawner cannot.
+   */
+  throttle?(percent: number | undefined): Promise<Throttle["by"] | undefined>;
+  /** Calls back when the operating system acted on a limit and the run goes on. At most one listener. */
+  onLimit?(listener: (report: LimitReport) => void): void;
 }
 
 /** Which lines of a run's output to read. */
@@ -184,6 +207,8 @@ export interface RunIdentity {
   target: unknown;
   pid?: number;
   containment: Containment;
+  /** As in `RunHandle`. */
+  held?: OsLimits;
 }
 
 export interface AdoptSpec {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { AGENT_STATES, duration, idSchema } from "../../core/index.js";
+import { AGENT_STATES, duration, idSchema, LIMIT_NAMES } from "../../core/index.js";
 
 const time = () => z.string().meta({ description: "RFC 3339, UTC." });
 
@@ -10,6 +10,19 @@ const resourcesSchema = z.object({
   processes: z.int(),
   pss_bytes: z.int().optional().meta({ description: "With what processes share counted once." }),
   sampled_at: time(),
+});
+
+const limitSchema = z.object({
+  value: z.number().meta({ description: "Bytes, percent of one core, a number, or for times seconds." }),
+  held_by: z.enum(["kernel", "polling"]),
+  on_exceed: z.enum(["warn", "throttle", "stop", "restart"]).optional(),
+});
+
+const throttleSchema = z.object({
+  percent: z.number().meta({ description: "Of one core." }),
+  by: z.enum(["quota", "nice"]),
+  actor: z.string(),
+  reason: z.string(),
 });
 
 const usageSchema = z.object({
@@ -73,6 +86,8 @@ export const agentSchema = z
     next_start_at: time().optional(),
     last_exit: exitSchema.optional(),
     resources: resourcesSchema.optional(),
+    limits: z.partialRecord(z.enum(LIMIT_NAMES), limitSchema).optional(),
+    throttle: throttleSchema.optional(),
     usage: usageSchema.optional(),
     status: z.string().optional().meta({ description: "The last heartbeat's own words." }),
     progress: z.number().optional(),

@@ -29,6 +29,9 @@ export const CHAIN_FACTOR = 3;
 /** Ends that say nothing about the agent. */
 const UNCOUNTED: readonly Cause[] = ["stop_request", "daemon_stop", "host_reboot", "restart"];
 
+/** Failures that the agent did not end by itself. */
+const ENDED_BY_OTHERS: readonly Cause[] = ["start_timeout", "unhealthy", "policy", "oom"];
+
 const NOTHING: RestartMemory = { restarts_ms: [], streak: 0 };
 
 /**
@@ -76,8 +79,7 @@ function decideUncounted({ exit, memory }: RestartInput): RestartDecision {
  * told by whoever tells this reason.
  */
 function leave({ exit, rules }: RestartInput): RestartDecision {
-  const givenUp =
-    exit.kind === "spawn_failed" || exit.cause === "start_timeout" || exit.cause === "unhealthy";
+  const givenUp = exit.kind === "spawn_failed" || ENDED_BY_OTHERS.includes(exit.cause);
   const reason = `its restart policy is ${rules.policy}`;
   return { action: givenUp ? "fail" : "exit", reason, memory: NOTHING };
 }

@@ -6,7 +6,10 @@ import { definePlugin, spawner } from "../../core/index.js";
 import { loadPosixSpawn } from "../_shared/posix-spawn.js";
 import { loadPunchHole } from "../_shared/punch-hole.js";
 import { openCgroups } from "./cgroup.js";
+import { openControllers } from "./controllers.js";
 import { createRunFolders } from "./folders.js";
+import { createLimitGroups } from "./limits.js";
+import { protectDaemon } from "./oom-score.js";
 import { createProcessSpawner } from "./spawner.js";
 
 const options = z.strictObject({
@@ -27,18 +30,20 @@ export default definePlugin({
   setup(ctx, { cgroups, native, shared_folder }) {
     const tag = createHash("sha256").update(ctx.dataDir).digest("hex").slice(0, 12);
     const sharedBase = shared_folder ?? (process.getuid?.() === 0 ? "/run" : tmpdir());
+    const own = cgroups ? openCgroups(tag) : undefined;
     const processes = createProcessSpawner({
       clock: ctx.clock,
       log: ctx.log,
       home: ctx.dataDir,
       folders: createRunFolders(ctx.dataDir, join(sharedBase, `openstarry-${tag}`)),
-      cgroups: cgroups ? openCgroups(tag) : undefined,
+      cgroups: own,
+      limits: cgroups ? createLimitGroups(openControllers(tag, own)) : undefined,
       native: native ? loadPosixSpawn() : undefined,
       punch: native ? loadPunchHole() : undefined,
       env: process.env,
       onProblem: ctx.daemon.degraded,
     });
     ctx.provide(spawner, processes);
-    return { stop: () => processes.release() };
+    return { start: () => protectDaemon(), stop: () => processes.release() };
   },
 });

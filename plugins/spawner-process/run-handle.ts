@@ -1,15 +1,28 @@
 import { existsSync, type FSWatcher, statSync, watch } from "node:fs";
 import { join } from "node:path";
-import type { Clock, ExitStatus, Logger, RunHandle, RunOutcome, Survivor } from "../../core/index.js";
+import type {
+  Clock,
+  ExitStatus,
+  Logger,
+  OsLimits,
+  RunHandle,
+  RunOutcome,
+  Survivor,
+} from "../../core/index.js";
 import { endLeftovers } from "./end-tree.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
-import type { Tree } from "./tree.js";
+import { createRunLimits, type RunLimitsOptions } from "./run-limits.js";
+import { members, type Tree } from "./tree.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
   readonly shim?: ProcessIdentity;
   readonly cgroup?: string | undefined;
+  /** What it was started with. */
+  readonly limits?: OsLimits;
+  /** Of that, what is held by the process itself and what descends from it (setrlimit(2)). */
+  readonly rlimits?: OsLimits;
   /** Where its result is. */
   readonly folder: string;
 }
@@ -17,14 +30,24 @@ export interface ProcessTarget extends ProcessIdentity {
 export function parseTarget(value: unknown): ProcessTarget | undefined {
   const identity = parseIdentity(value);
   if (!identity) return undefined;
-  const { shim, cgroup, folder } = value as Partial<ProcessTarget>;
+  const { shim, cgroup, folder, limits, rlimits } = value as Partial<ProcessTarget>;
   const parsedShim = parseIdentity(shim);
   return {
     ...identity,
     ...(parsedShim ? { shim: parsedShim } : {}),
     ...(typeof cgroup === "string" ? { cgroup } : {}),
+    limits: parseLimits(limits),
+    rlimits: parseLimits(rlimits),
     folder: typeof folder === "string" ? folder : "",
   };
+}
+
+/** The numbers that are some. */
+function parseLimits(value: unknown): OsLimits {
+  const limits = typeof value === "object" && value !== null ? value : {};
+  return Object.fromEntries(
+    Object.entries(limits).filter(([, limit]) => Number.isFinite(limit) && limit > 0),
+  );
 }
 
 export interface RunHandleOptions {
@@ -36,6 +59,8 @@ export interface RunHandleOptions {
   /** The last lines that it printed. */
   outputTail(): Promise<string | undefined>;
   stop: { signal: string; graceMs: number };
+  /** What holds its limits besides the process itself; absent where nothing does. */
+  groups: RunLimitsOptions["groups"];
   /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
   beforeEnd?: () => void;
   /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
@@ -126,6 +151,17 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     }
   }
 
+  const limits = createRunLimits({
+    runId: options.runId,
+    clock,
+    groups: options.groups,
+    wanted: target.limits ?? {},
+    otherwise: target.rlimits ?? {},
+    pid: target.pid,
+    pids: () => members(tree).map(({ pid }) => pid),
+    over: isOver(),
+  });
+
   if (options.shimExit !== undefined) {
     // The shim's end is only a hint: it may have been killed while the agent lives.
     void options.shimExit.then(look);
@@ -150,6 +186,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function finish(): Promise<RunOutcome> {
     const status = await persist(knownStatus);
+    const verdict = limits.verdict(status, stopping !== undefined);
     const { signal, graceMs } = options.stop;
     const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
     const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
@@ -160,7 +197,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       if (survivors.length > 0) throw new Error(`not to be ended: ${nameAll(survivors)}`);
     });
     cancelKill();
-    return persist(() => outcomeOf(status));
+    limits.remove();
+    return persist(() => outcomeOf(status, verdict));
   }
 
   /** The status file, given the shim a moment to write it. */
@@ -176,14 +214,20 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     }
   }
 
-  async function outcomeOf(status: ExitStatus | undefined): Promise<RunOutcome> {
-    const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
+  async function outcomeOf(
+    status: ExitStatus | undefined,
+    verdict: Pick<RunOutcome, "cause" | "note">,
+  ): Promise<RunOutcome> {
+    const outcome: RunOutcome = { status: status ?? { kind: "lost" }, ...verdict };
     // It was not the agent's doing.
     if (status?.kind === "spawn_failed") outcome.cause = "daemon_stop";
     const tail = await options.outputTail();
     if (tail) outcome.outputTail = tail;
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
-    if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
+    if (result === "too large")
+      outcome.note = [verdict.note, "its result was larger than 1 MiB and was not kept"]
+        .filter(Boolean)
+        .join("; ");
     else if (result && result.length > 0) outcome.result = result.toString("utf8");
     const written = options.shimExit === undefined && statSync(statusFile, { throwIfNoEntry: false });
     if (status && written) outcome.endedAtMs = written.mtimeMs;
@@ -219,6 +263,9 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       pid: target.pid,
       containment: target.cgroup === undefined ? "best_effort" : "full",
       exit,
+      held: limits.held,
+      throttle: limits.throttle,
+      onLimit: limits.onLimit,
       signal: async (name) => void signalProcess(target, name),
       stop,
     },
@@ -229,6 +276,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       watcher?.close();
       cancelLook();
       cancelKill();
+      limits.release();
     },
   };
 }

@@ -19,11 +19,14 @@ import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
+import type { LimitGroups } from "./limits.js";
 import { createLogKeeper } from "./logs/keeper.js";
 import { readTail } from "./logs/output-tail.js";
 import { liveName, STREAMS } from "./logs/pieces.js";
 import { readLogs } from "./logs/read.js";
+import { oomScoreOfAgents } from "./oom-score.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
+import { limitProcesses, openFilesHeld } from "./rlimits.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
 import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers, treesOf } from "./sweep.js";
@@ -37,6 +40,8 @@ export interface ProcessSpawnerDeps {
   folders: RunFolders;
   /** Absent where cgroup v2 cannot be used. */
   cgroups: Cgroups | undefined;
+  /** Absent where no cgroup can limit anything. */
+  limits?: LimitGroups | undefined;
   /** Absent: processes are made by fork. */
   native: PosixSpawn | undefined;
   /** Absent: holes in output files are made by fallocate(1). */
@@ -54,7 +59,8 @@ export interface ProcessSpawner extends Spawner {
 }
 
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
-  const { clock, folders, cgroups } = deps;
+  const { clock, folders, cgroups, limits } = deps;
+  const oomScore = oomScoreOfAgents();
   const owned = new Map<string, OwnedRun>();
   const trees = createTreeWatch(clock, deps.log, join(deps.home, "remembered.json"));
   const tool = createToolFinder(deps.env["PATH"]);
@@ -72,29 +78,42 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     checkEnvironment(env, user);
     const file = resolveCommand(spec, env["PATH"] ?? "");
     const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId, user));
-    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool) };
+    const nproc = limits?.can("pids") ? [] : limitProcesses(spec.limits?.pids, user, tool);
+    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool), nproc };
   }
 
   async function spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>) {
-    const { user, env, cwd, file, setsid, drop } = resolve(spec);
-    const { agentId, runId } = spec;
+    const { user, env, cwd, file, setsid, drop, nproc } = resolve(spec);
+    const { agentId, runId, limits: wanted = {} } = spec;
     let shim: Shim | undefined;
     const cgroup = cgroups?.create(runId);
+    const groups = new Set([
+      ...(cgroup === undefined ? [] : [cgroup]),
+      ...(limits?.create(runId, wanted) ?? []),
+    ]);
     try {
       const paths = folders.make(spec, user);
       shim = openFilesAndStart(spec, user, {
-        argv: [...drop, file, ...spec.args],
+        argv: [...drop, ...nproc, file, ...spec.args],
         setsid,
         env: { ...env, ...paths, PWD: cwd },
         cwd,
-        ...(cgroup === undefined ? {} : { cgroup }),
+        cgroups: [...groups],
+        ...(wanted.openFiles === undefined ? {} : { openFiles: wanted.openFiles }),
+        ...(oomScore === undefined ? {} : { oomScore }),
       });
       // While the shim comes up.
       folders.fill(spec, user);
       const folder = folders.runFolder(agentId, runId, user);
-      const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const identified = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const rlimits = {
+        ...openFilesHeld(identified.pid, wanted.openFiles),
+        ...(wanted.pids !== undefined && nproc.length > 0 ? { pids: wanted.pids } : {}),
+      };
+      const target = { ...identified, limits: wanted, rlimits };
       const containment = target.cgroup === undefined ? "best_effort" : "full";
-      await commit({ target, pid: target.pid, containment });
+      const held = { ...limits?.holding(runId, wanted, target.pid), ...rlimits };
+      await commit({ target, pid: target.pid, containment, held });
       const run = own(spec, target, shim.ended);
       shim.go();
       void folders
@@ -105,7 +124,10 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       return run.handle;
     } catch (cause) {
       shim?.abort();
-      if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
+      void (shim?.ended ?? Promise.resolve()).then(() => {
+        if (cgroup !== undefined) removeCgroup(cgroup);
+        limits?.remove(runId);
+      });
       await folders
         .undo(agentId, runId)
         .catch((error) =>
@@ -162,6 +184,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       statusFile: folders.statusFile(agentId, runId),
       outputTail: () => readTail(logs, runId),
       stop,
+      groups: limits,
       beforeEnd: trees.lookNow,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
@@ -211,6 +234,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const unknown = folders.agents().filter((agentId) => !known.has(agentId));
       const spared = new Set([...live, ...unknown.flatMap(folders.runs)]);
       trees.forgetUnclaimed(spared);
+      for (const runId of limits?.runs() ?? []) if (!spared.has(runId)) limits?.remove(runId);
       await folders.sweepShared(spared);
       return strays;
     },
@@ -233,6 +257,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
+      limits?.release();
       trees.release();
       cgroups?.release();
       return keeper.release();
