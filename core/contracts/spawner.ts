@@ -137,6 +137,16 @@ export interface Spawner {
   sweep?(live: ReadonlySet<string>, unknown: ReadonlySet<string>): Promise<void>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
+  /**
+   * Runs a command beside a live run: as its user, in its folder, its environment and its containment. Its
+   * output is thrown away. Resolves with how it ended; once `signal` aborts it is killed, with what it has
+   * started. Rejects when it could not be run.
+   */
+  exec?(
+    run: { readonly agentId: string; readonly runId: string },
+    argv: readonly string[],
+    signal: AbortSignal,
+  ): Promise<ExitStatus>;
   /** Absent: this spawner keeps no output. */
   logs?(agentId: string, query: LogQuery): AsyncIterable<LogLine>;
 }

@@ -10,6 +10,8 @@ import { endLeftovers, type Tree } from "./tree.js";
 export interface ProcessTarget extends ProcessIdentity {
   readonly shim?: ProcessIdentity;
   readonly cgroup?: string | undefined;
+  /** The user that its template names. */
+  readonly user?: string;
   /** Where its result is. */
   readonly folder: string;
 }
@@ -17,12 +19,13 @@ export interface ProcessTarget extends ProcessIdentity {
 export function parseTarget(value: unknown): ProcessTarget | undefined {
   const identity = parseIdentity(value);
   if (!identity) return undefined;
-  const { shim, cgroup, folder } = value as Partial<ProcessTarget>;
+  const { shim, cgroup, user, folder } = value as Partial<ProcessTarget>;
   const parsedShim = parseIdentity(shim);
   return {
     ...identity,
     ...(parsedShim ? { shim: parsedShim } : {}),
     ...(typeof cgroup === "string" ? { cgroup } : {}),
+    ...(typeof user === "string" ? { user } : {}),
     folder: typeof folder === "string" ? folder : "",
   };
 }

@@ -10,9 +10,11 @@ import {
   type SpawnSpec,
 } from "../../core/index.js";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { findUser, type User } from "../_shared/users.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { buildEnvironment } from "./environment.js";
+import { runBeside } from "./exec.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
 import { readLogs } from "./logs.js";
@@ -22,7 +24,6 @@ import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from 
 import { type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers } from "./sweep.js";
 import { endLeftovers } from "./tree.js";
-import { findUser, type User } from "./users.js";
 
 export interface ProcessSpawnerDeps {
   clock: Clock;
@@ -75,7 +76,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       // While the shim comes up.
       folders.fill(spec, user);
       const folder = folders.runFolder(agentId, runId, user);
-      const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const found = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const target = { ...found, ...(spec.user === undefined ? {} : { user: spec.user }) };
       const containment = target.cgroup === undefined ? "best_effort" : "full";
       await commit({ target, pid: target.pid, containment });
       const run = own(spec, target, shim.ended);
@@ -177,6 +179,12 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
         log: deps.log,
       });
       await folders.sweepShared(spared);
+    },
+    async exec({ runId }, argv, signal) {
+      const target = parseTarget(owned.get(runId)?.handle.target);
+      if (!target) throw new Error("the run is over");
+      const drop = dropTo(target.user === undefined ? undefined : findUser(target.user), tool);
+      return runBeside({ target, argv: [...drop, ...argv], clock, signal });
     },
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
