@@ -6,9 +6,9 @@ const EXPECTED_PORT = 'expected a port from 1 to 65535, or a placeholder such as
 /** A port: a number, or what a placeholder such as `{{params.port}}` was filled with. */
 export const port = () =>
   z
-    .union([z.number(), z.string().regex(/^\d{1,5}$/)], EXPECTED_PORT)
-    .transform(Number)
-    .refine((port) => Number.isInteger(port) && port >= 1 && port <= 65_535, EXPECTED_PORT);
+    .union([z.number(), z.string()], EXPECTED_PORT)
+    .refine((port) => /^[1-9]\d{0,4}$/.test(String(port)) && Number(port) <= 65_535, EXPECTED_PORT)
+    .transform(Number);
 
 /**
  * This machine as seen from itself. Nothing else: a template must not be able to make the daemon ask around
