@@ -30,12 +30,22 @@ export interface NotifySocketsOptions {
 const MAX_PATH_BYTES = 107;
 /** Signals may be lost; then nobody waits longer than this. */
 const LOOK_MS = 1_000;
-/** Of one run at a time. Who sends more has to wait, and fills nothing but its own queue. */
-const MOST_AT_ONCE = 50;
-const PAUSE_MS = 100;
+/** So much is taken of one run within so long. Who sends more has to wait, and fills nothing but its queue. */
+const MOST_IN_WINDOW = 50;
+const WINDOW_MS = 100;
+
+interface NotifySocket {
+  readonly fd: number;
+  readonly received: (datagram: Datagram) => void;
+  /** By the monotonic clock. */
+  windowEndsMs: number;
+  left: number;
+  /** Nothing is taken until its window is over. */
+  paused: boolean;
+}
 
 export function createNotifySockets({ clock, native, folder }: NotifySocketsOptions): NotifySockets {
-  const sockets = new Map<string, { fd: number; received: (datagram: Datagram) => void; paused: boolean }>();
+  const sockets = new Map<string, NotifySocket>();
   let stopListening: (() => void) | undefined;
   const pathOf = (runId: string) => join(folder, runId);
 
@@ -57,23 +67,28 @@ export function createNotifySockets({ clock, native, folder }: NotifySocketsOpti
   function takeAll() {
     const open = [...sockets].filter(([, { paused }]) => !paused);
     const waiting = new Set(native.waiting(open.map(([, { fd }]) => fd)));
-    for (const [runId, { fd }] of open) if (waiting.has(fd)) take(runId);
+    for (const [runId, socket] of open) if (waiting.has(socket.fd)) take(runId, socket);
   }
 
-  function take(runId: string) {
-    for (let count = 0; count < MOST_AT_ONCE; count++) {
-      // It may be closed by what it says.
-      const socket = sockets.get(runId);
-      const datagram = socket && native.receive(socket.fd);
+  function take(runId: string, socket: NotifySocket) {
+    const now = clock.monotonic();
+    if (now >= socket.windowEndsMs)
+      Object.assign(socket, { windowEndsMs: now + WINDOW_MS, left: MOST_IN_WINDOW });
+    // It may be closed by what it says.
+    while (sockets.get(runId) === socket) {
+      if (socket.left === 0) return pause(runId, socket);
+      const datagram = native.receive(socket.fd);
       if (!datagram) return;
+      socket.left -= 1;
       socket.received(datagram);
     }
-    const socket = sockets.get(runId);
-    if (!socket) return;
+  }
+
+  function pause(runId: string, socket: NotifySocket) {
     socket.paused = true;
-    clock.after(PAUSE_MS, () => {
+    clock.after(socket.windowEndsMs - clock.monotonic(), () => {
       socket.paused = false;
-      if (sockets.get(runId) === socket) take(runId);
+      take(runId, socket);
     });
   }
 
@@ -96,7 +111,7 @@ export function createNotifySockets({ clock, native, folder }: NotifySocketsOpti
       rmSync(path, { force: true });
       const fd = native.open(path);
       if (uid !== process.geteuid?.()) lchownSync(path, uid, -1);
-      sockets.set(runId, { fd, received, paused: false });
+      sockets.set(runId, { fd, received, windowEndsMs: 0, left: 0, paused: false });
       if (!stopListening) listen();
     },
     close(runId) {
