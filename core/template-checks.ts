@@ -60,7 +60,7 @@ export function chooseProbe(
   const found = fitting.find(({ name }) => name === type);
   if (!found) {
     throw new OpenStarryError("template_invalid", {
-      detail: `${what}: no plugin provides a ${role} probe of type "${type}"`,
+      detail: `${what}: there is no ${role} probe of type "${type}"`,
       hint: `known: ${fitting.map(({ name }) => name).join(", ") || "none"}; or add a plugin that provides it`,
     });
   }

@@ -164,7 +164,7 @@ describe("health-checker", () => {
     const later = await started({ state, spawner, templates });
     const health = () => later.plugins().find(({ name }) => name === "health-checker");
     await waitFor(() => health()?.state === "degraded", { what: "the plugin to be degraded" });
-    expect(health()?.problem).toMatch(/^agent a is not watched for .*no plugin provides/);
+    expect(health()?.problem).toMatch(/^agent a is not watched for .*there is no \w+ probe/);
     expect(later.agents.get("a")?.state).toBe("starting");
   });
 
@@ -258,7 +258,7 @@ describe("health-checker", () => {
     const later = await started({ state, templates });
     await expect(later.agents.start("a", operator)).rejects.toMatchObject({
       code: "template_invalid",
-      message: expect.stringMatching(/no plugin provides a readiness probe of type "spoken"/),
+      message: expect.stringMatching(/there is no readiness probe of type "spoken"/),
     });
   });
 
