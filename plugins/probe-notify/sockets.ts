@@ -1,4 +1,13 @@
-import { closeSync, lchownSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type Clock, OpenStarryError } from "../../core/index.js";
 import { ARRIVAL_SIGNAL, type Datagram, type Datagrams } from "./datagrams.js";
@@ -129,8 +138,11 @@ export function createNotifySockets({ clock, native, folder }: NotifySocketsOpti
 }
 
 /** Others may pass through it, and no more: the agents of other users have theirs in it. */
+const FOLDER_MODE = 0o711;
+
 function prepareFolder(folder: string, path: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o711 });
+  // Whatever the umask is.
+  if (mkdirSync(folder, { recursive: true, mode: FOLDER_MODE })) chmodSync(folder, FOLDER_MODE);
   const stats = lstatSync(folder);
   const isOwn = stats.isDirectory() && stats.uid === process.geteuid?.() && (stats.mode & 0o022) === 0;
   if (isOwn && Buffer.byteLength(path) <= MAX_PATH_BYTES) return;

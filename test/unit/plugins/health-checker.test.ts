@@ -443,7 +443,7 @@ describe("progress", () => {
     await clock.advance(1);
     expect(steps(kernel)).toEqual(["nudge"]);
     expect(run.signals).toEqual(["SIGUSR1"]);
-    expect(kernel.agents.get("a")).toMatchObject({ state: "running", reason: "no progress for 10m" });
+    expect(await beat(kernel)).toMatchObject({ state: "running", reason: "no progress for 10m" });
     await clock.advance(60_000);
     expect(steps(kernel)).toEqual(["nudge", "interrupt"]);
     expect(run.signals).toEqual(["SIGUSR1", "SIGINT"]);

@@ -230,8 +230,10 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     expect(got.pid).toBeGreaterThan(1);
   });
 
-  it("lets only the agent's user in", async () => {
+  it("lets only the agent's user in, whatever the umask", async () => {
+    const umask = process.umask(0o077);
     open();
+    process.umask(umask);
     expect(statSync(sockets.pathOf(RUN)).mode & 0o777).toBe(0o600);
     expect(statSync(folder).mode & 0o777).toBe(0o711);
     if (OWN_UID !== 0) return;
