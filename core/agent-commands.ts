@@ -1,7 +1,11 @@
 import type { Agent, Cause, Health, LimitReport, RunRecord, Usage } from "./contracts/agent.js";
 import type { DaemonEvent } from "./contracts/events.js";
 import type { Memo } from "./contracts/journal.js";
+import type { ProbeRole } from "./contracts/probe.js";
 import type { InvalidTemplate, PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
+import type { ChosenProbe } from "./template-checks.js";
+
+export type ProgressStep = "nudge" | "interrupt" | "restart" | "resumed";
 
 /** Who wants something, and why: kept with what it leads to. */
 export interface Intent {
@@ -46,6 +50,11 @@ export interface AgentCommands {
   byRun(runId: string): Agent | undefined;
   /** The template that the agent is pinned to. */
   template(agentId: string): PinnedTemplate | undefined;
+  /**
+   * The probe that its template names for a role. `undefined` when it names none; throws `template_invalid`
+   * when nobody provides it any more.
+   */
+  probe(agentId: string, role: ProbeRole): ChosenProbe | undefined;
   /** Looks an id up in the chain of template sources and validates it. Rejects with `template_not_found`. */
   findTemplate(templateId: string): Promise<PinnedTemplate>;
   /** Every template, an id once, and the documents that are not valid. */
@@ -79,9 +88,16 @@ export interface AgentCommands {
    */
   throttle(agentId: string, percent: number | undefined, intent: Intent & ForRun): Promise<Agent>;
   markReady(agentId: string, runId: string): Promise<void>;
+  /** Why it is not ready yet; and how long it asks for from now, where it has less left. */
+  markStarting(agentId: string, runId: string, note: { reason?: string; withinMs?: number }): Promise<void>;
   markHealth(agentId: string, runId: string, health: Health, reason: string): Promise<void>;
   /** A limit was exceeded: journaled as `agent.limit`. What is done about it is another command's. */
   markLimit(agentId: string, runId: string, report: LimitReport & { actor: string }): Promise<void>;
+  /**
+   * What is done about a live run that does not get on; `resumed`: it does again. Recorded, nothing else. A
+   * run that ends by itself after `interrupt` and before `resumed` is `unhealthy`.
+   */
+  markProgress(agentId: string, runId: string, step: ProgressStep, reason: string): Promise<void>;
   /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
   heartbeat(
     agentId: string,

@@ -1,4 +1,4 @@
-import type { Intent } from "./agent-commands.js";
+import type { Intent, ProgressStep } from "./agent-commands.js";
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
 import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
@@ -75,9 +75,11 @@ export interface AgentWorker {
   settleLater(outcome: RunOutcome): void;
   signal(signal: string): Promise<void>;
   markReady(runId: string): Promise<void>;
+  markStarting(runId: string, note: { reason?: string; withinMs?: number }): Promise<void>;
   markHealth(runId: string, health: Health, reason: string): Promise<void>;
   throttle(percent: number | undefined, intent: Intent): Promise<void>;
   markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
+  markProgress(runId: string, step: ProgressStep, reason: string): Promise<void>;
   /** Live signs and figures: kept in memory, journaled with the next change. */
   observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
   /** Begins, after a boot: everything about it is known by now. */
@@ -116,6 +118,8 @@ export function createAgentWorker(
   let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
+  /** What an end by itself is put down to: the run was interrupted, and has not got on since. */
+  let interrupted: StoredAgent["ending"];
   /** Asked not to be asked again before this, by the monotonic clock. */
   let deferredUntilMs = 0;
 
@@ -124,7 +128,11 @@ export function createAgentWorker(
   const facts = createFactLog({ current: () => stored, append: deps.write, log });
   const timers = createAgentTimers(clock, {
     due: () => void quietly(move("due", {})).then(poke),
-    notReady: (runId, reason) => end(runId, { cause: "start_timeout", actor: "daemon", reason }),
+    notReady(runId, late) {
+      const { reason: why } = stored.agent;
+      const reason = why === undefined ? late : `${late}: ${why}`;
+      end(runId, { cause: "start_timeout", actor: "daemon", reason });
+    },
     forget() {
       stored = { ...stored, deleting: true };
       poke();
@@ -350,7 +358,8 @@ export function createAgentWorker(
   /** A run is over: what it was, and what follows. */
   async function settle(ended: RunOutcome): Promise<boolean> {
     const nowMs = clock.now();
-    const exit = describeExit(stored, ended, nowMs);
+    const ending = stored.ending ?? interrupted;
+    const exit = describeExit(ending ? { ...stored, ending } : stored, ended, nowMs);
     const run: RunRecord = {
       run_id: exit.run_id ?? "",
       agent_id: id,
@@ -367,6 +376,7 @@ export function createAgentWorker(
     outcome = undefined;
     handle = undefined;
     stopping = undefined;
+    interrupted = undefined;
     survivors = [];
     graceMs = undefined;
     stored = {
@@ -544,6 +554,20 @@ export function createAgentWorker(
     },
     throttle,
     markLimit,
+    async markStarting(runId, { reason, withinMs }) {
+      if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
+      if (reason !== undefined) stored = { ...stored, agent: { ...stored.agent, reason } };
+      if (withinMs !== undefined) timers.extendStart(withinMs);
+    },
+    async markProgress(runId, step, reason) {
+      if (stored.agent.run_id !== runId || stored.agent.state !== "running" || stored.ending) return;
+      interrupted = step === "interrupt" ? { cause: "unhealthy", actor: "daemon", reason } : undefined;
+      stored = {
+        ...stored,
+        agent: { ...stored.agent, reason: step === "resumed" ? undefined : reason },
+      };
+      await quietly(facts.write({ events: [event("agent.progress", { step, reason })] }));
+    },
     async observe(patch, observed) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
       if (observed) await facts.write({ events: [observed] });

@@ -110,6 +110,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return undefined;
     },
     template: (agentId) => table.workers.get(agentId)?.stored.template,
+    probe: (agentId, role) => drafts.probe(need(agentId).stored, role),
     findTemplate: (templateId) => deps.templates.find(templateId),
     templates: () => deps.templates.list(),
     async check(spec) {
@@ -164,6 +165,8 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return worker.stored.agent;
     },
     markReady: (agentId, runId) => need(agentId).markReady(runId),
+    markStarting: (agentId, runId, note) => need(agentId).markStarting(runId, note),
+    markProgress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
     markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
     async heartbeat(agentId, run_id, report) {

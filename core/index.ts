@@ -1,7 +1,7 @@
 /**
  * What a plugin author and a config import. Everything here is public; what is not here is not.
  */
-export type { AgentCommands, CreateAgent, ForRun, Intent } from "./agent-commands.js";
+export type { AgentCommands, CreateAgent, ForRun, Intent, ProgressStep } from "./agent-commands.js";
 export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
 export { parseData } from "./config/data-text.js";
 export { importDefault, importModule } from "./config/import-module.js";
@@ -54,6 +54,7 @@ export {
   envSchema,
   idSchema,
   labelsSchema,
+  type ProgressRules,
   paramsJsonSchema,
   parseTemplate,
   type RestartRules,
@@ -61,6 +62,7 @@ export {
   type TemplateInput,
   templateSchema,
 } from "./template.js";
+export type { ChosenProbe } from "./template-checks.js";
 export { duration, percent, size } from "./unit-schemas.js";
 export { formatDuration, formatSize, parseDuration, parseSize } from "./units.js";
 export { validate, validateSync } from "./validate.js";

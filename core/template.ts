@@ -50,6 +50,7 @@ export const labelsSchema = z.record(
   z.string().max(255),
 );
 
+/** Signals that a template may name. */
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"] as const;
 
 const seconds = (count: number) => count * 1_000;
@@ -83,6 +84,47 @@ export type RestartRules = z.output<typeof restartSchema>;
 
 /** `type` names a probe; what else stands here is the probe's own. */
 const probeSection = z.looseObject({ type: z.string().max(63) });
+const readinessSection = probeSection.extend({ timeout: duration().optional() });
+const startupSection = z.strictObject({ timeout: duration() });
+
+const DEFAULT_START_MS = seconds(60);
+
+/**
+ * What makes a start-up complete, and how long it may take. An agent that declares `startup` and no
+ * readiness is ready when its liveness probe is content for the first time.
+ */
+function readinessOf(sections: {
+  startup?: z.output<typeof startupSection> | undefined;
+  readiness?: z.output<typeof readinessSection> | undefined;
+  liveness?: z.output<typeof probeSection> | undefined;
+}) {
+  const declared = sections.readiness?.type === "none" ? undefined : sections.readiness;
+  const wanted = declared ?? (sections.startup && sections.liveness);
+  if (!wanted) return undefined;
+  const { timeout: _, ...section } = wanted;
+  const timeoutMs = declared?.timeout ?? sections.startup?.timeout ?? DEFAULT_START_MS;
+  return { ...section, timeoutMs };
+}
+
+/**
+ * Signals that wake an agent which does not get on: none that ends a program which does not know it,
+ * unless the template asks for that one.
+ */
+const NUDGES = ["SIGCONT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH"] as const;
+
+const progressSection = z
+  .strictObject({
+    deadline: duration({ min: "1s" }),
+    grace: duration().default(seconds(60)),
+    nudge: z.enum(NUDGES).default("SIGCONT"),
+  })
+  .transform(({ deadline, grace, nudge }) => ({
+    deadlineMs: deadline,
+    graceMs: grace,
+    nudge: nudge as string,
+  }));
+/** What is done about an agent that does not get on; read by whoever provides `probeRunner`. */
+export type ProgressRules = z.output<typeof progressSection>;
 
 /** Below it, disk blocks and file names would outweigh the output. */
 const SMALLEST_LOG_BYTES = 64 * 1_024;
@@ -112,11 +154,10 @@ export const templateSchema = z
       )
       .max(100)
       .default([]),
-    readiness: probeSection
-      .extend({ timeout: duration().default(seconds(60)) })
-      .transform(({ timeout, ...rest }) => ({ ...rest, timeoutMs: timeout }))
-      .optional(),
+    startup: startupSection.optional(),
+    readiness: readinessSection.optional(),
     liveness: probeSection.optional(),
+    progress: progressSection.optional(),
     restart: restartSchema.prefault({}),
     success_exit_codes: z.array(z.int().min(0).max(255)).max(256).default([0]),
     stop: z
@@ -145,10 +186,18 @@ export const templateSchema = z
     remove_after: duration().optional(),
     labels: labelsSchema.default({}),
   })
-  .transform(({ remove_after, ...rest }) => ({
-    ...rest,
-    ...(remove_after === undefined ? {} : { removeAfterMs: remove_after }),
-  }))
+  .refine(({ startup, readiness, liveness }) => !startup || readinessOf({ startup, readiness, liveness }), {
+    path: ["startup"],
+    message: "nothing tells when the start-up is over: declare readiness or liveness",
+  })
+  .transform(({ remove_after, startup, readiness: declared, ...rest }) => {
+    const readiness = readinessOf({ startup, readiness: declared, liveness: rest.liveness });
+    return {
+      ...rest,
+      ...(readiness ? { readiness } : {}),
+      ...(remove_after === undefined ? {} : { removeAfterMs: remove_after }),
+    };
+  })
   .meta({ id: "Template" });
 
 /** A validated template: durations in milliseconds, sizes in bytes, defaults filled in. */
@@ -262,5 +311,16 @@ function placeholderFields(template: Template): [string, string][] {
     ...template.args.map((text, index): [string, string] => [`args[${index}]`, text]),
     ...Object.entries(template.env).map(([name, text]): [string, string] => [`env.${name}`, text]),
     ...(template.cwd === undefined ? [] : [["cwd", template.cwd] as [string, string]]),
+    ...textsIn(template.readiness, "readiness"),
+    ...textsIn(template.liveness, "liveness"),
   ];
+}
+
+/** Every text in a value of JSON, with its place. */
+function textsIn(value: unknown, place: string): [string, string][] {
+  if (typeof value === "string") return [[place, value]];
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    textsIn(inner, Array.isArray(value) ? `${place}[${key}]` : `${place}.${key}`),
+  );
 }

@@ -1,14 +1,18 @@
 import { z } from "zod";
 import { parseDuration, parsePercent, parseSize } from "./units.js";
 
-/** A length of time with its unit, as in `"30s"`; becomes milliseconds. */
-export const duration = () =>
+/** A length of time with its unit, as in `"30s"`, not shorter than `min`; becomes milliseconds. */
+export const duration = ({ min = "0s" }: { min?: string } = {}) =>
   z
     .string()
     .max(40)
     .refine(
       (text) => parseDuration(text) !== undefined,
       'expected a duration with its unit, such as "30s" or "10m"',
+    )
+    .refine(
+      (text) => (parseDuration(text) ?? 0) >= (parseDuration(min) ?? 0),
+      `expected a duration of at least ${min}`,
     )
     .transform((text) => parseDuration(text) ?? 0)
     .meta({ description: 'A duration with its unit: "500ms", "30s", "10m", "2h", "1d".' });

@@ -28,5 +28,10 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["health-checker", { default: true, load: () => import("./health-checker/index.js") }],
   ["probe-pid", { default: true, load: () => import("./probe-pid/index.js") }],
   ["probe-heartbeat", { default: true, load: () => import("./probe-heartbeat/index.js") }],
+  ["probe-notify", { default: true, load: () => import("./probe-notify/index.js") }],
+  ["probe-http", { default: true, load: () => import("./probe-http/index.js") }],
+  ["probe-tcp", { default: true, load: () => import("./probe-tcp/index.js") }],
+  ["probe-exec", { default: true, load: () => import("./probe-exec/index.js") }],
+  ["probe-log", { default: true, load: () => import("./probe-log/index.js") }],
   ["http-api", { default: true, load: () => import("./http-api/index.js") }],
 ]);

@@ -199,6 +199,16 @@ export interface Spawner {
    * Runs that are over are absent. Rejects when it cannot be told. Absent: this spawner cannot tell.
    */
   processes?(runIds: readonly string[]): Promise<ReadonlyMap<string, readonly ProcessRef[]>>;
+  /**
+   * Runs a command beside a live run: as its user, in its folder, its environment and its containment. Its
+   * output is thrown away. Resolves with how it ended; once `signal` aborts it is killed, with what it has
+   * started. Rejects when it could not be run.
+   */
+  exec?(
+    run: { readonly agentId: string; readonly runId: string },
+    argv: readonly string[],
+    signal: AbortSignal,
+  ): Promise<ExitStatus>;
   /** Absent: this spawner keeps no output. */
   logs?(agentId: string, query: LogQuery): AsyncIterable<LogLine>;
 }

@@ -255,6 +255,15 @@ export interface TemplatePut {
   created: boolean;
 }
 
+/** What an agent's heartbeat is answered with. */
+export interface HeartbeatAnswer {
+  agent_id: string;
+  run_id: string;
+  state: string;
+  /** What is the matter, such as that it does not get on. */
+  reason?: string;
+}
+
 /** Who the token belongs to. */
 export interface WhoAmI {
   kind: "operator" | "agent" | "internal" | "anonymous";

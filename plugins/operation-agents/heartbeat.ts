@@ -23,7 +23,12 @@ const inputSchema = z.strictObject({
     .meta({ description: "What this run has used so far; what is left out stays as it was." }),
 });
 
-const outputSchema = z.object({ agent_id: z.string(), run_id: z.string(), state: z.string() });
+const outputSchema = z.object({
+  agent_id: z.string(),
+  run_id: z.string(),
+  state: z.string(),
+  reason: z.string().optional().meta({ description: "What is the matter, such as that it does not get on." }),
+});
 
 /** `agents.heartbeat`: what an agent says of itself. */
 export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
@@ -44,7 +49,8 @@ export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
           ...(progress === undefined ? {} : { progress }),
           ...(usage === undefined ? {} : { usage: merged(agent.usage, usage) }),
         });
-        return { agent_id, run_id: runId, state: ctx.agents.get(agent_id)?.state ?? agent.state };
+        const { state, reason } = ctx.agents.get(agent_id) ?? agent;
+        return { agent_id, run_id: runId, state, ...(reason === undefined ? {} : { reason }) };
       },
     }),
   ];

@@ -30,9 +30,9 @@ function stateSentence(agent: Agent, nowMs: number): string {
     case "pending":
       return `${id} waits to be started${because || ", and its start is under way"}.`;
     case "starting":
-      return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet.`;
+      return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet${because}.`;
     case "running":
-      return `${id} has been running for ${since} as process ${agent.pid}.`;
+      return `${id} has been running for ${since} as process ${agent.pid}${because}.`;
     case "stopping":
       return `${id} is being ended${because}.`;
     case "backoff":

@@ -13,8 +13,8 @@ import {
 import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ID_PATTERN, OpenStarryError, type RunFile, type SpawnSpec } from "../../core/index.js";
+import type { User } from "../_shared/users.js";
 import { isOther } from "./privileges.js";
-import type { User } from "./users.js";
 
 /** Where the files of runs are. */
 export interface RunFolders {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { OsLimits } from "../../core/index.js";
+import type { User } from "../_shared/users.js";
 import { isOther } from "./privileges.js";
-import type { User } from "./users.js";
 
 /**
  * What executes what follows with a limit on the processes of its user: prlimit(1). RLIMIT_NPROC counts

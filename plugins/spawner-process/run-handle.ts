@@ -23,6 +23,8 @@ export interface ProcessTarget extends ProcessIdentity {
   readonly limits?: OsLimits;
   /** Of that, what is held by the process itself and what descends from it (setrlimit(2)). */
   readonly rlimits?: OsLimits;
+  /** The user that its template names. */
+  readonly user?: string;
   /** Where its result is. */
   readonly folder: string;
 }
@@ -30,7 +32,7 @@ export interface ProcessTarget extends ProcessIdentity {
 export function parseTarget(value: unknown): ProcessTarget | undefined {
   const identity = parseIdentity(value);
   if (!identity) return undefined;
-  const { shim, cgroup, folder, limits, rlimits } = value as Partial<ProcessTarget>;
+  const { shim, cgroup, user, folder, limits, rlimits } = value as Partial<ProcessTarget>;
   const parsedShim = parseIdentity(shim);
   return {
     ...identity,
@@ -38,6 +40,7 @@ export function parseTarget(value: unknown): ProcessTarget | undefined {
     ...(typeof cgroup === "string" ? { cgroup } : {}),
     limits: parseLimits(limits),
     rlimits: parseLimits(rlimits),
+    ...(typeof user === "string" ? { user } : {}),
     folder: typeof folder === "string" ? folder : "",
   };
 }

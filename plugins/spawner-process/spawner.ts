@@ -13,10 +13,12 @@ import {
 } from "../../core/index.js";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
 import { type PunchHole, punchByTool } from "../_shared/punch-hole.js";
+import { findUser, type User } from "../_shared/users.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
+import { runBeside } from "./exec.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
 import type { LimitGroups } from "./limits.js";
@@ -31,7 +33,6 @@ import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from 
 import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
 import { sweepLeftovers, treesOf } from "./sweep.js";
 import { createTreeWatch } from "./tree-watch.js";
-import { findUser, type User } from "./users.js";
 
 export interface ProcessSpawnerDeps {
   clock: Clock;
@@ -110,7 +111,12 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
         ...openFilesHeld(identified.pid, wanted.openFiles),
         ...(wanted.pids !== undefined && nproc.length > 0 ? { pids: wanted.pids } : {}),
       };
-      const target = { ...identified, limits: wanted, rlimits };
+      const target = {
+        ...identified,
+        ...(spec.user === undefined ? {} : { user: spec.user }),
+        limits: wanted,
+        rlimits,
+      };
       const containment = target.cgroup === undefined ? "best_effort" : "full";
       const held = { ...limits?.holding(runId, wanted, target.pid), ...rlimits };
       await commit({ target, pid: target.pid, containment, held });
@@ -254,6 +260,12 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       await folders.forget(agentId);
     },
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, keeper.seen),
+    async exec({ runId }, argv, signal) {
+      const target = parseTarget(owned.get(runId)?.handle.target);
+      if (!target) throw new Error("the run is over");
+      const drop = dropTo(target.user === undefined ? undefined : findUser(target.user), tool);
+      return runBeside({ target, argv: [...drop, ...argv], clock, signal });
+    },
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();

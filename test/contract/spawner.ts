@@ -301,6 +301,39 @@ export function testSpawner(suite: SpawnerSuite): void {
     await bystander.stop({ signal: "SIGKILL", graceMs: 0 });
   });
 
+  withSubject("runs a command beside a run, as it runs", async (spawner, home) => {
+    if (!spawner.exec) return;
+    const spec = specOf("sleep 60", { cwd: home });
+    const run = await spawner.spawn(spec, accept);
+    const beside = (script: string, signal = new AbortController().signal) =>
+      (spawner as Required<Spawner>).exec(spec, ["sh", "-c", script], signal);
+    const passed = `test "$PLAIN" = "value with spaces" && test "$PWD" = ${home} && cat "$OPENSTARRY_PARAMS_FILE"`;
+    assert.deepEqual(await beside(`${passed} >params`), { kind: "exited", code: 0 });
+    assert.equal(await readFile(join(home, "params"), "utf8"), '{"n":1}');
+    assert.deepEqual(await beside("exit 7"), { kind: "exited", code: 7 });
+    assert.deepEqual(await beside("kill -KILL $$"), { kind: "signaled", signal: "SIGKILL" });
+    const missing = await spawner.exec(spec, ["no-such-command"], new AbortController().signal);
+    assert.deepEqual(missing, { kind: "exited", code: 127 });
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
+    await assert.rejects(beside("exit 0"));
+  });
+
+  withSubject("kills a command beside a run, with what it has started", async (spawner, home) => {
+    if (!spawner.exec) return;
+    const spec = specOf("sleep 60", { cwd: home });
+    const run = await spawner.spawn(spec, accept);
+    const stop = new AbortController();
+    const script = "sleep 60 & echo $! >pids; echo $$ >>pids; mv pids all; wait";
+    const ended = spawner.exec(spec, ["sh", "-c", script], stop.signal);
+    await until(() => existsSync(join(home, "all")), "the command to run");
+    const pids = (await readFile(join(home, "all"), "utf8")).trim().split("\n").map(Number);
+    stop.abort();
+    assert.deepEqual(await ended, { kind: "signaled", signal: "SIGKILL" });
+    await until(() => !pids.some(isAlive), "the command and its child to be gone");
+    assert.equal(isAlive(run.pid ?? 0), true, "the agent was killed with it");
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
+  });
+
   withSubject("hands out the output, line by line", async (spawner) => {
     if (!spawner.logs) return;
     const run = await spawner.spawn(
@@ -345,6 +378,12 @@ async function adoption(factory: SpawnerSuite["factory"]): Promise<void> {
   assert.ok(handle, "it lives, and was not adopted");
   assert.equal(handle.pid, run.pid);
   await until(async () => (await tail(second.spawner)) === "up", "the agent to be up");
+  const beside = await second.spawner.exec?.(
+    spec,
+    ["sh", "-c", 'test "$PLAIN"'],
+    new AbortController().signal,
+  );
+  if (beside) assert.deepEqual(beside, { kind: "exited", code: 0 });
   await handle.stop(stop);
   assert.deepEqual((await handle.exit).status, { kind: "exited", code: 9 });
   await second.spawner.forget?.("subject");

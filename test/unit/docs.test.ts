@@ -25,6 +25,8 @@ import {
   templateSchema,
   validateSync,
 } from "../../core/index.js";
+import { createSlotRegistry } from "../../core/slots.js";
+import { checkProbes } from "../../core/template-checks.js";
 import { builtins } from "../../plugins/builtins.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
 import {
@@ -225,6 +227,7 @@ describe("templates.md", () => {
       command: "c",
       readiness: { type: "t" },
       liveness: { type: "t" },
+      progress: { deadline: "1m" },
       children: {},
     };
     const defaults = documentedDefaults(listed, "key");
@@ -355,7 +358,11 @@ describe("data in examples", () => {
     for (const { path, content } of all) expect(() => JSON.parse(content), path).not.toThrow();
   });
 
-  it("YAML is a valid template or config, or a part of one", async () => {
+  it("YAML is a valid template or config, or a part of one, and names probes rightly", async () => {
+    const watching = [...(await definitions())].filter(([name]) => /^(probe|health|spawner)-/.test(name));
+    const probeSlots = createSlotRegistry();
+    const plugins = watching.map(([, definition]) => ({ definition, options: {} }));
+    createPluginHost({ plugins, slots: probeSlots });
     const all = pages.flatMap(({ path, text }) =>
       fences(text, "yaml").map(({ content }) => ({ path, content })),
     );
@@ -365,14 +372,13 @@ describe("data in examples", () => {
       const document = { template_id: "T", command: "/bin/true", ...(value as object) };
       const isConfig = ["agents", "plugins", "templates"].some((key) => Object.hasOwn(value as object, key));
       if (isConfig) validateSync(configSchema, value, { code: "internal", what: path });
-      else
-        parseTemplate({
-          template_id: document.template_id,
-          revision: "1",
-          origin: path,
-          baseDir: "/",
-          document,
-        });
+      else {
+        const { template_id } = document;
+        checkProbes(
+          parseTemplate({ template_id, revision: "1", origin: path, baseDir: "/", document }),
+          probeSlots,
+        );
+      }
     }
   });
 });

@@ -75,7 +75,58 @@ describe("parseTemplate", () => {
     });
   });
 
+  it.each<[string, Record<string, unknown>, object | undefined]>([
+    ["nothing", {}, undefined],
+    ["none", { readiness: { type: "none" } }, undefined],
+    [
+      "its own limit first",
+      { startup: { timeout: "1s" }, readiness: { type: "x", timeout: "2s" } },
+      { type: "x", timeoutMs: 2_000 },
+    ],
+    [
+      "then the start-up's",
+      { startup: { timeout: "5m" }, readiness: { type: "x" } },
+      { type: "x", timeoutMs: 300_000 },
+    ],
+    [
+      "the liveness probe",
+      { startup: { timeout: "5m" }, liveness: { type: "http", port: 80 } },
+      { type: "http", port: 80, timeoutMs: 300_000 },
+    ],
+    ["no liveness probe without startup", { liveness: { type: "http", port: 80 } }, undefined],
+  ])("readiness: %s", (_, document, readiness) => {
+    expect(parse(document).template.readiness).toEqual(readiness);
+  });
+
+  it("fills in what is to be done without progress", () => {
+    expect(parse({ progress: { deadline: "10m" } }).template.progress).toEqual({
+      deadlineMs: 600_000,
+      graceMs: 60_000,
+      nudge: "SIGCONT",
+    });
+  });
+
   it.each<[string, Record<string, unknown>, RegExp]>([
+    [
+      "a start-up of which nothing tells that it is over",
+      { startup: { timeout: "1s" } },
+      /startup: nothing tells when .* declare readiness or liveness/,
+    ],
+    [
+      "a deadline of nothing",
+      { progress: { deadline: "0s" } },
+      /progress\.deadline: expected a duration of at least 1s/,
+    ],
+    [
+      "a nudge that kills",
+      { progress: { deadline: "1m", nudge: "SIGKILL" } },
+      /progress\.nudge: expected one of "SIGCONT"/,
+    ],
+    [
+      "a placeholder in a probe that is no parameter",
+      { liveness: { type: "exec", args: ["{{params.no}}"] } },
+      /liveness\.args\[0\]: unknown placeholder \{\{params\.no\}\}/,
+    ],
     ["an unknown key", { comand: "x" }, /unknown key "comand" \(did you mean "command"\?\)/],
     [
       "an unknown key further in",

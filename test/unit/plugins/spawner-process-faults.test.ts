@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type SpawnSpec, systemClock } from "../../../core/index.js";
+import { findUser } from "../../../plugins/_shared/users.js";
 import { cgroupPids, killCgroup, openCgroups } from "../../../plugins/spawner-process/cgroup.js";
 import { endLeftovers } from "../../../plugins/spawner-process/end-tree.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
@@ -22,7 +23,6 @@ import { identify, isAlive } from "../../../plugins/spawner-process/identity.js"
 import { checkEnvironment } from "../../../plugins/spawner-process/privileges.js";
 import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
 import { sweepLeftovers } from "../../../plugins/spawner-process/sweep.js";
-import { findUser } from "../../../plugins/spawner-process/users.js";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
