@@ -33,6 +33,8 @@ export interface WorkerDeps {
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
   spawner(name: string): Spawner;
   policy(): RestartPolicy;
+  /** Tells what its template requires that it is wanted now. */
+  want(stored: StoredAgent): void;
   /** What has to be waited for before it may start, in words. */
   blocker(stored: StoredAgent): string | undefined;
   /** Called after every change of state, and when a wait begins or ends. */
@@ -206,6 +208,7 @@ export function createAgentWorker(
   }
 
   async function launch(): Promise<boolean> {
+    if (!stored.held) deps.want(stored);
     const blocker = stored.held ? `held by ${stored.held.by}: ${stored.held.reason}` : deps.blocker(stored);
     if (blocker !== undefined) {
       setWaiting(blocker);

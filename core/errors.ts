@@ -25,6 +25,7 @@ export const ERROR_CODES = {
   result_not_found: { status: 404, exit: 4, title: "The agent left no result" },
   quota_exceeded: { status: 409, exit: 5, title: "No more agents are allowed here" },
   idempotency_mismatch: { status: 422, exit: 5, title: "This Idempotency-Key was used for another request" },
+  managed_by_plugin: { status: 409, exit: 5, title: "A plugin runs this service" },
   tree_survived: { status: 500, exit: 1, title: "Some processes of the agent could not be ended" },
   // templates
   template_not_found: { status: 422, exit: 4, title: "There is no such template" },

@@ -13,6 +13,7 @@ export * from "./contracts/journal.js";
 export * from "./contracts/operation.js";
 export * from "./contracts/probe.js";
 export * from "./contracts/restart-policy.js";
+export * from "./contracts/service.js";
 export * from "./contracts/spawner.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template-source.js";

@@ -5,7 +5,7 @@ import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import { checkConfigAgents } from "./config-agents.js";
-import type { Agent } from "./contracts/agent.js";
+import { type Agent, isService } from "./contracts/agent.js";
 import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
@@ -15,6 +15,7 @@ import type { Config, ConfigAgent } from "./define-config.js";
 import { OpenStarryError, toOpenStarryError } from "./errors.js";
 import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
+import { createServices, type Services } from "./services.js";
 import { stopWaves } from "./stop-waves.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createWaiters } from "./waiters.js";
@@ -29,6 +30,7 @@ export interface StopAllOptions {
 
 export interface Supervisor {
   readonly commands: AgentCommands;
+  readonly services: Services;
   /** Reads the journal and takes over what lives. The journal and the spawners are started. */
   load(): Promise<void>;
   /** Brings what is towards what is wanted. All plugins are started. */
@@ -84,6 +86,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     spawner: drafts.spawner,
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
+    want,
     blocker,
     changed(worker) {
       waiters.look(worker);
@@ -104,6 +107,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     },
   };
 
+  function want({ template }: StoredAgent) {
+    for (const endpoint of deps.endpoints()) {
+      if (template.template.requires.includes(endpoint.name)) endpoint.wanted?.();
+    }
+  }
+
   function blocker(stored: StoredAgent): string | undefined {
     for (const need of stored.template.template.requires) {
       if (need.startsWith("agent:")) {
@@ -116,7 +125,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       const problem = endpoint ? endpoint.health() : "no plugin provides it";
       if (problem !== undefined) return `waits for ${need}: ${problem}`;
     }
-    return masterFirst.blocker(stored.agent.agent_id);
+    return isService(stored.agent) ? undefined : masterFirst.blocker(stored.agent.agent_id);
   }
 
   /** The records below one that is gone: a later agent of its id must not come by them. */
@@ -212,6 +221,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     create: (spec, intent) => table.reserve(spec.agent_id, () => create(spec, intent, "request")),
   });
 
+  const services = createServices({
+    table,
+    drafts,
+    create: (spec, intent) => create(spec, intent, "service"),
+  });
+
   const recovery = createRecovery({
     ...deps,
     table,
@@ -292,7 +307,9 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   return {
     commands,
     load: recovery.load,
+    services,
     async reconcile(options) {
+      await services.removeUnclaimed();
       await recovery.reconcile(options);
       table.open();
     },

@@ -28,7 +28,7 @@ const storedAgent = z.looseObject({
     }),
   }),
   params: z.record(z.string(), z.unknown()),
-  origin: z.enum(["config", "request"]),
+  origin: z.enum(["config", "request", "service"]),
 });
 
 /** Reads a row. Throws, in words, when it is not a record that may be acted on. */

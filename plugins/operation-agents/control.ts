@@ -9,7 +9,7 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { asAccepted, launchError, statusOf } from "./answers.js";
-import { requireAgent } from "./lookup.js";
+import { requireOwnAgent } from "./lookup.js";
 import { agentSchema, ofAgent, waitFlag } from "./schemas.js";
 
 /** What `POST /agents/{id}/signal` sends. */
@@ -43,7 +43,7 @@ function graceOf({ grace, force }: Ending): { graceMs?: number } {
 /** `agents.stop`, `agents.start`, `agents.restart`, `agents.signal`. */
 export function controlOperations(ctx: PluginContext): Operation<never>[] {
   const about = (agentId: string, { principal, signal }: OperationCall, what: string) => ({
-    agent: requireAgent(ctx.agents, agentId, principal),
+    agent: requireOwnAgent(ctx.agents, agentId, principal),
     intent: { actor: principal.id, reason: `${what} was asked for by ${principal.id}` },
     settled: () => ctx.agents.wait(agentId, "settled", { signal }),
   });
@@ -118,7 +118,7 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "DELETE", path: "/agents/{agent_id}", status: statusOf },
       async handler(input, { principal, signal }) {
         const { agent_id } = input;
-        requireAgent(ctx.agents, agent_id, principal);
+        requireOwnAgent(ctx.agents, agent_id, principal);
         const over = new AbortController();
         // Asked for first: an agent without a process may be gone before `remove` has answered.
         const gone = ctx.agents.wait(agent_id, "gone", { signal: AbortSignal.any([signal, over.signal]) });
