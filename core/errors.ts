@@ -42,6 +42,10 @@ export const ERROR_CODES = {
   spawner_not_found: { status: 422, exit: 5, title: "There is no such spawner" },
   spawn_failed: { status: 500, exit: 1, title: "The process could not be started" },
   spawn_vetoed: { status: 409, exit: 5, title: "A policy refused the start" },
+  // state and bus
+  state_conflict: { status: 409, exit: 5, title: "The value is not what the write expected" },
+  state_unavailable: { status: 503, exit: 1, title: "The state store cannot be reached" },
+  bus_unavailable: { status: 503, exit: 1, title: "The message bus cannot be reached" },
   // the daemon
   config_invalid: { status: 422, exit: 2, title: "The config is not valid" },
   config_not_found: { status: 422, exit: 2, title: "The config file was not found" },

@@ -88,6 +88,15 @@ export interface MessageBus {
   consume(options: ConsumeOptions): AsyncIterable<BusDelivery>;
   /** Forgets a group and where it stood. */
   removeGroup(group: string): Promise<void>;
+  /** Why it cannot be used now, in words; `undefined` when it can. */
+  health(): string | undefined;
+  /** Somebody is about to use it: brings it up, where that was left until it is needed. Returns at once. */
+  wanted?(): void;
+  /**
+   * An address at which this agent reaches the bus itself, and on it no more than it may; absent, or
+   * `undefined`: there is none, and agents use the daemon's API.
+   */
+  urlFor?(agent: { agent_id: string; run_id: string }): string | undefined;
 }
 
 export const messageBus = defineSlot<MessageBus, "one">("messageBus", "one");
