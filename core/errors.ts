@@ -43,6 +43,7 @@ export const ERROR_CODES = {
   spawn_failed: { status: 500, exit: 1, title: "The process could not be started" },
   spawn_vetoed: { status: 409, exit: 5, title: "A policy refused the start" },
   // state and bus
+  state_not_found: { status: 404, exit: 4, title: "There is no such value" },
   state_conflict: { status: 409, exit: 5, title: "The value is not what the write expected" },
   state_unavailable: { status: 503, exit: 1, title: "The state store cannot be reached" },
   bus_unavailable: { status: 503, exit: 1, title: "The message bus cannot be reached" },
