@@ -5,7 +5,6 @@ const MAX_KEY_BYTES = 512;
 const MAX_VALUE_BYTES = 2 ** 20;
 const MAX_BATCH_BYTES = 4 * 2 ** 20;
 
-export const SHARED = "shared";
 const NAMESPACE = /^(agent:[A-Za-z0-9_][A-Za-z0-9._-]{0,62}|[a-z][a-z0-9_-]{0,62})$/;
 
 export const namespace = z
