@@ -1,6 +1,12 @@
 import type { CreateAgent } from "./agent-commands.js";
 import { rfc3339 } from "./clock.js";
-import { type Agent, type AgentLimits, ID_PATTERN } from "./contracts/agent.js";
+import {
+  type Agent,
+  type AgentLimits,
+  ID_PATTERN,
+  isService,
+  SERVICE_ID_PATTERN,
+} from "./contracts/agent.js";
 import { authenticator } from "./contracts/authenticator.js";
 import { journal } from "./contracts/journal.js";
 import type { ProbeRole } from "./contracts/probe.js";
@@ -64,7 +70,7 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
       ? parseTemplate(spec.template)
       : await deps.templates.find(spec.template_id);
     const agentId = spec.agent_id ?? `${spec.template_id.slice(0, 56)}-${shortId()}`;
-    if (!ID_PATTERN.test(agentId)) {
+    if (!(origin === "service" ? SERVICE_ID_PATTERN : ID_PATTERN).test(agentId)) {
       throw new OpenStarryError("input_invalid", {
         detail: `agent_id ${JSON.stringify(agentId.slice(0, 80))} is not valid`,
         hint: "use 1 to 63 of A-Z a-z 0-9 . _ - and do not start with . or -",
@@ -113,7 +119,8 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
       const agentId = stored.agent.agent_id;
       // The probe may have gone with its plugin since the template was pinned: nothing would make it ready.
       checkProbes(stored.template, slots, valuesOf(stored));
-      const token = slots.has(authenticator) ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
+      const mints = slots.has(authenticator) && !isService(stored.agent);
+      const token = mints ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
       const plain = { ...sources(await secretsOf(agentId)), ...(token === undefined ? {} : { token }) };
       const spec = buildSpec(stored, runId, plain);
       return hooks.beforeSpawn.isUsed() ? protectSpec(spec, await hooks.beforeSpawn.promise(spec)) : spec;

@@ -37,6 +37,8 @@ export interface WorkerDeps {
   limits(stored: StoredAgent): AgentLimits;
   spawner(name: string): Spawner;
   policy(): RestartPolicy;
+  /** Tells what its template requires that it is wanted now. */
+  want(stored: StoredAgent): void;
   /** What has to be waited for before it may start, in words. */
   blocker(stored: StoredAgent): string | undefined;
   /** Called after every change of state, and when a wait begins or ends. */
@@ -220,6 +222,7 @@ export function createAgentWorker(
   }
 
   async function launch(): Promise<boolean> {
+    if (!stored.held) deps.want(stored);
     const blocker = stored.held ? `held by ${stored.held.by}: ${stored.held.reason}` : deps.blocker(stored);
     if (blocker !== undefined) {
       setWaiting(blocker);

@@ -10,11 +10,14 @@ export * from "./contracts/agent.js";
 export * from "./contracts/authenticator.js";
 export * from "./contracts/events.js";
 export * from "./contracts/journal.js";
+export * from "./contracts/message-bus.js";
 export * from "./contracts/operation.js";
 export * from "./contracts/probe.js";
 export * from "./contracts/restart-policy.js";
 export * from "./contracts/sampler.js";
+export * from "./contracts/service.js";
 export * from "./contracts/spawner.js";
+export * from "./contracts/state-store.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template-source.js";
 export {

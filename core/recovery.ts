@@ -4,6 +4,7 @@ import { isLive } from "./agent-state.js";
 import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
 import { checkConfigAgents } from "./config-agents.js";
+import { isService } from "./contracts/agent.js";
 import { journal } from "./contracts/journal.js";
 import { type AdoptSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
@@ -122,7 +123,7 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     for (const wanted of config.agents) await bringBack(wanted);
     for (const worker of inOrder(config)) {
       const { agent } = worker.stored;
-      if (fresh && !named.has(agent.agent_id)) {
+      if (fresh && !named.has(agent.agent_id) && !isService(agent)) {
         const reason = "the daemon was started with --fresh";
         await worker.intend(
           isLive(agent.state) ? { ending: { cause: "stop_request", actor: "operator", reason } } : {},

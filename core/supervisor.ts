@@ -5,7 +5,7 @@ import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import { checkConfigAgents } from "./config-agents.js";
-import type { Agent, Resources } from "./contracts/agent.js";
+import { type Agent, isService, type Resources } from "./contracts/agent.js";
 import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
@@ -17,6 +17,7 @@ import { createFamilies } from "./families.js";
 import type { ResourceSample } from "./hooks.js";
 import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
+import { createServices, type Services } from "./services.js";
 import { stopWaves } from "./stop-waves.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createWaiters } from "./waiters.js";
@@ -31,6 +32,7 @@ export interface StopAllOptions {
 
 export interface Supervisor {
   readonly commands: AgentCommands;
+  readonly services: Services;
   /** Reads the journal and takes over what lives. The journal and the spawners are started. */
   load(): Promise<void>;
   /** Brings what is towards what is wanted. All plugins are started. */
@@ -92,6 +94,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
     limits: drafts.limits,
+    want,
     blocker,
     changed(worker) {
       waiters.look(worker);
@@ -112,6 +115,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     },
   };
 
+  function want({ template }: StoredAgent) {
+    for (const endpoint of deps.endpoints()) {
+      if (template.template.requires.includes(endpoint.name)) endpoint.wanted?.();
+    }
+  }
+
   function blocker(stored: StoredAgent): string | undefined {
     for (const need of stored.template.template.requires) {
       if (need.startsWith("agent:")) {
@@ -124,7 +133,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       const problem = endpoint ? endpoint.health() : "no plugin provides it";
       if (problem !== undefined) return `waits for ${need}: ${problem}`;
     }
-    return masterFirst.blocker(stored.agent.agent_id);
+    return isService(stored.agent) ? undefined : masterFirst.blocker(stored.agent.agent_id);
   }
 
   async function create(spec: CreateAgent, intent: Intent, origin: StoredAgent["origin"]): Promise<Agent> {
@@ -176,6 +185,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     slots,
     write,
     create: (spec, intent) => table.reserve(spec.agent_id, () => create(spec, intent, "request")),
+  });
+
+  const services = createServices({
+    table,
+    drafts,
+    create: (spec, intent) => create(spec, intent, "service"),
   });
 
   const recovery = createRecovery({
@@ -270,7 +285,9 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   return {
     commands,
     load: recovery.load,
+    services,
     async reconcile(options) {
+      await services.removeUnclaimed();
       await recovery.reconcile(options);
       table.open();
     },

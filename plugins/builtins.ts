@@ -14,6 +14,7 @@ export interface BuiltinPlugin {
 export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, BuiltinPlugin>([
   ["journal-sqlite", { default: true, load: () => import("./journal-sqlite/index.js") }],
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
+  ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
   ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],
@@ -23,6 +24,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["tokens", { default: true, load: () => import("./tokens/index.js") }],
   ["operation-agents", { default: true, load: () => import("./operation-agents/index.js") }],
   ["operation-templates", { default: true, load: () => import("./operation-templates/index.js") }],
+  ["operation-state", { default: true, load: () => import("./operation-state/index.js") }],
   ["operation-daemon", { default: true, load: () => import("./operation-daemon/index.js") }],
   ["agent-manager-tool", { default: true, load: () => import("./agent-manager-tool/index.js") }],
   ["health-checker", { default: true, load: () => import("./health-checker/index.js") }],

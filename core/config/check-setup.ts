@@ -135,7 +135,7 @@ function nothingRuns(slots: SlotRegistry, dataDir: string): SharedContext {
     has: slots.has,
     dispatch: refuse,
     agents: refusing(),
-    services: { publishEndpoint: () => {}, endpoints: () => [] },
+    services: { publishEndpoint: () => {}, endpoints: () => [], ensure: refuse, get: () => undefined },
     daemon: {
       status: refuse,
       plugins: () => [],

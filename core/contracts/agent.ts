@@ -190,5 +190,12 @@ export interface RunRecord {
 /** `agent_id` and `template_id`. They become file names, so nothing else is allowed in them. */
 export const ID_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$/;
 
+/** The records of services (`ServiceSpec`) are kept among the agents', under ids that no agent can have. */
+export const SERVICE_ID_PATTERN = /^svc:[a-z][a-z0-9-]{0,40}$/;
+
+export function isService({ agent_id }: Pick<Agent, "agent_id">): boolean {
+  return agent_id.startsWith("svc:");
+}
+
 /** States in which no process lives and none will without being asked. */
 export const ENDED_STATES: readonly AgentState[] = ["stopped", "exited", "failed"];

@@ -9,8 +9,8 @@ export interface StoredAgent {
   /** The template came with the request: there is no other revision of it to look for. */
   inline?: boolean;
   params: Record<string, unknown>;
-  /** A config agent comes back at the next start after it was deleted. */
-  origin: "config" | "request";
+  /** A config agent comes back at the next start after it was deleted; a service is its plugin's. */
+  origin: "config" | "request" | "service";
   /** The spawner's own name for the live process: opaque to everybody else. */
   target?: unknown;
   /** What the restart policy wants to be reminded of: opaque to everybody else. */

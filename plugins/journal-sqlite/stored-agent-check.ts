@@ -56,7 +56,7 @@ const storedAgent = z.looseObject({
   }),
   template: z.looseObject({ revision: z.string(), origin: z.string(), template }),
   params: z.record(z.string(), z.unknown()),
-  origin: z.enum(["config", "request"]),
+  origin: z.enum(["config", "request", "service"]),
   ending: z.looseObject({ cause: z.string(), actor: z.string(), reason: z.string() }).optional(),
   unreported: z.looseObject({ run_id: z.string(), exit }).optional(),
   deleting: z.boolean().optional(),

@@ -9,7 +9,7 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { asAccepted, launchError, statusOf } from "./answers.js";
-import { requireAgent } from "./lookup.js";
+import { requireOwnAgent } from "./lookup.js";
 import { agentSchema, discardedSchema, ofAgent, waitFlag } from "./schemas.js";
 
 /** What `POST /agents/{id}/signal` sends. */
@@ -43,7 +43,7 @@ function graceOf({ grace, force }: Ending): { graceMs?: number } {
 /** `agents.stop`, `agents.start`, `agents.restart`, `agents.signal`. */
 export function controlOperations(ctx: PluginContext): Operation<never>[] {
   const about = (agentId: string, { principal, signal }: OperationCall, what: string) => ({
-    agent: requireAgent(ctx.agents, agentId, principal),
+    agent: requireOwnAgent(ctx.agents, agentId, principal),
     intent: { actor: principal.id, reason: `${what} was asked for by ${principal.id}` },
     settled: () => ctx.agents.wait(agentId, "settled", { signal }),
   });
@@ -124,7 +124,7 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
           await ctx.agents.discard(agent_id, { actor: principal.id, reason });
           return { agent_id, quarantined };
         }
-        requireAgent(ctx.agents, agent_id, principal);
+        requireOwnAgent(ctx.agents, agent_id, principal);
         const over = new AbortController();
         // Asked for first: an agent without a process may be gone before `remove` has answered.
         const gone = ctx.agents.wait(agent_id, "gone", { signal: AbortSignal.any([signal, over.signal]) });

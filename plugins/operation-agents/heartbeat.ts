@@ -8,7 +8,7 @@ import {
   type Principal,
   type Usage,
 } from "../../core/index.js";
-import { requireAgent } from "./lookup.js";
+import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
 const amount = () => z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional();
@@ -42,7 +42,7 @@ export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
       output: outputSchema,
       http: { method: "POST", path: "/agents/{agent_id}/heartbeat" },
       async handler({ agent_id, status, progress, usage }, { principal }) {
-        const agent = requireAgent(ctx.agents, agent_id, principal);
+        const agent = requireOwnAgent(ctx.agents, agent_id, principal);
         const runId = runOf(agent, principal);
         await ctx.agents.heartbeat(agent_id, runId, {
           ...(status === undefined ? {} : { status }),

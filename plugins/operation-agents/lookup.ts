@@ -1,6 +1,7 @@
 import {
   type Agent,
   type AgentCommands,
+  isService,
   nearest,
   OpenStarryError,
   type Principal,
@@ -23,6 +24,16 @@ export function isVisible(agent: Agent, principal: Principal, agents: Pick<Looku
 
 export function visibleAgents(agents: Lookup, principal: Principal): Agent[] {
   return agents.list().filter((agent) => isVisible(agent, principal, agents));
+}
+
+/** As `requireAgent`, for what changes it. Throws `managed_by_plugin` for a service. */
+export function requireOwnAgent(agents: Lookup, agentId: string, principal: Principal): Agent {
+  const agent = requireAgent(agents, agentId, principal);
+  if (!isService(agent)) return agent;
+  throw new OpenStarryError("managed_by_plugin", {
+    detail: `${agentId} is a service: the plugin that hosts it starts, stops and restarts it`,
+    hint: "change that plugin's options in the config, or leave the plugin out",
+  });
 }
 
 /** Throws `agent_not_found`, with the nearest id among those that the principal may know of. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { AGENT_STATES, duration, idSchema, LIMIT_NAMES } from "../../core/index.js";
+import { AGENT_STATES, duration, ID_PATTERN, LIMIT_NAMES, SERVICE_ID_PATTERN } from "../../core/index.js";
 
 const time = () => z.string().meta({ description: "RFC 3339, UTC." });
 
@@ -115,8 +115,16 @@ export const eventSchema = z
   })
   .meta({ id: "Event" });
 
-/** The input of everything that is about one agent. */
-export const ofAgent = { agent_id: idSchema };
+const recordId = z
+  .string()
+  .regex(
+    new RegExp(`${ID_PATTERN.source}|${SERVICE_ID_PATTERN.source}`),
+    "expected 1 to 63 letters, digits, '.', '_' or '-', not starting with '.' or '-'",
+  )
+  .meta({ description: "1 to 63 of A-Z a-z 0-9 . _ - ; not starting with . or - ; or svc:NAME" });
+
+/** The input of everything that is about one agent, or about a service. */
+export const ofAgent = { agent_id: recordId };
 
 const MAX_WAIT_MS = 600_000;
 

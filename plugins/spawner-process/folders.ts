@@ -12,7 +12,13 @@ import {
 } from "node:fs";
 import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ID_PATTERN, OpenStarryError, type RunFile, type SpawnSpec } from "../../core/index.js";
+import {
+  ID_PATTERN,
+  OpenStarryError,
+  type RunFile,
+  SERVICE_ID_PATTERN,
+  type SpawnSpec,
+} from "../../core/index.js";
 import type { User } from "../_shared/users.js";
 import { isOther } from "./privileges.js";
 
@@ -64,7 +70,10 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     runFolder,
     logFolder,
     agents: () => list(agentsFolder),
-    runs: (agentId) => (ID_PATTERN.test(agentId) ? list(runsFolder(agentId)).map(runOf) : []),
+    runs: (agentId) =>
+      ID_PATTERN.test(agentId) || SERVICE_ID_PATTERN.test(agentId)
+        ? list(runsFolder(agentId)).map(runOf)
+        : [],
     make(spec, user) {
       const { agentId, runId } = spec;
       for (const folder of [

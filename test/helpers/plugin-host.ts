@@ -122,7 +122,12 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
     has: slots.has,
     dispatch,
     agents: commands,
-    services: { publishEndpoint: (endpoint) => endpoints.push(endpoint), endpoints: () => endpoints },
+    services: {
+      publishEndpoint: (endpoint) => endpoints.push(endpoint),
+      endpoints: () => endpoints,
+      ensure: unexpected,
+      get: () => undefined,
+    },
     daemon: {
       status: () => ({
         version: "1.2.3",
