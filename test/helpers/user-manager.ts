@@ -98,8 +98,11 @@ export async function startUserManager(folder: string): Promise<UserManager> {
       // Nothing but what this helper started is in there; without cgroup.kill it is ended one by one.
       if (!killCgroup(cgroup)) for (const pid of cgroupPids(cgroup)) process.kill(pid, "SIGKILL");
       await ended;
-      await waitFor(() => cgroupPids(cgroup).length === 0, { what: "the end of all that was left" });
-      removeCgroup(cgroup);
+      const removed = () => {
+        removeCgroup(cgroup);
+        return !existsSync(cgroup);
+      };
+      await waitFor(removed, { what: "the end of all that was left", timeoutMs: 20_000 });
     },
   };
   try {
