@@ -20,6 +20,9 @@ const [HIDE_CURSOR, SHOW_CURSOR] = ["\u001b[?25l", "\u001b[?25h"];
 const [CUT_LINES, WRAP_LINES] = ["\u001b[?7l", "\u001b[?7h"];
 const [HOME, CLEAR_LINE, CLEAR_BELOW] = ["\u001b[H", "\u001b[K", "\u001b[J"];
 
+/** Of a terminal that does not tell its size. */
+const [UNKNOWN_ROWS, UNKNOWN_COLUMNS] = [24, 80];
+
 const ENDING_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Takes the terminal over. Where `stdin` is none there are no keys, only signals. */
@@ -53,15 +56,15 @@ export function openScreen(
 
   return {
     get rows() {
-      return stdout.rows;
+      return stdout.rows || UNKNOWN_ROWS;
     },
     get columns() {
-      return stdout.columns;
+      return stdout.columns || UNKNOWN_COLUMNS;
     },
     draw(lines) {
       if (closed) return;
       // In one piece, over what is there and not after clearing it: nothing flickers.
-      const shown = lines.slice(0, stdout.rows).map((line) => line + CLEAR_LINE);
+      const shown = lines.slice(0, stdout.rows || UNKNOWN_ROWS).map((line) => line + CLEAR_LINE);
       stdout.write(HOME + shown.join("\r\n") + CLEAR_BELOW);
     },
     close,

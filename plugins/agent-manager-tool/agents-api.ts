@@ -23,7 +23,9 @@ function reading(transport: Transport) {
   return {
     list: (query: Wire.AgentQuery = {}, control?: Wire.CallControl) =>
       get<Wire.AgentPage>("/agents", query, control),
-    get: (agentId: string, control?: Wire.CallControl) => get<Wire.Agent>(pathOf(agentId), {}, control),
+    /** `pss`: with `resources.pss_bytes`. */
+    get: (agentId: string, { pss, ...control }: Wire.CallControl & { pss?: boolean } = {}) =>
+      get<Wire.Agent>(pathOf(agentId), pss ? { pss } : {}, control),
     wait: (agentId: string, options: Wire.WaitOptions) => wait(transport, agentId, options),
     /** Rejects with `result_not_found` when it left none. */
     result: (agentId: string, control?: Wire.CallControl) =>
