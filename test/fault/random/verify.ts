@@ -22,7 +22,6 @@ export async function verify(world: World): Promise<void> {
 
 async function verifyHeld(world: World): Promise<void> {
   const { home, operator, model, history, follower, evidence, lines, kinds } = world;
-  const first = follower.events.length;
   let agents: Agent[] = [];
   let begun: string[] = [];
   await until(async () => {
@@ -41,7 +40,8 @@ async function verifyHeld(world: World): Promise<void> {
   ]);
   const printed = agents.map((agent) => lines.check(operator, agent.agent_id, agent.created_at));
   complain("by what was printed", (await Promise.all(printed)).flat());
-  complain("by the stream of events", streamAgainst(home, follower.events.slice(first)));
+  complain("by the stream of events", streamAgainst(home, follower.events.slice(world.told)));
+  world.told = follower.events.length;
   complain("by the answers", model.complaints);
   model.learn(agents, (agent) => kinds.find(({ template_id }) => template_id === agent.template_id));
 }

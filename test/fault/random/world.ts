@@ -17,6 +17,8 @@ export interface World extends Stage {
   dice: Dice;
   kinds: readonly Kind[];
   follower: Follower;
+  /** So many of its events have been held against the journal. */
+  told: number;
   history: History;
   lines: LineCheck;
   report: string[];
@@ -40,6 +42,7 @@ export async function setUp({ seed, cgroups }: { seed: number; cgroups: boolean 
   follower.connect();
   return {
     ...{ home, operator: operatorOf(home), daemon, evidence, dice, kinds, model, follower, report },
+    told: 0,
     history: createHistory(evidence, kinds, model),
     lines: createLineCheck(evidence),
     note: (text) => void report.push(text),
