@@ -61,6 +61,7 @@ export async function play(options: PlayOptions): Promise<Played> {
   } finally {
     world.follower.breakOff();
     await world.daemon.stop();
+    world.sweep();
   }
   const { lines, history, follower } = world;
   const agents = follower.events.filter(({ type }) => type === "agent.created").length;

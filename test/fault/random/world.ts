@@ -9,6 +9,7 @@ import { createHistory, type History } from "./history.js";
 import { type Kind, kindsWith, templateOf } from "./kinds.js";
 import { createLineCheck, type LineCheck } from "./lines.js";
 import { createModel } from "./model.js";
+import { killIfThere, scan } from "./scan.js";
 
 /** A daemon, and all that watches it. */
 export interface World extends Stage {
@@ -22,6 +23,8 @@ export interface World extends Stage {
   history: History;
   lines: LineCheck;
   report: string[];
+  /** Leaves no process behind, whatever has happened. */
+  sweep(): void;
 }
 
 const AGENTS = 10;
@@ -38,6 +41,11 @@ export async function setUp({ seed, cgroups }: { seed: number; cgroups: boolean 
   const model = createModel(Array.from({ length: AGENTS }, (_, index) => `agent-${index}`));
   const report: string[] = [];
   const { home } = daemon;
+  const sweep = () => {
+    process.off("exit", sweep);
+    for (const { pid } of scan(home)) killIfThere(pid);
+  };
+  process.on("exit", sweep);
   const follower = createFollower(home);
   follower.connect();
   return {
@@ -46,6 +54,7 @@ export async function setUp({ seed, cgroups }: { seed: number; cgroups: boolean 
     history: createHistory(evidence, kinds, model),
     lines: createLineCheck(evidence),
     note: (text) => void report.push(text),
+    sweep,
   };
 }
 
