@@ -12,5 +12,5 @@ test.each([
     expect(played.exits).toBeGreaterThan(5);
     expect(played.lines).toBeGreaterThan(100);
   },
-  120_000,
+  180_000,
 );

@@ -15,6 +15,9 @@ const [rounds, seed] = [Number(values.rounds), Number(values.seed)];
 const cgroups = !values["without-cgroups"];
 const { play } = await createJiti(import.meta.url).import("./random/play.ts");
 
+// An exit ends what was started; a signal alone would not.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
+
 console.log(`seed ${seed}, ${rounds} rounds, ${cgroups ? "with" : "without"} cgroups`);
 const began = performance.now();
 try {

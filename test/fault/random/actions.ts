@@ -2,7 +2,7 @@ import type { Operator } from "../../helpers/operator.js";
 import type { Dice } from "./dice.js";
 import type { Kind } from "./kinds.js";
 import type { Belief, Model } from "./model.js";
-import { scan } from "./scan.js";
+import { killIfThere, scan } from "./scan.js";
 
 /** One thing that is done to an agent; drawn before the round, so that the seed alone decides it. */
 export interface Action {
@@ -68,14 +68,7 @@ const killShim: Deed = async ({ home, model }, { agentId }) => {
   return kill(shim.pid);
 };
 
-function kill(pid: number): string {
-  try {
-    process.kill(pid, "SIGKILL");
-    return `pid ${pid}`;
-  } catch {
-    return "gone meanwhile";
-  }
-}
+const kill = (pid: number) => (killIfThere(pid) ? `pid ${pid}` : "gone meanwhile");
 
 /** With how often it is done to an agent that exists. */
 const DEEDS: readonly (readonly [number, string, Deed])[] = [

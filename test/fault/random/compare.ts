@@ -36,16 +36,12 @@ export function journaledEvents(home: string, after: number): DaemonEvent[] {
   return read(home, sql, [after], (id, record) => ({ id, ...JSON.parse(record) }) as DaemonEvent);
 }
 
-/** Where what there is differs from what was acknowledged, and where the witnesses differ, by agent. */
-export function compare(
-  { api, journal, processes }: Seen,
-  model: Model,
-  history: History,
-): Map<string, string[]> {
+/** Where what there is differs from what was acknowledged, and where the witnesses differ. */
+export function compare({ api, journal, processes }: Seen, model: Model, history: History): string[] {
   const known = new Map(api.map((agent) => [agent.agent_id, agent]));
   const trees = byAgent(processes);
-  const wrong = new Map<string, string[]>();
-  for (const id of new Set([...model.agents.keys(), ...known.keys(), ...journal.keys(), ...trees.keys()])) {
+  const ids = new Set([...model.agents.keys(), ...known.keys(), ...journal.keys(), ...trees.keys()]);
+  return [...ids].flatMap((id) => {
     const agent = known.get(id);
     const runs = trees.get(id) ?? new Map<string, Marked[]>();
     const belief = model.agents.get(id);
@@ -61,12 +57,8 @@ export function compare(
           ...(journal.has(id) ? ["it is in the journal, and the API does not know it"] : []),
           ...(runs.size > 0 ? [`it has no record, and these: ${show(runs)}`] : []),
         ];
-    wrong.set(
-      id,
-      complaints.map((text) => `${id}, ${agent?.state ?? "gone"}: ${text}`),
-    );
-  }
-  return wrong;
+    return complaints.map((text) => `${id}, ${agent?.state ?? "gone"}: ${text}`);
+  });
 }
 
 function againstBelief(agent: Agent, belief: Belief | undefined): string[] {

@@ -31,7 +31,7 @@ export interface Played {
 /** Within which requests are made, and the daemon is killed. */
 const SPAN_MS = 500;
 /** A daemon that does not answer at all must not hold the suite up. */
-const ROUND_MS = 120_000;
+const ROUND_MS = 300_000;
 
 /**
  * Kills a daemon at random points under a random mix of requests and mishaps, starts it again, and holds
@@ -61,6 +61,7 @@ export async function play(options: PlayOptions): Promise<Played> {
   } finally {
     world.follower.breakOff();
     await world.daemon.stop();
+    world.sweep();
   }
   const { lines, history, follower } = world;
   const agents = follower.events.filter(({ type }) => type === "agent.created").length;

@@ -58,3 +58,13 @@ export function doubles(home: string): string[] {
   const first = overlapping(scan(home));
   return first.length === 0 ? [] : overlapping(scan(home)).filter((text) => first.includes(text));
 }
+
+/** kill -9. Answers whether it was there. */
+export function killIfThere(pid: number): boolean {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended meanwhile.
+    return false;
+  }
+}

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /** For a daemon to have become what was acknowledged, on a machine that has other work to do. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 40_000;
 const PAUSE_MS = 25;
 
 /** What time does not mend. */

@@ -9,6 +9,7 @@ import { createHistory, type History } from "./history.js";
 import { type Kind, kindsWith, templateOf } from "./kinds.js";
 import { createLineCheck, type LineCheck } from "./lines.js";
 import { createModel } from "./model.js";
+import { killIfThere, scan } from "./scan.js";
 
 /** A daemon, and all that watches it. */
 export interface World extends Stage {
@@ -17,9 +18,13 @@ export interface World extends Stage {
   dice: Dice;
   kinds: readonly Kind[];
   follower: Follower;
+  /** So many of its events have been held against the journal. */
+  told: number;
   history: History;
   lines: LineCheck;
   report: string[];
+  /** Leaves no process behind, whatever has happened. */
+  sweep(): void;
 }
 
 const AGENTS = 10;
@@ -36,13 +41,20 @@ export async function setUp({ seed, cgroups }: { seed: number; cgroups: boolean 
   const model = createModel(Array.from({ length: AGENTS }, (_, index) => `agent-${index}`));
   const report: string[] = [];
   const { home } = daemon;
+  const sweep = () => {
+    process.off("exit", sweep);
+    for (const { pid } of scan(home)) killIfThere(pid);
+  };
+  process.on("exit", sweep);
   const follower = createFollower(home);
   follower.connect();
   return {
     ...{ home, operator: operatorOf(home), daemon, evidence, dice, kinds, model, follower, report },
+    told: 0,
     history: createHistory(evidence, kinds, model),
     lines: createLineCheck(evidence),
     note: (text) => void report.push(text),
+    sweep,
   };
 }
 
