@@ -73,7 +73,7 @@ const LIMIT_WORDS: Readonly<Record<LimitName, (value: number) => string>> = {
   idle_max: seconds,
 };
 
-/** `memory_max 1 GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
+/** `memory_max 1GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
 export function describeLimits({ limits }: Pick<Agent, "limits">): string | undefined {
   const words = LIMIT_NAMES.flatMap((name) => {
     const limit = limits?.[name];
@@ -84,22 +84,69 @@ export function describeLimits({ limits }: Pick<Agent, "limits">): string | unde
   return words.join(", ") || undefined;
 }
 
-/** The columns of `list`. `indent` is what stands before an agent's id. */
-export function agentColumns(nowMs: number, indent: (agent: Agent) => string = () => ""): Column<Agent>[] {
-  return [
-    { header: "AGENT", value: (agent) => indent(agent) + agent.agent_id, style: () => ["bold"] },
-    { header: "STATE", value: ({ state }) => state, style: stateStyle },
-    { header: "HEALTH", value: healthOf, style: ({ health }) => (health === "unhealthy" ? ["red"] : []) },
-    { header: "PID", value: ({ pid }) => pid?.toString(), align: "right" },
-    {
+/** The columns that are shared by tables of agents. */
+function columnsOf(nowMs: number) {
+  return {
+    state: { header: "STATE", value: ({ state }) => state, style: stateStyle },
+    health: {
+      header: "HEALTH",
+      value: healthOf,
+      style: ({ health }) => (health === "unhealthy" ? ["red"] : []),
+    },
+    pid: { header: "PID", value: ({ pid }) => pid?.toString(), align: "right" },
+    cpu: { header: "CPU", value: ({ resources: it }) => it && formatPercent(it.cpu_percent), align: "right" },
+    memory: {
+      header: "MEM",
+      value: ({ resources: it }) => it && formatSize(it.memory_bytes),
+      align: "right",
+    },
+    up: {
       header: "UP",
       value: (agent) => (agent.pid === undefined ? undefined : since(agent.started_at, nowMs)),
       align: "right",
     },
+    about: { header: "ABOUT", value: (agent) => about(agent, nowMs), flexible: true },
+  } satisfies Record<string, Column<Agent>>;
+}
+
+/** The columns of `list`; what is measured only where it is. `indent` is what stands before an agent's id. */
+export function agentColumns(
+  nowMs: number,
+  { indent = () => "", measured = false }: { indent?: (agent: Agent) => string; measured?: boolean } = {},
+): Column<Agent>[] {
+  const { state, health, pid, cpu, memory, up, about } = columnsOf(nowMs);
+  return [
+    { header: "AGENT", value: (agent) => indent(agent) + agent.agent_id, style: () => ["bold"] },
+    state,
+    health,
+    pid,
+    ...(measured ? [cpu, memory] : []),
+    up,
     { header: "RESTARTS", value: ({ restarts }) => String(restarts), align: "right" },
     { header: "TEMPLATE", value: ({ template_id }) => template_id },
-    { header: "ABOUT", value: (agent) => about(agent, nowMs), flexible: true },
+    about,
   ];
+}
+
+/** The columns of `top`. */
+export function usageColumns(nowMs: number): Column<Agent>[] {
+  const { state, pid, cpu, memory, up, about } = columnsOf(nowMs);
+  return [
+    { header: "AGENT", value: ({ agent_id }) => agent_id, style: () => ["bold"] },
+    pid,
+    cpu,
+    memory,
+    { header: "PROCS", value: ({ resources: it }) => it?.processes.toString(), align: "right" },
+    { header: "CPU TIME", value: ({ resources: it }) => it && formatDuration(it.cpu_ms), align: "right" },
+    up,
+    state,
+    about,
+  ];
+}
+
+/** `"3.4%"`, `"250%"`: of one core. */
+export function formatPercent(percent: number): string {
+  return `${percent < 99.95 ? percent.toFixed(1) : Math.round(percent)}%`;
 }
 
 function healthOf({ health, pid }: Agent): string | undefined {

@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { json, type Runner } from "./declare-commands.js";
 import { durationText, integer, pair, signalName, states, stream } from "./option-values.js";
 
@@ -29,6 +29,15 @@ export function declareAgentCommands(program: Command, run: Runner): void {
     .option("--label <name=value>", "only agents with this label", pair)
     .addOption(json())
     .action(run(() => import("./commands/list.js").then((it) => it.list)));
+  program
+    .command("top")
+    .description("watch what the agents use; c and m sort, q ends it")
+    .addOption(new Option("--sort <field>", "the greatest first").choices(["cpu", "memory"]).default("cpu"))
+    .option("--interval <duration>", "how often it is looked", durationText, "1s")
+    .option("--once", "print it once; so it is without a terminal")
+    .option("--all", "with the services of plugins")
+    .addOption(json())
+    .action(run(() => import("./commands/top.js").then((it) => it.top)));
   program
     .command("logs")
     .description("show what agents print (default: all that live)")

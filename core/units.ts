@@ -37,12 +37,13 @@ export function parsePercent(text: string): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
-/** Bytes as a person reads them: `"512 B"`, `"1.5 MiB"`, `"20 GiB"`. */
+/** Bytes as a person reads them: `"512B"`, `"3.4KiB"`, `"128MiB"`, `"1.5GiB"`. */
 export function formatSize(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let exponent = 0;
-  while (exponent < units.length - 1 && bytes >= 1_024 ** (exponent + 1)) exponent += 1;
-  return `${Number((bytes / 1_024 ** exponent).toFixed(1))} ${units[exponent]}`;
+  let [amount, power] = [bytes, 0];
+  // 1,023.6 would be shown as 1024.
+  for (; amount >= 1_023.5 && power < 4; power++) amount /= 1_024;
+  const digits = amount < 9.95 && power > 0 ? 1 : 0;
+  return `${Number(amount.toFixed(digits))}${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
 }
 
 /** Milliseconds as a person reads them: `"450ms"`, `"12.3s"`, `"4m 10s"`, `"2h 5m"`, `"3d 4h"`. */

@@ -1,7 +1,7 @@
 import type { Agent } from "../../core/contracts/agent.js";
-import { parseDuration } from "../../core/units.js";
+import { formatDuration, formatSize, parseDuration } from "../../core/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client.js";
-import { describeExit, describeLimits, paintState, since } from "../agent-view.js";
+import { describeExit, describeLimits, formatPercent, paintState, since } from "../agent-view.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
@@ -96,7 +96,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     [
       "resources",
       resources &&
-        `${resources.cpu_percent}% of a core, ${Math.round(resources.memory_bytes / 2 ** 20)} MiB, ${resources.processes} processes`,
+        `CPU ${formatPercent(resources.cpu_percent)} of a core (${formatDuration(resources.cpu_ms)} so far), memory ${formatSize(resources.memory_bytes)}, processes ${resources.processes}`,
     ],
     ["limits", describeLimits(agent)],
     [

@@ -23,13 +23,18 @@ function reading(transport: Transport) {
   return {
     list: (query: Wire.AgentQuery = {}, control?: Wire.CallControl) =>
       get<Wire.AgentPage>("/agents", query, control),
-    get: (agentId: string, control?: Wire.CallControl) => get<Wire.Agent>(pathOf(agentId), {}, control),
+    /** `pss`: with `resources.pss_bytes`. */
+    get: (agentId: string, { pss, ...control }: Wire.CallControl & { pss?: boolean } = {}) =>
+      get<Wire.Agent>(pathOf(agentId), pss ? { pss } : {}, control),
     wait: (agentId: string, options: Wire.WaitOptions) => wait(transport, agentId, options),
     /** Rejects with `result_not_found` when it left none. */
     result: (agentId: string, control?: Wire.CallControl) =>
       get<Wire.Result>(`${pathOf(agentId)}/result`, {}, control),
     why: (agentId: string, control?: Wire.CallControl) =>
       get<Wire.Why>(`${pathOf(agentId)}/why`, {}, control),
+    /** What it has used lately. */
+    samples: (agentId: string, query: Wire.SampleQuery = {}, control?: Wire.CallControl) =>
+      get<Wire.SamplePage>(`${pathOf(agentId)}/samples`, query, control),
     /** What happened to it. */
     events: (agentId: string, query: Wire.EventPageQuery = {}, control?: Wire.CallControl) =>
       get<Wire.EventPage>(`${pathOf(agentId)}/events`, query, control),

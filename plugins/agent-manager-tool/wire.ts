@@ -137,6 +137,25 @@ export interface FollowOptions extends CallControl {
   reconnectForMs?: number;
 }
 
+export interface SampleQuery {
+  /** RFC 3339, or a duration such as `10m`: so long ago. Absent: all that are kept. */
+  since?: string;
+  /** Where there are more, some that stand next to each other are told as one. Default 300. */
+  points?: number;
+}
+
+/** Oldest first. */
+export interface SamplePage {
+  items: {
+    sampled_at: string;
+    run_id: string;
+    /** Of one core, over the whole tree; the mean. */
+    cpu_percent: number;
+    memory_bytes: number;
+    processes: number;
+  }[];
+}
+
 /** Why an agent is in the state that it is in. */
 export interface Why {
   agent_id: string;

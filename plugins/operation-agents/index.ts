@@ -1,21 +1,31 @@
 import { z } from "zod";
-import { definePlugin, operation, spawner } from "../../core/index.js";
+import { definePlugin, operation, sampler, spawner } from "../../core/index.js";
 import { controlOperations, deleteOperations } from "./control.js";
 import { createOperations } from "./create.js";
 import { eventOperations } from "./events.js";
 import { heartbeatOperations } from "./heartbeat.js";
 import { logOperations } from "./logs.js";
 import { readOperations } from "./read.js";
+import { createSampleHistory } from "./sample-history.js";
+import { sampleOperations } from "./samples.js";
 import { whyOperations } from "./why.js";
 
 /** Everything that can be asked about agents. */
 export default definePlugin({
   name: "operation-agents",
   apiVersion: 1,
-  optional: [spawner],
+  optional: [spawner, sampler],
   provides: [operation],
-  options: z.strictObject({}),
-  setup(ctx) {
+  options: z.strictObject({
+    samples: z.int().min(1).max(100_000).default(600).meta({
+      description: "How many samples of what an agent uses are kept, 24 bytes each.",
+    }),
+  }),
+  setup(ctx, { samples: keep }) {
+    const history = createSampleHistory(keep);
+    ctx.hooks.onResourceSample.tap({ name: "remember", stage: "RECORD" }, ({ samples }) => {
+      for (const sample of samples) history.add(sample);
+    });
     const operations = [
       ...createOperations(ctx),
       ...readOperations(ctx),
@@ -25,7 +35,19 @@ export default definePlugin({
       ...logOperations(ctx),
       ...eventOperations(ctx),
       ...whyOperations(ctx),
+      ...sampleOperations(ctx, history),
     ];
     for (const it of operations) ctx.provide(operation, it);
+    let stopListening = () => {};
+    return {
+      start() {
+        stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
+          if (type === "agent.deleted" && agent_id !== undefined) history.forget(agent_id);
+        });
+      },
+      stop() {
+        stopListening();
+      },
+    };
   },
 });

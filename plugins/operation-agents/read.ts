@@ -9,6 +9,8 @@ import {
   type Operation,
   type PluginContext,
   type Principal,
+  sampler,
+  spawner,
 } from "../../core/index.js";
 import { requireAgent, visibleAgents } from "./lookup.js";
 import { agentSchema, exitSchema, ofAgent, waitTimeout } from "./schemas.js";
@@ -56,13 +58,18 @@ export function readOperations(ctx: PluginContext): Operation<never>[] {
         ...ofAgent,
         wait_for: z.enum(["ready", "ended"]).optional(),
         timeout: waitTimeout,
+        pss: z.boolean().default(false).meta({
+          description: "Measure resources.pss_bytes, which takes longer than the other figures.",
+        }),
       }),
       output: agentSchema,
       http: { method: "GET", path: "/agents/{agent_id}" },
-      async handler({ agent_id, wait_for, timeout }, { principal, signal }) {
-        const agent = requireAgent(ctx.agents, agent_id, principal);
-        if (wait_for === undefined) return agent;
-        return waitAtMost(ctx, agent_id, wait_for, { timeoutMs: timeout, signal });
+      async handler({ agent_id, wait_for, timeout, pss }, { principal, signal }) {
+        const found = requireAgent(ctx.agents, agent_id, principal);
+        const agent = wait_for
+          ? await waitAtMost(ctx, agent_id, wait_for, { timeoutMs: timeout, signal })
+          : found;
+        return pss ? withPss(ctx, agent) : agent;
       },
     }),
     defineOperation({
@@ -75,6 +82,20 @@ export function readOperations(ctx: PluginContext): Operation<never>[] {
       handler: ({ agent_id }, { principal }) => result(ctx, agent_id, principal),
     }),
   ];
+}
+
+/** With `resources.pss_bytes`, where it can be told. */
+async function withPss(ctx: PluginContext, agent: Agent): Promise<Agent> {
+  const { resources, run_id = "" } = agent;
+  if (!resources || !ctx.has(sampler)) return agent;
+  try {
+    const trees = await ctx.use(spawner).get(agent.spawner)?.processes?.([run_id]);
+    const pss_bytes = await ctx.use(sampler).proportionalMemory?.(trees?.get(run_id) ?? []);
+    return pss_bytes === undefined ? agent : { ...agent, resources: { ...resources, pss_bytes } };
+  } catch (err) {
+    ctx.log.warn({ agent_id: agent.agent_id, err }, "the memory that it shares could not be measured");
+    return agent;
+  }
 }
 
 function list(ctx: PluginContext, input: ListInput, principal: Principal) {

@@ -5,8 +5,10 @@ const time = () => z.string().meta({ description: "RFC 3339, UTC." });
 
 const resourcesSchema = z.object({
   cpu_percent: z.number().meta({ description: "Of one core, over the whole tree." }),
-  memory_bytes: z.int(),
+  cpu_ms: z.int().meta({ description: "CPU time that the run has used." }),
+  memory_bytes: z.int().meta({ description: "Resident; what processes share is counted for each." }),
   processes: z.int(),
+  pss_bytes: z.int().optional().meta({ description: "With what processes share counted once." }),
   sampled_at: time(),
 });
 

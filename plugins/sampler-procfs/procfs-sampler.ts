@@ -1,34 +1,19 @@
-import { closeSync, openSync, readSync } from "node:fs";
 import type { ProcessRef, SampledRun, Sampler } from "../../core/index.js";
+import { readKernelFile } from "../_shared/kernel-file.js";
 import { type ProcessReading, parseProcessStat, readProportionalMemory } from "../_shared/proc-stat.js";
 import { createUsageMeter, type RunReading } from "../_shared/usage-meter.js";
 
 /** After so long the event loop has its turn, however many processes there are. */
 const SLICE_MS = 5;
-/** More than any `stat` is long: the name is at most 64 bytes, and the numbers are 50. */
-const STAT_BYTES = 2_048;
 /** No such process, or one that is hidden from this user (proc(5), `hidepid`). */
 const NOT_TO_BE_SEEN: readonly string[] = ["ENOENT", "ESRCH", "EACCES", "EPERM"];
 
-/** Reads `/proc/PID/stat` by plain calls, which takes a third of the time of reading it in the background. */
+/**
+ * Reads `/proc/PID/stat` by plain calls, which takes a fraction of the CPU time that reading in the
+ * background does.
+ */
 export function createProcfsSampler(intervalMs: number): Sampler {
   const meter = createUsageMeter();
-  const buffer = Buffer.allocUnsafe(STAT_BYTES);
-
-  function read({ pid, start_ticks }: ProcessRef): ProcessReading | undefined {
-    let fd: number | undefined;
-    try {
-      fd = openSync(`/proc/${pid}/stat`, "r");
-      const reading = parseProcessStat(buffer.toString("latin1", 0, readSync(fd, buffer, 0, STAT_BYTES, 0)));
-      return reading.start_ticks === start_ticks ? reading : undefined;
-    } catch (error) {
-      if (NOT_TO_BE_SEEN.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
-      throw error;
-    } finally {
-      if (fd !== undefined) closeSync(fd);
-    }
-  }
-
   return {
     name: "procfs",
     intervalMs,
@@ -47,4 +32,15 @@ export function createProcfsSampler(intervalMs: number): Sampler {
     },
     proportionalMemory: readProportionalMemory,
   };
+}
+
+/** `undefined` when it is gone, or when another has its pid. */
+function read({ pid, start_ticks }: ProcessRef): ProcessReading | undefined {
+  try {
+    const reading = parseProcessStat(readKernelFile(`/proc/${pid}/stat`));
+    return reading.start_ticks === start_ticks ? reading : undefined;
+  } catch (error) {
+    if (NOT_TO_BE_SEEN.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
 }

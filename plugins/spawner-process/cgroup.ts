@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { baseOfGroups, groupsIn, removeIfEmpty } from "./controllers.js";
 import { readIfThere } from "./identity.js";
@@ -78,6 +78,8 @@ function pidsOf(path: string, absent: readonly string[]): number[] {
 
 function groupsBelow(path: string): string[] {
   try {
+    // A folder has a link for each folder in it, besides its own two; a group holds dozens of other files.
+    if (statSync(path).nlink === 2) return [];
     const entries = readdirSync(path, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => join(path, entry.name));
   } catch (error) {

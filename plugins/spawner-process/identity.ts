@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { readKernelFile } from "../_shared/kernel-file.js";
 
 /**
  * What proves that a pid is the process that was started: its kernel start time (field 22 of
@@ -35,7 +36,7 @@ export function bootId(): string {
  */
 export function readIfThere(path: string, absent: readonly string[]): string | undefined {
   try {
-    return readFileSync(path, "latin1");
+    return readKernelFile(path);
   } catch (error) {
     if (absent.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw error;

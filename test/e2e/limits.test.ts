@@ -119,7 +119,7 @@ function common(name: "kernel" | "polling") {
     const { state, last_exit } = await ended(daemon, "Leaks");
     expect(state).toBe("failed");
     expect(last_exit).toMatchObject({ cause: name === "kernel" ? "oom" : "policy", success: false });
-    expect(last_exit?.reason).toMatch(/memory.*memory_max 200 MiB/);
+    expect(last_exit?.reason).toMatch(/memory.*memory_max 200MiB/);
     if (name === "polling") expect(last_exit?.actor).toBe("plugin:resource-policy");
     expect(processesOfAgent(daemon.home, "Leaks")).toEqual([]);
   });
@@ -136,7 +136,7 @@ function common(name: "kernel" | "polling") {
     const { state, desired, restarts, reason } = await ended(daemon, "LeaksAndStops");
     expect([state, desired]).toEqual(["stopped", "stopped"]);
     expect(restarts).toBeLessThanOrEqual(1);
-    expect(reason).toMatch(/memory_max 150 MiB/);
+    expect(reason).toMatch(/memory_max 150MiB/);
   });
 
   test("only to be warned of, it goes on, and it is told once", async () => {
@@ -338,7 +338,7 @@ describe("held by polling", () => {
     await create(daemon, "LeaksInChildren");
     const { last_exit } = await ended(daemon, "LeaksInChildren");
     expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:resource-policy" });
-    expect(last_exit?.reason).toMatch(/^memory .* over memory_max 400 MiB/);
+    expect(last_exit?.reason).toMatch(/^memory .* over memory_max 400MiB/);
     expect(processesOfAgent(daemon.home, "LeaksInChildren")).toEqual([]);
   });
 

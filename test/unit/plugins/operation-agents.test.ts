@@ -1226,6 +1226,7 @@ test("every operation can be told as JSON Schema, and has a place of its own", a
     "agents.events",
     "events.stream",
     "agents.why",
+    "agents.samples",
   ]);
   const places = operations.map(({ http }) => `${http?.method} ${http?.path}`);
   expect(new Set(places).size).toBe(operations.length);

@@ -88,7 +88,7 @@ describe("memory_max", () => {
     expect([it.told(), stateOf(it)]).toEqual([[], "running"]);
     it.uses({ memory_bytes: 120 * MIB });
     await it.samples(1);
-    const reason = "memory 120 MiB over memory_max 100 MiB";
+    const reason = "memory 120MiB over memory_max 100MiB";
     expect(it.told()).toEqual([`restart: ${reason}`]);
     const agent = it.kernel.agents.get("a");
     expect(agent?.last_exit).toMatchObject({
@@ -117,7 +117,7 @@ describe("memory_max", () => {
       it.uses({ memory_bytes: mib * MIB });
       await it.samples(1);
     }
-    const words = "warn: memory 101 MiB over memory_max 100 MiB";
+    const words = "warn: memory 101MiB over memory_max 100MiB";
     expect(it.told()).toEqual([words, words]);
     expect(stateOf(it)).toBe("running");
   });
@@ -276,7 +276,7 @@ describe("the plugin", () => {
     const it = await started({}, { options: { daemon_memory_max: "1MiB" } });
     await it.clock.advance(60 * SECOND);
     expect(it.kernel.status().problems).toEqual([
-      expect.stringMatching(/^plugin resource-policy: the daemon uses .* of memory, over 1 MiB$/),
+      expect.stringMatching(/^plugin resource-policy: the daemon uses .* of memory, over 1MiB$/),
     ]);
     const degraded = it.kernel.state.events.filter(({ type }) => type === "plugin.degraded");
     expect(degraded.length).toBe(1);

@@ -63,6 +63,14 @@ describe("a usage meter", () => {
     expect(look(11_000, [reading(7), again])).toMatchObject({ cpu_percent: 10, cpu_ms: 8_100 });
   });
 
+  it("counts a process that it missed so far from when it sees it", () => {
+    const look = meterOfOneRun();
+    look(10_000, [reading(7)]);
+    look(11_000, [reading(7)]);
+    expect(look(12_000, [reading(7), reading(8, { ownMs: 9_000 })])).toMatchObject({ cpu_percent: 0 });
+    expect(look(13_000, [reading(7), reading(8, { ownMs: 9_500 })])).toMatchObject({ cpu_percent: 50 });
+  });
+
   it("counts a child that came and went, once its parent has waited for it", () => {
     const look = meterOfOneRun();
     look(10_000, [reading(7)]);
