@@ -73,7 +73,7 @@ const LIMIT_WORDS: Readonly<Record<LimitName, (value: number) => string>> = {
   idle_max: seconds,
 };
 
-/** `memory_max 1 GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
+/** `memory_max 1GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
 export function describeLimits({ limits }: Pick<Agent, "limits">): string | undefined {
   const words = LIMIT_NAMES.flatMap((name) => {
     const limit = limits?.[name];

@@ -129,7 +129,10 @@ export function createAgentWorker(
   const hookQueue = createHookQueue(id, log);
   const facts = createFactLog({ current: () => stored, append: deps.write, log });
   const timers = createAgentTimers(clock, {
-    due: () => void quietly(move("due", {})).then(poke),
+    due() {
+      // Whoever stopped it meanwhile has said why.
+      if (stored.agent.desired === "running") void quietly(move("due", {})).then(poke);
+    },
     notReady(runId, late) {
       const { reason: why } = stored.agent;
       const reason = why === undefined ? late : `${late}: ${why}`;

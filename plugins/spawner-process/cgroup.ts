@@ -49,7 +49,11 @@ export function openCgroups(homeTag: string): Cgroups | undefined {
     },
     runs: () => groupsIn(folder),
     pathOf: (runId) => join(folder, runId),
-    release: () => removeIfEmpty(folder),
+    release() {
+      // Some may have had threads that were still ending.
+      for (const runId of groupsIn(folder)) removeCgroup(join(folder, runId));
+      removeIfEmpty(folder);
+    },
   };
 }
 

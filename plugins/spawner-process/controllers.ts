@@ -69,12 +69,13 @@ function openVersion1(controller: Controller, homeTag: string): string | undefin
   return join(own, `openstarry-${homeTag}`);
 }
 
-/** Removes a folder of groups, unless one is left in it. */
-export function removeIfEmpty(folder: string): void {
+/** Removes a group, or a folder of them, that nothing is in; answers whether it is gone. */
+export function removeIfEmpty(folder: string): boolean {
   try {
     rmdirSync(folder);
-  } catch {
-    // Runs live on in it, or it is gone.
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
   }
 }
 

@@ -83,6 +83,8 @@ export interface LimitGroups {
 
 export function createLimitGroups(controllers: ReadonlyMap<Controller, ControllerFolder>): LimitGroups {
   const groupOf = (runId: string, { folder }: ControllerFolder) => join(folder, runId);
+  /** Runs whose groups have to go. */
+  const over = new Set<string>();
   const old = [...controllers.values()].filter(({ version }) => version === 1);
 
   /** The limits that groups can hold here, each with its group. */
@@ -166,13 +168,25 @@ export function createLimitGroups(controllers: ReadonlyMap<Controller, Controlle
     },
     runs: () => [...new Set(old.flatMap(({ folder }) => groupsIn(folder)))],
     remove(runId) {
-      // Those of version 2 are the run's own, and go with its containment.
-      for (const at of old) removeIfEmpty(groupOf(runId, at));
+      over.add(runId);
+      removeOver();
     },
     release() {
+      removeOver();
       for (const { folder } of old) removeIfEmpty(folder);
     },
   };
+
+  /**
+   * Those of version 2 are the run's own, and go with its containment. A process that is gone for all
+   * others may have threads that are still ending: then its group goes with the next one.
+   */
+  function removeOver() {
+    for (const runId of over) {
+      const left = old.filter((at) => !removeIfEmpty(groupOf(runId, at)));
+      if (left.length === 0) over.delete(runId);
+    }
+  }
 
   /** Again until nobody is new: what is in the group forks into it. */
   function takeIn(group: string, pids: () => readonly number[]): boolean {

@@ -207,7 +207,7 @@ describe.runIf(complete)("by cgroups", () => {
     await stopped;
     const { cause, note } = await run.exit;
     expect(cause).toBeUndefined();
-    expect(note).toMatch(/^the kernel killed \d of its processes for want of memory \(memory_max 150 MiB/);
+    expect(note).toMatch(/^the kernel killed \d of its processes for want of memory \(memory_max 150MiB/);
   });
 
   test("a start that is taken back leaves no group; nor does what ended while nobody lived", async () => {
