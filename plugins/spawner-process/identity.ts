@@ -62,7 +62,7 @@ const line = Buffer.allocUnsafe(4_096);
 function readLine(path: string): string {
   const fd = openSync(path, "r");
   try {
-    return line.latin1Slice(0, readSync(fd, line, 0, line.length, 0));
+    return line.toString("latin1", 0, readSync(fd, line, 0, line.length, 0));
   } finally {
     closeSync(fd);
   }

@@ -5,7 +5,8 @@ import { endLeftovers } from "./end-tree.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
 import { readTail } from "./output.js";
-import type { Tree } from "./tree.js";
+import { members, type Tree } from "./tree.js";
+import type { TreeWatch } from "./tree-watch.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
@@ -37,8 +38,8 @@ export interface RunHandleOptions {
   /** Its output files, newest output last. */
   logFiles: readonly string[];
   stop: { signal: string; graceMs: number };
-  /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
-  beforeEnd?: () => void;
+  /** Sees all runs at once. Absent: this one is looked at alone. */
+  watch?: Pick<TreeWatch, "lookNow" | "membersOf">;
   /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
   shimExit?: Promise<void>;
 }
@@ -75,6 +76,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
     led: options.shimExit !== undefined,
   };
+  const left = () => options.watch?.membersOf(tree) ?? members(tree);
   let watcher: FSWatcher | undefined;
   let cancelLook = () => {};
   let released = false;
@@ -152,11 +154,11 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
   async function finish(): Promise<RunOutcome> {
     const status = await persist(knownStatus);
     const { signal, graceMs } = options.stop;
-    const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
-    const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
+    const graceLeftMs = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
+    const how = { signal, graceMs: Math.min(graceLeftMs, LEFTOVER_GRACE_MS) };
     // Nothing else may take its place while any of it lives.
     await persist(async () => {
-      const survivors = await endLeftovers(tree, clock, how);
+      const survivors = await endLeftovers(tree, clock, how, left);
       how.graceMs = 0;
       if (survivors.length > 0) throw new Error(`not to be ended: ${nameAll(survivors)}`);
     });
@@ -193,7 +195,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }> {
     const endsAt = clock.monotonic() + how.graceMs;
-    options.beforeEnd?.();
+    // What descends from it is hard to see afterwards.
+    options.watch?.lookNow();
     if (!stopping && how.graceMs > 0) {
       signalGroup(target, how.signal);
       // What is stopped (SIGSTOP) cannot act on a signal.
@@ -203,7 +206,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       graceEndsAt = endsAt;
       cancelKill();
       const survived = new Promise<Survivor[]>((resolve) => {
-        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }));
+        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }, left));
         cancelKill = clock.after(how.graceMs, () => void kill().then(resolve));
       });
       stopping = survived;

@@ -141,7 +141,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       statusFile: folders.statusFile(agentId, runId),
       logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
       stop,
-      beforeEnd: trees.lookNow,
+      watch: trees,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);

@@ -129,7 +129,7 @@ test("an agent that the daemon descends from is taken over, and not ended from b
     process.exit(0);`;
   const node = [process.execPath, "--import", "jiti/register", "--input-type=module", "-e", source];
   const wrapper = 'sleep 100 & export SIBLING=$!; "$@"; code=$?; kill $SIBLING; exit $code';
-  const run = spawnSync("setsid", ["-w", "sh", "-c", wrapper, "sh", ...node], {
+  const run = spawnSync("sh", ["-c", 'exec setsid -w sh -c "$@"', "sh", wrapper, "sh", ...node], {
     cwd: ROOT,
     encoding: "utf8",
   });
