@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import type { CreateAgent, Intent } from "./agent-commands.js";
 import type { AgentDrafts } from "./agent-drafts.js";
 import { isEnded, isLive } from "./agent-state.js";
@@ -77,15 +76,12 @@ export function createServices({ table, drafts, create }: ServicesDeps): Service
     ensure(name, spec, plugin) {
       const id = `svc:${name}`;
       const document = { ...spec.template, template_id: name };
-      const wanted: CreateAgent = {
-        agent_id: id,
-        template_id: name,
-        template: { template_id: name, document, revision: revisionOf(document), origin: `plugin ${plugin}` },
-      };
       const intent = { actor: `plugin:${plugin}`, reason: `plugin ${plugin} asks for it` };
       const turn = async () => {
         claim(id, plugin);
-        return see(id, wanted, intent);
+        const revision = await revisionOf(document);
+        const template = { template_id: name, document, revision, origin: `plugin ${plugin}` };
+        return see(id, { agent_id: id, template_id: name, template }, intent);
       };
       const done = (turns.get(id) ?? Promise.resolve()).then(turn, turn);
       turns.set(id, done);
@@ -107,6 +103,7 @@ export function createServices({ table, drafts, create }: ServicesDeps): Service
   };
 }
 
-function revisionOf(document: unknown): string {
-  return createHash("sha256").update(JSON.stringify(document)).digest("hex").slice(0, 12);
+async function revisionOf(document: unknown): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(document)));
+  return [...new Uint8Array(digest, 0, 6)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

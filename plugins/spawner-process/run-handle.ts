@@ -14,6 +14,7 @@ import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
 import { createRunLimits, type RunLimitsOptions } from "./run-limits.js";
 import { members, type Tree } from "./tree.js";
+import type { TreeWatch } from "./tree-watch.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
@@ -64,8 +65,8 @@ export interface RunHandleOptions {
   stop: { signal: string; graceMs: number };
   /** What holds its limits besides the process itself; absent where nothing does. */
   groups: RunLimitsOptions["groups"];
-  /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
-  beforeEnd?: () => void;
+  /** Sees all runs at once. Absent: this one is looked at alone. */
+  watch?: Pick<TreeWatch, "lookNow" | "membersOf">;
   /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
   shimExit?: Promise<void>;
 }
@@ -102,6 +103,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
     led: options.shimExit !== undefined,
   };
+  const left = () => options.watch?.membersOf(tree) ?? members(tree);
   let watcher: FSWatcher | undefined;
   let cancelLook = () => {};
   let released = false;
@@ -191,11 +193,11 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     const status = await persist(knownStatus);
     const verdict = limits.verdict(status, stopping !== undefined);
     const { signal, graceMs } = options.stop;
-    const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
-    const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
+    const graceLeftMs = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
+    const how = { signal, graceMs: Math.min(graceLeftMs, LEFTOVER_GRACE_MS) };
     // Nothing else may take its place while any of it lives.
     await persist(async () => {
-      const survivors = await endLeftovers(tree, clock, how);
+      const survivors = await endLeftovers(tree, clock, how, left);
       how.graceMs = 0;
       if (survivors.length > 0) throw new Error(`not to be ended: ${nameAll(survivors)}`);
     });
@@ -239,7 +241,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }> {
     const endsAt = clock.monotonic() + how.graceMs;
-    options.beforeEnd?.();
+    // What descends from it is hard to see afterwards.
+    options.watch?.lookNow();
     if (!stopping && how.graceMs > 0) {
       signalGroup(target, how.signal);
       // What is stopped (SIGSTOP) cannot act on a signal.
@@ -249,7 +252,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       graceEndsAt = endsAt;
       cancelKill();
       const survived = new Promise<Survivor[]>((resolve) => {
-        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }));
+        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }, left));
         cancelKill = clock.after(how.graceMs, () => void kill().then(resolve));
       });
       stopping = survived;

@@ -191,7 +191,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       outputTail: () => readTail(logs, runId),
       stop,
       groups: limits,
-      beforeEnd: trees.lookNow,
+      watch: trees,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);

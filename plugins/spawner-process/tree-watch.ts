@@ -1,6 +1,6 @@
 import type { Clock, Logger, ProcessRef } from "../../core/index.js";
-import type { ProcessStat } from "./identity.js";
-import { allProcesses } from "./process-table.js";
+import { type ProcessStat, readVisibleStat } from "./identity.js";
+import { allProcesses, living } from "./process-table.js";
 import { type Remembered, readRemembered, writeRemembered } from "./remembered-file.js";
 import { membersOfGroup, readMarks, remember, sortByTree, type Tree } from "./tree.js";
 
@@ -14,6 +14,8 @@ export interface TreeWatch {
   drop(tree: Tree): void;
   /** Before something ends that others descend from. One look does for all who ask at about the same time. */
   lookNow(): void;
+  /** The living processes of one tree, by the same look. Throws when it cannot be told. */
+  membersOf(tree: Tree): readonly ProcessStat[];
   /** Of runs that nobody watches: what the daemon before remembered of them. */
   unclaimed(): ReadonlyMap<string, Remembered>;
   /** Forgets those, but for these runs. */
@@ -35,6 +37,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   const unclaimed = readRemembered(file);
   const written = new Set<string>();
   let strangers: Remembered = new Map();
+  let last: ReadonlyMap<Tree, ProcessStat[]> = new Map();
   let lookedAtMs = Number.NEGATIVE_INFINITY;
   let cancelLook: (() => void) | undefined;
   let complained = false;
@@ -44,6 +47,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   /** At those without a cgroup, and at these. Puts the next look off. Throws when nobody can tell. */
   function look(others: readonly Tree[] = []): ReadonlyMap<Tree, ProcessStat[]> {
     const beganMs = clock.monotonic();
+    last = new Map();
     try {
       const watched = [...new Set([...loose(), ...others])];
       const all = allProcesses();
@@ -54,6 +58,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
       const stays = [...found].some(([tree, mine]) => mine.some((it) => isNews(tree, it)));
       for (const [tree, mine] of found) remember(tree, mine);
       if (stays) write();
+      last = found;
       return found;
     } finally {
       lookedAtMs = clock.monotonic();
@@ -102,6 +107,8 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
     }
   }
 
+  const isRecent = () => clock.monotonic() - lookedAtMs <= SAME_TIME_MS;
+
   return {
     watch(tree) {
       trees.set(tree.runId, tree);
@@ -112,7 +119,15 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
     },
     drop: (tree) => void trees.delete(tree.runId),
     lookNow() {
-      if (loose().length > 0 && clock.monotonic() - lookedAtMs > SAME_TIME_MS) lookQuietly();
+      if (loose().length > 0 && !isRecent()) lookQuietly();
+    },
+    membersOf(tree) {
+      const inGroup = membersOfGroup(tree);
+      if (inGroup) return inGroup;
+      const recent = isRecent() ? last.get(tree) : undefined;
+      const left = recent?.filter(isThere) ?? [];
+      // Of nobody nothing comes any more; but who was there may have left somebody.
+      return left.length > 0 || recent?.length === 0 ? left : (look([tree]).get(tree) ?? []);
     },
     unclaimed: () => unclaimed,
     forgetUnclaimed(but) {
@@ -137,6 +152,10 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
       cancelLook?.();
     },
   };
+}
+
+function isThere({ pid, start_ticks }: ProcessStat): boolean {
+  return living([pid], readVisibleStat).some((it) => it.start_ticks === start_ticks);
 }
 
 function refsOf({ main }: Tree, found: readonly ProcessStat[]): ProcessRef[] {

@@ -23,21 +23,19 @@ export interface Tree {
 
 /**
  * The living processes of a run. With a cgroup: all in it. Without: the agent, those remembered, their
- * sessions and descendants, and when `thorough` whatever carries the run's id in its environment (as far
- * as that may be read; it costs ten times the rest). Never this daemon or, through it, the runs that it
- * started: an agent may have started the daemon itself. Throws when it cannot be told who is there.
+ * sessions and descendants, and whatever carries the run's id in its environment (as far as that may be
+ * read). Never this daemon or, through it, the runs that it started: an agent may have started the daemon
+ * itself. Throws when it cannot be told who is there.
  */
-export function members(tree: Tree, { thorough = true } = {}): ProcessStat[] {
+export function members(tree: Tree): ProcessStat[] {
   const inGroup = membersOfGroup(tree);
   if (inGroup) return inGroup;
   const all = allProcesses();
-  let found = sortByTree(all, [tree]).get(tree) ?? [];
-  if (thorough) {
-    const known = new Set(found.map(({ pid }) => pid));
-    const mayBe = all.filter((it) => !known.has(it.pid) && it.start_ticks >= tree.main.start_ticks);
-    const marked = readMarks(mayBe, [tree]);
-    if (marked.size > 0) found = sortByTree(all, [tree], marked).get(tree) ?? [];
-  }
+  const sure = sortByTree(all, [tree]).get(tree) ?? [];
+  const known = new Set(sure.map(({ pid }) => pid));
+  const mayBe = all.filter((it) => !known.has(it.pid) && it.start_ticks >= tree.main.start_ticks);
+  const marked = readMarks(mayBe, [tree]);
+  const found = marked.size > 0 ? (sortByTree(all, [tree], marked).get(tree) ?? []) : sure;
   remember(tree, found);
   return found;
 }

@@ -68,7 +68,7 @@ function isThere(kind: Kind, stay: string, pid: number): boolean {
   const sleepers = kin.filter(({ command }) => command.startsWith("sleep "));
   if (kind === "hides") return hiders(stay).length === 1;
   if (kind === "stopped") return kin.some(({ state }) => state === "T");
-  if (kind === "forks") return sleepers.length > 0;
+  if (kind === "forks") return kin.some(({ command }) => command.startsWith("sh -c while"));
   return sleepers.length === (kind === "daemon" ? 2 : 1);
 }
 

@@ -124,7 +124,7 @@ test("an agent that the daemon descends from is taken over, and not ended from b
     const alive = setInterval(() => {}, 1e6);
     const parent = identify(process.ppid);
     const stop = { signal: "SIGKILL", graceMs: 0 };
-    const { handle } = await spawner.adopt({ agentId: "a", runId: "R", target: { ...parent, folder: "" }, stop });
+    const { handle } = await spawner.adopt({ agentId: "a", runId: "R", target: { ...parent, folder: "" }, stop, logs: {} });
     const { survivors } = await handle.stop(stop);
     const direct = [signalProcess(parent, "SIGKILL"), signalGroup(parent, "SIGKILL")];
     console.log(JSON.stringify({ direct, survivors: survivors.map(({ pid }) => pid).includes(parent.pid),
@@ -132,7 +132,7 @@ test("an agent that the daemon descends from is taken over, and not ended from b
     process.exit(0);`;
   const node = [process.execPath, "--import", "jiti/register", "--input-type=module", "-e", source];
   const wrapper = 'sleep 100 & export SIBLING=$!; "$@"; code=$?; kill $SIBLING; exit $code';
-  const run = spawnSync("setsid", ["-w", "sh", "-c", wrapper, "sh", ...node], {
+  const run = spawnSync("sh", ["-c", 'exec setsid -w sh -c "$@"', "sh", wrapper, "sh", ...node], {
     cwd: ROOT,
     encoding: "utf8",
   });
