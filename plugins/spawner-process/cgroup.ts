@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readKernelFile } from "../_shared/kernel-file.js";
 import { readIfThere } from "./identity.js";
 
 /**
@@ -89,7 +90,7 @@ function pidsBelow(path: string): number[] {
 }
 
 function pidsOf(path: string, absent: readonly string[]): number[] {
-  const text = readIfThere(join(path, "cgroup.procs"), absent) ?? "";
+  const text = readIfThere(join(path, "cgroup.procs"), absent, readKernelFile) ?? "";
   return text.split("\n").filter(Boolean).map(Number);
 }
 

@@ -1,5 +1,4 @@
-import { readFileSync } from "node:fs";
-import { readKernelFile } from "../_shared/kernel-file.js";
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 /**
  * What proves that a pid is the process that was started: its kernel start time (field 22 of
@@ -34,9 +33,13 @@ export function bootId(): string {
  * A file of proc(5) or of a cgroup; `undefined` for one that is not there, by the error codes that say
  * so. Throws for all others: without free descriptors or memory nobody can tell what is there.
  */
-export function readIfThere(path: string, absent: readonly string[]): string | undefined {
+export function readIfThere(
+  path: string,
+  absent: readonly string[],
+  read: (path: string) => string = (it) => readFileSync(it, "latin1"),
+): string | undefined {
   try {
-    return readKernelFile(path);
+    return read(path);
   } catch (error) {
     if (absent.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw error;
@@ -50,9 +53,22 @@ export const NOT_TO_BE_SEEN: readonly string[] = [...NO_SUCH_PROCESS, "EACCES", 
 /** As `readStat`, for processes at large: `undefined` also for one that is hidden from this user. */
 export const readVisibleStat = (pid: number) => readStat(pid, NOT_TO_BE_SEEN);
 
+/** Longer than `stat` can be. */
+const line = Buffer.allocUnsafe(4_096);
+
+/** In one read: whole tables of processes are read so, and readFile takes more than twice as long. */
+function readLine(path: string): string {
+  const fd = openSync(path, "r");
+  try {
+    return line.toString("latin1", 0, readSync(fd, line, 0, line.length, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** `undefined` when there is no such process. Throws when that cannot be told. */
 export function readStat(pid: number, absent: readonly string[] = NO_SUCH_PROCESS): ProcessStat | undefined {
-  const text = readIfThere(`/proc/${pid}/stat`, absent);
+  const text = readIfThere(`/proc/${pid}/stat`, absent, readLine);
   if (text === undefined) return undefined;
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");

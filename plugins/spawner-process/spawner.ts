@@ -185,7 +185,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       });
       await folders.sweepShared(spared);
     },
-    processes: async (runIds) => trees.processes(runIds),
+    processes: trees.processes,
     forget: (agentId) => folders.forget(agentId),
     logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
     release() {

@@ -11,7 +11,7 @@ export interface TreeWatch {
   /** Before something ends that others descend from. One look does for all who ask at about the same time. */
   lookNow(): void;
   /** The living processes of these runs, the agent's own first; runs without any are absent. */
-  processes(runIds: readonly string[]): Map<string, ProcessRef[]>;
+  processes(runIds: readonly string[]): Promise<Map<string, ProcessRef[]>>;
   release(): void;
 }
 
@@ -19,6 +19,8 @@ export interface TreeWatch {
 const LOOK_MS = 1_000;
 /** Of the time, looking takes no more than this part. */
 const LONGEST_PART = 0.02;
+/** After so long the event loop has its turn, however many runs there are. */
+const SLICE_MS = 5;
 /** A look that is no older will do. */
 const SAME_TIME_MS = 20;
 
@@ -64,9 +66,16 @@ export function createTreeWatch(clock: Clock): TreeWatch {
     lookNow() {
       if (loose().length > 0 && clock.monotonic() - lookedAtMs > SAME_TIME_MS) quietly();
     },
-    processes(runIds) {
+    async processes(runIds) {
       const asked = runIds.flatMap((runId) => trees.get(runId) ?? []);
-      const found = new Map(asked.map((tree) => [tree, membersOfGroup(tree)]));
+      const found = new Map<Tree, ProcessStat[] | undefined>();
+      let sliceEndsMs = clock.monotonic() + SLICE_MS;
+      for (const tree of asked) {
+        found.set(tree, membersOfGroup(tree));
+        if (clock.monotonic() < sliceEndsMs) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        sliceEndsMs = clock.monotonic() + SLICE_MS;
+      }
       const others = asked.filter((tree) => found.get(tree) === undefined);
       if (others.length > 0)
         for (const [tree, mine] of look(others)) if (found.has(tree)) found.set(tree, mine);
