@@ -69,10 +69,13 @@ export async function readProportionalMemory(
   for (const { pid, start_ticks } of processes) {
     try {
       const rollup = await readFile(`/proc/${pid}/smaps_rollup`, "latin1");
+      const pss = /^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1];
+      // A process that has ended and only waits for its parent to look has no memory to tell of.
+      if (pss === undefined) continue;
       // Read after it: it is still the process that was meant.
       if (parseProcessStat(await readFile(`/proc/${pid}/stat`, "latin1")).start_ticks !== start_ticks)
         continue;
-      kibibytes = (kibibytes ?? 0) + Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0);
+      kibibytes = (kibibytes ?? 0) + Number(pss);
     } catch (error) {
       if (!["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     }

@@ -17,8 +17,8 @@ export default definePlugin({
   optional: [spawner, sampler],
   provides: [operation],
   options: z.strictObject({
-    samples: z.int().min(1).max(100_000).default(600).meta({
-      description: "How many samples of what an agent uses are kept, 24 bytes each.",
+    samples: z.int().min(1).max(100_000).default(300).meta({
+      description: "How many samples of what an agent uses are kept, 18 bytes each.",
     }),
   }),
   setup(ctx, { samples: keep }) {

@@ -17,15 +17,19 @@ export interface SampleHistory {
   forget(agentId: string): void;
 }
 
+const MOST_PROCESSES = 2 ** 16 - 1;
 /** Grown by doubling: most agents do not live as long as a ring is long. */
 const FIRST_SAMPLES = 32;
 
-/** A full ring takes 24 bytes for each sample that it keeps. */
+/**
+ * A full ring takes 18 bytes for each sample that it keeps. Memory comes in pages: up to 64 GiB of them are
+ * exact in a Float32, and a larger amount is to seven digits. 65,535 processes stand for more, too.
+ */
 interface Ring {
   at: Float64Array;
   cpu: Float32Array;
-  memory: Float64Array;
-  processes: Uint32Array;
+  memory: Float32Array;
+  processes: Uint16Array;
   /** How many there ever were: the place of the next, before it is wrapped around. */
   count: number;
   /** Oldest first; `from` counts as `count` does. */
@@ -54,8 +58,8 @@ function emptyRing(size: number): Ring {
   return {
     at: new Float64Array(size),
     cpu: new Float32Array(size),
-    memory: new Float64Array(size),
-    processes: new Uint32Array(size),
+    memory: new Float32Array(size),
+    processes: new Uint16Array(size),
     count: 0,
     runs: [],
   };
@@ -73,7 +77,7 @@ function put(ring: Ring, sample: ResourceSample): void {
   ring.at[place] = Date.parse(sample.sampled_at);
   ring.cpu[place] = sample.cpu_percent;
   ring.memory[place] = sample.memory_bytes;
-  ring.processes[place] = sample.processes;
+  ring.processes[place] = Math.min(sample.processes, MOST_PROCESSES);
   if (ring.runs.at(-1)?.id !== sample.run_id) ring.runs.push({ id: sample.run_id, from: ring.count });
   ring.count += 1;
   // The first is of no more samples once the second begins at the oldest that is kept, or before.

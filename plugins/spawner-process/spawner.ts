@@ -254,7 +254,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
       return { survivors: survivors.flat() };
     },
-    processes: async (runIds) => trees.processes(runIds),
+    processes: trees.processes,
     async forget(agentId) {
       await keeper.forget(folders.logFolder(agentId));
       await folders.forget(agentId);

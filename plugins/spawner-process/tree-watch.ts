@@ -21,7 +21,7 @@ export interface TreeWatch {
   /** Forgets those, but for these runs. */
   forgetUnclaimed(but: ReadonlySet<string>): void;
   /** The living processes of these runs, the agent's own first; runs without any are absent. Throws when it cannot be told. */
-  processes(runIds: readonly string[]): Map<string, ProcessRef[]>;
+  processes(runIds: readonly string[]): Promise<Map<string, ProcessRef[]>>;
   release(): void;
 }
 
@@ -29,6 +29,8 @@ export interface TreeWatch {
 const LOOK_MS = 1_000;
 /** Looking takes no more than this part of the time. */
 const LARGEST_PART = 0.05;
+/** After so long the event loop has its turn, however many runs there are. */
+const SLICE_MS = 5;
 /** A look that is no older will do. */
 const SAME_TIME_MS = 20;
 
@@ -133,9 +135,16 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
     forgetUnclaimed(but) {
       for (const runId of unclaimed.keys()) if (!but.has(runId)) unclaimed.delete(runId);
     },
-    processes(runIds) {
+    async processes(runIds) {
       const asked = runIds.flatMap((runId) => trees.get(runId) ?? []);
-      const found = new Map(asked.map((tree) => [tree, membersOfGroup(tree)]));
+      const found = new Map<Tree, ProcessStat[] | undefined>();
+      let sliceEndsMs = clock.monotonic() + SLICE_MS;
+      for (const tree of asked) {
+        found.set(tree, membersOfGroup(tree));
+        if (clock.monotonic() < sliceEndsMs) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        sliceEndsMs = clock.monotonic() + SLICE_MS;
+      }
       const others = asked.filter((tree) => found.get(tree) === undefined);
       if (others.length > 0) {
         for (const [tree, mine] of look(others)) if (found.has(tree)) found.set(tree, mine);

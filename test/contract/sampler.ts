@@ -163,6 +163,8 @@ export function testSampler(suite: SamplerSuite): void {
     const bytes = await sampler.proportionalMemory(tree.processes);
     assert.ok(bytes !== undefined && bytes > 0 && bytes < resident, `${bytes} of ${resident} bytes`);
     await endTree(tree.child);
+    const gone = () => tree.processes.every(({ pid }) => startTicks(pid) === undefined);
+    await until(gone, "all of the tree to be gone");
     assert.equal(await sampler.proportionalMemory(tree.processes), undefined);
   });
 }

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Agent } from "../../core/index.js";
@@ -92,7 +93,7 @@ describe.each([
     await daemon.client.agents.remove("burner");
     await expect(daemon.client.agents.samples("burner")).rejects.toMatchObject({ code: "agent_not_found" });
     expect((await daemon.client.daemon.status()).problems).toEqual([]);
-  });
+  }, 120_000);
 });
 
 test("without a sampler everything works, and nobody shows figures", async () => {
@@ -159,3 +160,27 @@ async function inTerminal(args: readonly string[], keys: readonly string[]) {
     child.kill("SIGKILL");
   }
 }
+
+test("pidusage does not take the files that starts need: it refuses, and says what to do", async () => {
+  const module = fileURLToPath(
+    new URL("../../dist/plugins/sampler-pidusage/pidusage-sampler.js", import.meta.url),
+  );
+  const script = `import { createPidusageSampler } from "${module}";
+    const processes = Array.from({ length: 40 }, (_, index) => ({ pid: index + 1, start_ticks: 0 }));
+    await createPidusageSampler(1000).sample([{ agent_id: "a", run_id: "r", processes }]);`;
+  const child = spawn(
+    "sh",
+    ["-c", `ulimit -n 64; exec "$0" --input-type=module -e "$1"`, process.execPath, script],
+    {
+      stdio: ["ignore", "ignore", "pipe"],
+    },
+  );
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    said += text;
+  });
+  expect(await new Promise((resolve) => child.once("close", resolve))).toBe(1);
+  expect(said).toContain(
+    "pidusage would keep 40 files open, one for each process, of the 64 that the daemon",
+  );
+});

@@ -61,14 +61,14 @@ describe("a history of samples", () => {
   });
 
   it("keeps what it was given", () => {
-    const given = { cpu_percent: 234.5, memory_bytes: 3 * 2 ** 40 + 1, processes: 70_000 };
+    const given = { cpu_percent: 234.5, memory_bytes: 64 * 2 ** 30 - 4_096, processes: 40_000 };
     expect(filled(10, [sample(1, given)]).read("a", 0)).toEqual([
       {
         atMs: BEGAN + 1_000,
         runId: "first",
         cpuPercent: 234.5,
-        memoryBytes: 3 * 2 ** 40 + 1,
-        processes: 70_000,
+        memoryBytes: 64 * 2 ** 30 - 4_096,
+        processes: 40_000,
       },
     ]);
   });
