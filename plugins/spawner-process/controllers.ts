@@ -42,13 +42,22 @@ export function openControllers(
 }
 
 /**
- * Has `base` give controllers to `folder`, and that to the groups in it. Answers those that it did. A
- * group with processes in it gives none (cgroups(7), "no internal processes"), unless it is the root. The
- * daemon does not move out of its way: a service manager could not start it there again while agents live.
+ * Has `base` give controllers to `folder`, and that to the groups in it. Answers those that it did. The
+ * daemon does not move out of the way: a service manager could not start it there again while agents live.
  */
 export function enable(base: string, folder: string, wanted: readonly string[]): string[] {
+  if (!mayHandDown(base)) return [];
   const offered = words(join(base, "cgroup.controllers"));
   return wanted.filter((name) => offered.includes(name) && handDown(base, name) && handDown(folder, name));
+}
+
+/**
+ * Only the root gives controllers and has processes as well (cgroups(7), "no internal processes"). A part
+ * of them another group would give, too, and turn into a threaded one, below which no process may begin.
+ */
+function mayHandDown(group: string): boolean {
+  const type = words(join(group, "cgroup.type")).join(" ");
+  return type === "" || (type === "domain" && words(join(group, "cgroup.procs")).length === 0);
 }
 
 function handDown(group: string, controller: string): boolean {

@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { type LimitReport, parseTemplate } from "../../../core/index.js";
+import { z } from "zod";
+import { definePlugin, type LimitReport, parseTemplate } from "../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../contract/test-kernel.js";
+import { createFakeClock } from "../../helpers/fake-clock.js";
 
 const operator = { actor: "operator", reason: "a test" };
 const policy = {
@@ -227,6 +229,31 @@ describe("commands about resources", () => {
     }
     await kernel.agents.restart("a", policy);
     expect(await kernel.agents.wait("a", "ended")).toMatchObject({ state: "failed", restarts: 2 });
+  });
+
+  it("why it was stopped is still told when its backoff ends meanwhile", async () => {
+    const clock = createFakeClock();
+    let leave = () => {};
+    const left = new Promise<void>((resolve) => {
+      leave = resolve;
+    });
+    const stops = definePlugin({
+      name: "fixture-stops",
+      apiVersion: 1,
+      options: z.strictObject({}),
+      setup: (ctx) =>
+        ctx.hooks.afterExit.tap("stop it", async ({ agent }) => {
+          await ctx.agents.stop(agent.agent_id, policy);
+          await left;
+        }),
+    });
+    const kernel = await started({ clock, plugins: [stops()] });
+    await running(kernel, "Plain");
+    kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+    await clock.advance(5_000);
+    leave();
+    const { state, reason } = await kernel.agents.wait("a", "ended");
+    expect([state, reason]).toEqual(["stopped", policy.reason]);
   });
 
   it("a limit that was exceeded is journaled, by a policy and by the operating system", async () => {

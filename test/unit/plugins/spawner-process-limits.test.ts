@@ -292,7 +292,13 @@ test("in version 2 a group hands down what it is offered, and holds each limit i
   const [base, folder] = [join(home, "base"), join(home, "base", "agents")];
   mkdirSync(join(folder, "R1"), { recursive: true });
   writeFileSync(join(base, "cgroup.controllers"), "cpuset cpu memory\n");
-  expect(enable(base, folder, ["memory", "cpu", "pids"])).toEqual(["memory", "cpu"]);
+  const all = ["memory", "cpu", "pids"];
+  writeFileSync(join(base, "cgroup.type"), "domain\n");
+  writeFileSync(join(base, "cgroup.procs"), "42\n");
+  expect(enable(base, folder, all)).toEqual([]);
+  expect(existsSync(join(base, "cgroup.subtree_control"))).toBe(false);
+  writeFileSync(join(base, "cgroup.procs"), "");
+  expect(enable(base, folder, all)).toEqual(["memory", "cpu"]);
   const groups = createLimitGroups(
     new Map((["memory", "cpu", "pids"] as const).map((it) => [it, { version: 2, folder }])),
   );
