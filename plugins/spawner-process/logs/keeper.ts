@@ -107,7 +107,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
         it.dueAt = clock.monotonic() + RETRY_MS;
       } finally {
         it.busy = false;
-        if (it.over) look(it);
+        if (it.over && !it.dropped) look(it);
         schedule();
       }
     });

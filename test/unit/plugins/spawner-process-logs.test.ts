@@ -31,6 +31,8 @@ afterEach(async () => {
 const numbers = (first: number, count: number) =>
   Array.from({ length: count }, (_, index) => numbered(first + index));
 
+import { waitFor } from "../../helpers/wait-for.js";
+
 describe("rotation", () => {
   const ways = {
     "by fallocate(2)": loadPunchHole(),
@@ -137,6 +139,21 @@ describe("rotation", () => {
     expect(it.problems).toEqual([expect.stringContaining("output is not rotated: holes cannot be made")]);
     expect(await it.texts()).toEqual(numbers(0, 3_000));
     expect(it.names().filter((name) => name.endsWith(".log"))).toHaveLength(1);
+  });
+
+  test("a folder that is about to be removed is let go of, whatever is under way", async () => {
+    const it = files();
+    it.print(numberedLines(0, 5_000));
+    const over = it.keep();
+    await waitFor(() => it.names().length > 1, { what: "the first archive" });
+    const inOrder = over();
+    await it.keeper.forget(it.folder);
+    const left = it.names();
+    await inOrder;
+    // Had it gone on, or round in circles, there would be more, or no turn for this.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(it.names()).toEqual(left);
+    expect(it.said).toEqual([]);
   });
 
   test("a link in the place of an output file is not followed", async () => {
