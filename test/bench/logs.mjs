@@ -146,7 +146,7 @@ try {
     rmSync(plainFile, { force: true });
   }
   console.log(
-    `agent's writes            ${median(ratios).toFixed(2)} times a plain file's (${ratios.map((it) => it.toFixed(2)).join(", ")}; ${lines} lines of 100 bytes, a write each)`,
+    `agent's writes                    ${median(ratios).toFixed(2)} times a plain file's (${ratios.map((it) => it.toFixed(2)).join(", ")}; ${lines} lines of 100 bytes, a write each)`,
   );
 
   const empty = memoryOf(pid, "VmRSS");
@@ -156,18 +156,18 @@ try {
   ]) {
     const { seconds, longest, cpu, perGb, keptMiB } = await flood(call, pid, id, template);
     console.log(
-      `${megabytes} MiB, ${what}`.padEnd(26) +
+      `${megabytes} MiB, ${what}`.padEnd(34) +
         `${cpu.toFixed(2)} s of CPU, ${perGb.toFixed(2)} s per GB, in ${seconds.toFixed(1)} s; ${keptMiB.toFixed(0)} MiB left on disk; health asked: ${longest.toFixed(0)} ms at most`,
     );
     const asked = performance.now();
     const { body } = await call("GET", `/agents/${id}/logs?tail=1&encoding=base64`);
     console.log(
-      `its last line             ${body.items.length} pieces in ${(performance.now() - asked).toFixed(0)} ms`,
+      `its last line                     ${body.items.length} pieces in ${(performance.now() - asked).toFixed(0)} ms`,
     );
     await call("DELETE", `/agents/${id}?force=true`);
   }
   console.log(
-    `resident memory           ${empty.toFixed(0)} MiB before, ${memoryOf(pid, "VmHWM").toFixed(0)} MiB at most`,
+    `resident memory                   ${empty.toFixed(0)} MiB before, ${memoryOf(pid, "VmHWM").toFixed(0)} MiB at most`,
   );
 
   const quiet = cpuOf(pid);
@@ -179,7 +179,7 @@ try {
   const before = cpuOf(pid);
   await pause(20_000);
   console.log(
-    `${idle} idle agents`.padEnd(26) +
+    `${idle} idle agents`.padEnd(34) +
       `${(((cpuOf(pid) - before) / 20) * 100).toFixed(2)} % of a core; ${((alone / 10) * 100).toFixed(2)} % without them`,
   );
 } finally {
