@@ -246,8 +246,10 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
   }
 
   return {
-    keep({ agentId, runId, folder, streams, rules }) {
+    keep({ agentId, runId, folder, streams, rules: given }) {
       const now = clock.monotonic();
+      // The record of a run that an older version started names no size.
+      const rules = { ...given, maxSizeBytes: given.maxSizeBytes ?? Number.POSITIVE_INFINITY };
       const outputs = streams.map(
         (stream): Watched => ({
           ...{ agentId, runId, folder, stream, rules, path: join(folder, liveName(runId, stream)) },

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
@@ -154,6 +154,18 @@ describe("rotation", () => {
     await new Promise((resolve) => setImmediate(resolve));
     expect(it.names()).toEqual(left);
     expect(it.said).toEqual([]);
+  });
+
+  test.runIf(process.getuid?.() === 0)("the archives of another user's agent are the daemon's", async () => {
+    const it = files();
+    it.print(numberedLines(0, 1_500));
+    chownSync(join(it.folder, liveName(it.runId, "stdout")), 65_534, 65_534);
+    await it.rotated();
+    expect(await it.texts()).toEqual(numbers(0, 1_500));
+    for (const name of it.names().filter((file) => file !== liveName(it.runId, "stdout"))) {
+      const { uid, mode } = statSync(join(it.folder, name));
+      expect([name, uid, mode & 0o777]).toEqual([name, 0, 0o600]);
+    }
   });
 
   test("a link in the place of an output file is not followed", async () => {
