@@ -107,7 +107,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
         it.dueAt = clock.monotonic() + RETRY_MS;
       } finally {
         it.busy = false;
-        if (it.over) look(it);
+        if (it.over && !it.dropped) look(it);
         schedule();
       }
     });
@@ -133,9 +133,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     const idle = [...watched.values()].filter(({ busy }) => !busy);
     if (idle.length === 0) return;
     const dueAt = Math.min(...idle.map((it) => it.dueAt));
-    // Together with those that fall due a little later.
-    const at = Math.ceil(dueAt / SHORTEST_PAUSE_MS) * SHORTEST_PAUSE_MS;
-    cancelTimer = clock.after(Math.max(0, at - clock.monotonic()), lookAtAll);
+    cancelTimer = clock.after(Math.max(0, dueAt - clock.monotonic()), lookAtAll);
   }
 
   function lookAtAll() {
@@ -158,7 +156,9 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
         : Math.min(LONGEST_PAUSE_MS, it.pauseMs * 2);
     it.lookedAt = now;
     it.lookedEnd = end;
-    it.dueAt = now + it.pauseMs;
+    // Together with the others: idle ones wake the daemon once a second at most, however many they are.
+    const step = it.pauseMs >= PAUSE_MS ? PAUSE_MS : SHORTEST_PAUSE_MS;
+    it.dueAt = Math.ceil((now + it.pauseMs) / step) * step;
     if (end < it.end) return work(it, () => tend(it));
     it.end = end;
     noteTime(it, now);
@@ -246,8 +246,10 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
   }
 
   return {
-    keep({ agentId, runId, folder, streams, rules }) {
+    keep({ agentId, runId, folder, streams, rules: given }) {
       const now = clock.monotonic();
+      // The record of a run that an older version started names no size.
+      const rules = { ...given, maxSizeBytes: given.maxSizeBytes ?? Number.POSITIVE_INFINITY };
       const outputs = streams.map(
         (stream): Watched => ({
           ...{ agentId, runId, folder, stream, rules, path: join(folder, liveName(runId, stream)) },

@@ -152,6 +152,7 @@ describe("parseTemplate", () => {
       { stop: { grace: "30" } },
       /stop\.grace: expected a duration with its unit/,
     ],
+    ["a bound for output too small", { logs: { max_size: "1KiB" } }, /logs\.max_size: .*at least/],
     ["a duration as a number", { stop: { grace: 30 } }, /stop\.grace: expected string, received number/],
     [
       "a value that is not one of",

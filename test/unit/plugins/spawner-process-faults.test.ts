@@ -152,7 +152,7 @@ test("a boot goes on when what a run has left cannot be ended, and says so once"
     const target = { pid: 2 ** 22 - 1, start_ticks: 0, boot_id: bootId(), folder: "" };
     const began = clock.monotonic();
     const stop = { signal: "SIGTERM", graceMs: 0 };
-    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop, logs: {} });
+    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop, logs: { keep: 1 } });
     const tookMs = clock.monotonic() - began;
     await new Promise((resolve) => clock.after(10_000, resolve));
     tell({ handle: adopted.handle !== undefined, late: tookMs > 4_900, errors });`,

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
@@ -30,6 +30,8 @@ afterEach(async () => {
 
 const numbers = (first: number, count: number) =>
   Array.from({ length: count }, (_, index) => numbered(first + index));
+
+import { waitFor } from "../../helpers/wait-for.js";
 
 describe("rotation", () => {
   const ways = {
@@ -137,6 +139,33 @@ describe("rotation", () => {
     expect(it.problems).toEqual([expect.stringContaining("output is not rotated: holes cannot be made")]);
     expect(await it.texts()).toEqual(numbers(0, 3_000));
     expect(it.names().filter((name) => name.endsWith(".log"))).toHaveLength(1);
+  });
+
+  test("a folder that is about to be removed is let go of, whatever is under way", async () => {
+    const it = files();
+    it.print(numberedLines(0, 5_000));
+    const over = it.keep();
+    await waitFor(() => it.names().length > 1, { what: "the first archive" });
+    const inOrder = over();
+    await it.keeper.forget(it.folder);
+    const left = it.names();
+    await inOrder;
+    // Had it gone on, or round in circles, there would be more, or no turn for this.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(it.names()).toEqual(left);
+    expect(it.said).toEqual([]);
+  });
+
+  test.runIf(process.getuid?.() === 0)("the archives of another user's agent are the daemon's", async () => {
+    const it = files();
+    it.print(numberedLines(0, 1_500));
+    chownSync(join(it.folder, liveName(it.runId, "stdout")), 65_534, 65_534);
+    await it.rotated();
+    expect(await it.texts()).toEqual(numbers(0, 1_500));
+    for (const name of it.names().filter((file) => file !== liveName(it.runId, "stdout"))) {
+      const { uid, mode } = statSync(join(it.folder, name));
+      expect([name, uid, mode & 0o777]).toEqual([name, 0, 0o600]);
+    }
   });
 
   test("a link in the place of an output file is not followed", async () => {
