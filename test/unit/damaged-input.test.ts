@@ -143,8 +143,7 @@ test("any document is a template or refused in words", async () => {
 });
 
 test("any text is a config or refused in words", async () => {
-  const yaml =
-    "agents:\n  - agent_id: a\n    template_id: T\n    params: { q: 'a b' }\ntemplates: [./t]\n";
+  const yaml = "agents:\n  - agent_id: a\n    template_id: T\n    params: { q: 'a b' }\ntemplates: [./t]\n";
   const json = '{"agents":[{"agent_id":"a","template_id":"T"}],"templates":["./t"],"n":1}';
   for (let round = 0; round < 2_000; round++) {
     const format = pick(["json", "yaml"] as const);
