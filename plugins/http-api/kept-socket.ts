@@ -1,5 +1,6 @@
 import { lstatSync } from "node:fs";
 import type { Server } from "node:http";
+import { Server as NetServer } from "node:net";
 import type { Clock, Logger } from "../../core/index.js";
 import { listenUnix } from "./listen.js";
 
@@ -39,8 +40,8 @@ export async function keepSocket(options: KeptSocketOptions): Promise<KeptSocket
     const next = createServer();
     remove = await listenUnix(next, { path, inherited: undefined });
     listens(next);
-    // Who is connected stays so.
-    server.close();
+    // Accepts no more; who is connected stays so, which an HTTP server's own close would not leave idle.
+    NetServer.prototype.close.call(server);
     server = next;
     log.warn({ path }, "the socket was removed by somebody; it is there again");
   }

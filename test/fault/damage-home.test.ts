@@ -85,6 +85,8 @@ test("a status file that was replaced is never believed, followed or waited for"
 
 test("an agent whose folder was removed runs on, ends as itself, and starts again", async () => {
   const { pid } = await create("a");
+  const runs = () => /^\S*sh -c while/.test(seeProcess(pid as number)?.command ?? "");
+  await waitFor(runs, { what: "the agent itself", diagnose: () => seeProcess(pid as number) });
   rmSync(at("agents/a"), { recursive: true });
   expect((await daemon.client.agents.get("a")).pid).toBe(pid);
   release("a");
@@ -113,6 +115,10 @@ test("a socket, a token, a daemon.json that were removed: the daemon is reached,
       expect.stringContaining("is ready"),
     ]);
   }
+  rmSync(at("daemon.json"));
+  expect((await daemon.cli(["restart"])).code).toBe(0);
+  expect(JSON.parse(readFileSync(at("daemon.json"), "utf8"))).toMatchObject({ pid: daemon.pid() });
+  expect((await daemon.client.agents.get("a")).pid).toBe(pid);
   const again = await daemon.cli(["start", "--config", daemon.config, "--port", "0"]);
   expect([again.code, again.stderr]).toEqual([5, expect.stringContaining(String(daemon.pid()))]);
 });

@@ -86,6 +86,28 @@ test.each<[string, () => void]>([
   },
 );
 
+test("the journal that was lost for a while is put back, and everything goes on as before", async () => {
+  const guest = await daemon.client.agents.create({
+    agent_id: "guest",
+    template_id: "Family",
+    env: { SECRET: "kept" },
+  });
+  const before = { master: await family("master"), guest: await family("guest") };
+  await crash();
+  const names = ["journal.db", "journal.db-wal", "journal.db-shm"];
+  mkdirSync(at("aside"));
+  for (const name of names) renameSync(at(name), join(at("aside"), name));
+  await daemon.start();
+  expect((await daemon.cli(["stop", "--keep-agents"])).code).toBe(0);
+  for (const name of names) rmSync(at(name), { force: true });
+  for (const name of names) renameSync(join(at("aside"), name), at(name));
+  const { stderr } = await daemon.start();
+  expect(stderr).toBe("");
+  expect(await daemon.client.agents.get("guest")).toMatchObject({ pid: guest.pid, restarts: 0 });
+  for (const pid of [...before.master, ...before.guest]) expect(seeProcess(pid)?.pid).toBe(pid);
+  expect(JSON.parse(readFileSync(at("agents/guest/env.json"), "utf8"))).toEqual({ SECRET: "kept" });
+});
+
 test("a record that is no UTF-8 any more does not end the daemon, and neither does it the agent", async () => {
   const before = await family("master");
   await crash();
