@@ -36,6 +36,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return worker.stored.agent;
     }
     const pins = await drafts.repin(worker.stored);
+    if (cause && isLive(worker.stored.agent.state)) await announceEnd(worker, cause);
     const agent: Partial<Agent> = {
       desired: "running",
       reason: undefined,
@@ -52,6 +53,18 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     const { agent, ending: before } = worker.stored;
     if (isLive(agent.state) && agent.desired === "running" && !before) await worker.intend({ ending });
     return worker.stored.agent;
+  }
+
+  /**
+   * An end that a start is to follow is durable before it begins: a daemon that comes after a crash must
+   * not take it for the agent's own. Rejects with `journal_unavailable`, and nothing is ended: the start
+   * could not follow.
+   */
+  async function announceEnd(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<void> {
+    const { agent_id } = worker.stored.agent;
+    await deps.write({ put: [{ ...worker.stored, ending }] });
+    if ((await changeable(agent_id)) === worker) return;
+    throw new OpenStarryError("agent_not_found", { detail: `agent "${agent_id}" was deleted meanwhile` });
   }
 
   /** True when the command is about a run that is over by now. */

@@ -50,15 +50,15 @@ export function createHistory(evidence: string, kinds: readonly Kind[], model: M
     const again = exits.get(runId);
     exits.set(runId, JSON.stringify(exit));
     if (exit.cause === "self") life.ownEnds++;
-    const wrong = again === undefined ? wrongWith(exit, life.kind) : `it ended before: ${again}`;
+    const wrong = again === undefined ? wrongWith(agent_id, exit, life.kind) : `it ended before: ${again}`;
     return wrong === undefined
       ? []
       : [`${agent_id}, a ${life.kind.template_id}: ${wrong}: ${JSON.stringify(exit)}`];
   }
 
-  function wrongWith(exit: Exit, { is, ends }: Kind): string | undefined {
+  function wrongWith(agentId: string, exit: Exit, { is, ends }: Kind): string | undefined {
     const runId = exit.run_id ?? "";
-    const asked = exit.cause !== "self";
+    const asked = exit.cause !== "self" || model.unheard.has(agentId);
     switch (exit.kind) {
       case "lost":
         return model.unwitnessed.has(runId) ? undefined : "how it ended is not known";

@@ -26,6 +26,8 @@ export interface Model {
   readonly killed: Set<string>;
   /** Runs whose shim was killed: nobody can know how they ended. */
   readonly unwitnessed: Set<string>;
+  /** Agents of which a stop or a deletion was not answered: it may have been begun, and never recorded. */
+  readonly unheard: Set<string>;
   /** What was answered that should not have been. */
   readonly complaints: string[];
   /** Makes a request, and learns from whether and how it is answered. Answers that in words. */
@@ -38,6 +40,7 @@ export function createModel(agentIds: readonly string[]): Model {
   const nothing = { desired: undefined, kind: undefined, untouched: undefined, fading: false, busy: false };
   const agents = new Map(agentIds.map((id): [string, Belief] => [id, { exists: false, ...nothing }]));
   const complaints: string[] = [];
+  const unheard = new Set<string>();
 
   function learnFrom(belief: Belief, wanted: Wanted, { status, json }: Answer) {
     belief.exists = wanted.exists;
@@ -52,6 +55,7 @@ export function createModel(agentIds: readonly string[]): Model {
     agents,
     killed: new Set(),
     unwitnessed: new Set(),
+    unheard,
     complaints,
     async request(agentId, wanted, send) {
       const belief = agents.get(agentId);
@@ -66,6 +70,7 @@ export function createModel(agentIds: readonly string[]): Model {
       try {
         answer = await send();
       } catch {
+        if (wanted.desired !== "running") unheard.add(agentId);
         return "no answer";
       } finally {
         belief.busy = false;
@@ -82,6 +87,7 @@ export function createModel(agentIds: readonly string[]): Model {
       return said;
     },
     learn(found, kindOf) {
+      unheard.clear();
       for (const [id, belief] of agents) {
         const agent = found.find(({ agent_id }) => agent_id === id);
         Object.assign(belief, { exists: agent !== undefined, ...nothing });

@@ -41,6 +41,17 @@ it("a wish that could not be written undoes itself, and nothing that happened me
   expect((await kernel.agents.wait("a", "ready")).pid).toBe(100_001);
 });
 
+it("a restart ends nothing before it is durable: one that cannot be written leaves the run alone", async () => {
+  const kernel = await started();
+  const before = await running(kernel, "a");
+  kernel.state.broken = true;
+  const restarted = kernel.agents.restart("a", operator);
+  await expect(restarted).rejects.toMatchObject({ code: "journal_unavailable" });
+  expect(kernel.spawner.run("a")).toMatchObject({ live: true, signals: [] });
+  kernel.state.broken = false;
+  expect(await kernel.agents.wait("a", "ready")).toMatchObject({ run_id: before.run_id, pid: before.pid });
+});
+
 it("a run that ends while the journal is broken is written when it is mended", async () => {
   const clock = createFakeClock();
   const kernel = await started({ clock });
