@@ -67,6 +67,18 @@ describe("cursors", () => {
     expect((await it.read()).map(({ cursor }) => cursor)).toEqual(before.map(({ cursor }) => cursor));
   });
 
+  test("beyond the end, answer nothing and change nothing", async () => {
+    const it = files();
+    it.print("first\n");
+    const over = it.keep();
+    await waitFor(() => it.names().length === 2, { what: "the index" });
+    expect(await it.texts({ cursor: `${it.runId}:999999-0` })).toEqual([]);
+    it.print("second\n");
+    await over();
+    expect(await it.texts()).toEqual(["first", "second"]);
+    expect(it.said).toEqual([]);
+  });
+
   test("into what is gone, go on with the oldest line that is left, and say so", async () => {
     const it = files({ keep: 1 });
     it.print(numberedLines(0, 3_000));
