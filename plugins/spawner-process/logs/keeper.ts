@@ -1,19 +1,13 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
-import type { Clock, Logger, LogRules } from "../../../core/index.js";
-import type { PunchHole } from "../../_shared/punch-hole.js";
+import type { Clock, LogRules } from "../../../core/index.js";
 import { isGone, layoutOf, liveName, namesIn, type Stream } from "./pieces.js";
 import { prune } from "./prune.js";
-import { archive, canPunch, finish, isRefilled, type LiveOutput, mark, openLive } from "./rotate.js";
+import { createTender, type Tended, type TenderOptions } from "./tender.js";
 import { appendEntry, readIndex } from "./time-index.js";
 
-export interface LogKeeperOptions {
+export interface LogKeeperOptions extends TenderOptions {
   clock: Clock;
-  log: Logger;
-  /** Ways to make holes in files, the best first. */
-  punches: readonly PunchHole[];
-  /** Called once when output cannot be rotated, in words. */
-  onProblem(problem: string): void;
 }
 
 export interface KeptRun {
@@ -50,19 +44,10 @@ const RETRY_MS = 10_000;
 const ENTRY_MS = 10_000;
 const ENTRY_BYTES = 256 * 1024;
 
-interface Watched extends LiveOutput {
-  readonly agentId: string;
-  readonly rules: LogRules;
+interface Watched extends Tended {
   readonly path: string;
-  /** As in the layout, which the folder tells. */
-  shift: number;
-  base: number;
-  /** The furthest that anybody has seen, counted like the base. */
-  end: number;
-  /** The same at the last look. */
+  /** How far it went at the last look. */
   lookedEnd: number;
-  /** Whether every archive is a hole in the live file. */
-  finished: boolean;
   lookedAt: number;
   dueAt: number;
   pauseMs: number;
@@ -83,7 +68,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
   let queue = Promise.resolve();
   let cancelTimer = () => {};
   let released = false;
-  let punch: PunchHole | "none" | undefined;
+  const tender = createTender(options);
 
   function enqueue(job: () => Promise<void>): Promise<void> {
     queue = queue.then(async () => {
@@ -159,10 +144,10 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     // Together with the others: idle ones wake the daemon once a second at most, however many they are.
     const step = it.pauseMs >= PAUSE_MS ? PAUSE_MS : SHORTEST_PAUSE_MS;
     it.dueAt = Math.ceil((now + it.pauseMs) / step) * step;
-    if (end < it.end) return work(it, () => tend(it));
+    if (end < it.end) return work(it, () => tender.tend(it));
     it.end = end;
     noteTime(it, now);
-    if (room <= 0 && punch !== "none") return work(it, () => tend(it));
+    if (room <= 0 && tender.canRotate()) return work(it, () => tender.tend(it));
     if (it.over) drop(it);
   }
 
@@ -190,59 +175,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     Object.assign(it, { base, shift, finished: base === shift, lookedEnd: base });
     it.end = Math.max(base, known, it.end);
     it.entry = { offset: known, at: Number.NEGATIVE_INFINITY, count: entries.length };
-    if (!it.finished) await tend(it);
-  }
-
-  /** Finishes what was begun, takes note of a file that was emptied, puts one archive away. */
-  async function tend(it: Watched) {
-    const live = await openLive(it);
-    if (!live) return drop(it);
-    try {
-      punch ??= await choosePunch(it.folder);
-      const layout = await readLayout(it);
-      const { shift, base } = layout;
-      const end = shift + (await live.stat()).size;
-      const { maxSizeBytes, keep } = it.rules;
-      if (end < it.end || (punch !== "none" && (await isRefilled(live, it, layout, it.finished)))) {
-        await noteEmptied(it);
-      } else if (punch !== "none") {
-        // Until that is done nothing further may be put away.
-        if (!it.finished) await finish(live, it, layout, punch);
-        it.finished = true;
-        if (end - base < maxSizeBytes) return;
-        await archive(live, it, layout, { maxSizeBytes, copy: keep > 0 });
-        it.finished = false;
-        await finish(live, it, await readLayout(it), punch);
-        it.finished = true;
-      }
-    } finally {
-      await live.close();
-    }
-    await prune(it.folder, it.rules.keep);
-  }
-
-  async function readLayout(it: Watched) {
-    const layout = layoutOf(await namesIn(it.folder), it.runId, it.stream);
-    it.shift = layout.shift;
-    it.base = layout.base;
-    it.end = Math.max(it.end, layout.base);
-    return layout;
-  }
-
-  async function noteEmptied(it: Watched) {
-    await mark(it, it.end + 1);
-    await readLayout(it);
-    it.finished = true;
-    const fields = { agent_id: it.agentId, run_id: it.runId, stream: it.stream };
-    log.warn(fields, "an agent emptied its own output file: what had not been put away is gone");
-  }
-
-  async function choosePunch(folder: string): Promise<PunchHole | "none"> {
-    for (const it of options.punches) if (await canPunch(folder, it)) return it;
-    options.onProblem(
-      "output is not rotated: holes cannot be made in files here; install koffi or util-linux, or keep the folder on ext4, xfs, btrfs or tmpfs",
-    );
-    return "none";
+    if (!it.finished) await tender.tend(it);
   }
 
   return {

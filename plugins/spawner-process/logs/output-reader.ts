@@ -20,7 +20,7 @@ export interface OutputReader {
   close(): Promise<void>;
 }
 
-/** Told how far a live file was read, whenever it was. */
+/** Told how far a live file was read, whenever it was; 0 when there was nothing to read. */
 export type Seen = (runId: string, stream: Stream, end: number) => void;
 
 /** Reads while output is put away: what is a hole in the live file already is read from its archive. */
@@ -79,7 +79,7 @@ export function openOutput(folder: string, runId: string, stream: Stream, seen: 
       const now = await look();
       // Put away while it was read: that may have been the hole already.
       if (now.base !== known.base) continue;
-      seen(runId, stream, offset + bytes.length);
+      seen(runId, stream, bytes.length > 0 ? offset + bytes.length : 0);
       return chunkOf(asked, offset, bytes, known);
     }
   }

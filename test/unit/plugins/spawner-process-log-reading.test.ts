@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterEach, describe, expect, test } from "vitest";
 import { timeOfUuidv7 } from "../../../core/index.js";
+import { openOutput } from "../../../plugins/spawner-process/logs/output-reader.js";
 import { readTail } from "../../../plugins/spawner-process/logs/output-tail.js";
 import { indexName, liveName } from "../../../plugins/spawner-process/logs/pieces.js";
 import { readLogs } from "../../../plugins/spawner-process/logs/read.js";
@@ -66,6 +67,18 @@ describe("cursors", () => {
     expect((await it.read()).map(({ cursor }) => cursor)).toEqual(before.map(({ cursor }) => cursor));
   });
 
+  test("beyond the end, answer nothing and change nothing", async () => {
+    const it = files();
+    it.print("first\n");
+    const over = it.keep();
+    await waitFor(() => it.names().length === 2, { what: "the index" });
+    expect(await it.texts({ cursor: `${it.runId}:999999-0` })).toEqual([]);
+    it.print("second\n");
+    await over();
+    expect(await it.texts()).toEqual(["first", "second"]);
+    expect(it.said).toEqual([]);
+  });
+
   test("into what is gone, go on with the oldest line that is left, and say so", async () => {
     const it = files({ keep: 1 });
     it.print(numberedLines(0, 3_000));
@@ -97,6 +110,17 @@ test("the last lines are found in archives, and in runs before", async () => {
   expect(await later.texts({ tail: 2 })).toEqual(["later"]);
   expect(await later.texts({ tail: 2, since: 0 })).toEqual([numbered(1_499), "later"]);
   expect(await later.texts({ tail: 1, previous: true })).toEqual([numbered(1_499)]);
+});
+
+test("what becomes a hole while it is read comes from the archive", async () => {
+  const it = files();
+  it.print(numberedLines(0, 1_500));
+  const output = openOutput(it.folder, it.runId, "stdout", it.keeper.seen);
+  const buffer = Buffer.alloc(1_000);
+  expect(text((await output.read(0, buffer)).bytes)).toBe(numberedLines(0, 10));
+  await it.rotated();
+  expect(text((await output.read(1_000, buffer)).bytes)).toBe(numberedLines(10, 10));
+  await output.close();
 });
 
 test("followed while it is rotated, restarted and printed at full speed: nothing is lost or repeated", async () => {
@@ -244,6 +268,23 @@ describe("an agent that empties its own file", () => {
     expect(text(lines[0]?.bytes ?? Buffer.alloc(0))).toBe(numbered(0));
     const again = lines.findIndex(({ gap }) => gap === "truncated");
     expect(lines.slice(again).map(({ bytes }) => text(bytes))).toEqual(["again", ...numbers(0, 1_000)]);
+  });
+
+  test("is noticed by whoever had read more", async () => {
+    const it = files();
+    it.print("first\n");
+    const over = it.keep();
+    const follower = following(it);
+    // The keeper has looked, and will again in a second only.
+    await waitFor(() => it.names().length === 2, { what: "the index" });
+    it.print(numberedLines(0, 10));
+    await waitFor(() => follower.lines.length === 11, { what: "the first lines" });
+    truncateSync(join(it.folder, liveName(it.runId, "stdout")), 0);
+    it.print("again\n");
+    await waitFor(() => follower.lines.length === 12, { what: "the line after that", timeoutMs: 10_000 });
+    await follower.end();
+    await over();
+    expect([follower.lines.at(-1), follower.gaps.at(-1)]).toEqual(["again", "truncated"]);
   });
 
   test("is noticed by the next daemon too, also when it has printed more since", async () => {
