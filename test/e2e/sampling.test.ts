@@ -25,7 +25,15 @@ const HOME = `${ESC}[H`;
 const templates = [Burner, Sleeper, Holder];
 
 let daemon: TestDaemon;
-afterEach(() => daemon?.stop());
+const stops: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+});
+
+async function start(plugins: readonly unknown[]): Promise<void> {
+  daemon = await startDaemon({ templates, config: { plugins } });
+  stops.push(daemon.stop);
+}
 
 const run = (...templateIds: string[]) =>
   Promise.all(
@@ -60,7 +68,7 @@ describe.each([
   ["sampler-procfs", ["sampler-procfs"]],
 ])("with %s", (name, plugins) => {
   test("agents show what their trees use, over a restart of the daemon, until they are gone", async () => {
-    daemon = await startDaemon({ templates, config: { plugins } });
+    await start(plugins);
     const loaded = (await daemon.client.plugins()).items.map((plugin) => plugin.name);
     expect(loaded.filter((it) => it.startsWith("sampler-"))).toEqual([name]);
     await run("Burner", "Sleeper", "Holder");
@@ -97,7 +105,7 @@ describe.each([
 });
 
 test("without a sampler everything works, and nobody shows figures", async () => {
-  daemon = await startDaemon({ templates, config: { plugins: [["sampler-pidusage", false]] } });
+  await start([["sampler-pidusage", false]]);
   await run("Sleeper");
   expect((await daemon.cli(["list"])).stdout).not.toMatch(/CPU|MEM/);
   expect((await daemon.cli(["top", "--once"])).stdout).toMatch(/^sleeper +\d+ +- +- +- /m);
@@ -106,7 +114,7 @@ test("without a sampler everything works, and nobody shows figures", async () =>
 });
 
 test("list, agent status and top show the figures; top runs in a terminal until q", async () => {
-  daemon = await startDaemon({ templates, config: { plugins: ["sampler-procfs"] } });
+  await start(["sampler-procfs"]);
   await run("Sleeper", "Burner");
   await measured("burner", ({ cpu_percent }) => cpu_percent > 10);
   await measured("sleeper");
