@@ -72,67 +72,81 @@ export function pollingProbe<S extends z.ZodRawShape>(
   const shared = { interval: interval().optional(), misses: misses() };
 
   function watch(run: ProbeRun) {
-    const { report, role, signal } = run;
     const options = run.options as z.output<z.ZodObject<S>> & { interval?: number; misses: number };
-    const intervalMs =
-      options.interval ?? (role === "readiness" ? READINESS_INTERVAL_MS : LIVENESS_INTERVAL_MS);
-    let missed = 0;
-    let complained = false;
-
-    function good() {
-      missed = 0;
-      if (role === "readiness") report.ready();
-      else report.healthy();
-    }
-    function bad(reason: string) {
-      missed += 1;
-      if (role === "readiness") report.starting({ reason });
-      else if (missed >= options.misses) {
-        report.unhealthy(`${reason} (${missed} times, every ${formatDuration(intervalMs)})`);
-      }
-    }
-    function unable(error: unknown) {
-      const reason = error instanceof Error ? error.message : String(error);
-      if (role === "readiness") report.starting({ reason });
-      if (complained) return;
-      complained = true;
-      log.warn(
-        { agent_id: run.agent.agent_id, role, err: error },
-        "a probe could not look; it goes on trying",
-      );
-    }
-
-    function look() {
-      if (signal.aborted) return;
-      const round = new AbortController();
-      const once =
-        <T>(act: (value: T) => void) =>
-        (value: T) => {
-          if (!round.signal.aborted) act(value);
-        };
-      const over = () => {
-        cancel();
-        round.abort();
-      };
+    const usual = run.role === "readiness" ? READINESS_INTERVAL_MS : LIVENESS_INTERVAL_MS;
+    const intervalMs = options.interval ?? usual;
+    const { good, bad, unable } = createVerdicts(run, { intervalMs, misses: options.misses, log });
+    everyInterval(clock, intervalMs, run.signal, (round) => {
       let answered = false;
-      const cancel = clock.after(intervalMs, () => {
-        signal.removeEventListener("abort", over);
-        if (!answered) bad(`no answer within ${formatDuration(intervalMs)}`);
-        round.abort();
-        look();
-      });
-      signal.addEventListener("abort", over, { once: true });
-      check(run, options, round.signal)
-        .finally(() => {
-          answered = true;
-        })
-        .then(
-          once((problem) => (problem === undefined ? good() : bad(problem))),
-          once(unable),
-        );
-    }
-    look();
+      const answer = (verdict: () => void) => {
+        if (!round.aborted) verdict();
+        answered = true;
+      };
+      const late = () => {
+        if (!answered && !run.signal.aborted) bad(`no answer within ${formatDuration(intervalMs)}`);
+      };
+      round.addEventListener("abort", late, { once: true });
+      check(run, options, round).then(
+        (problem) => answer(() => (problem === undefined ? good() : bad(problem))),
+        (error) => answer(() => unable(error)),
+      );
+    });
   }
 
   return { name, roles: ["readiness", "liveness"], options: z.strictObject({ ...shape, ...shared }), watch };
+}
+
+/** Calls `look` at once and every `intervalMs`, until `signal` aborts. The signal of a round aborts at its end. */
+function everyInterval(
+  clock: Clock,
+  intervalMs: number,
+  signal: AbortSignal,
+  look: (round: AbortSignal) => void,
+): void {
+  let round = new AbortController();
+  let cancel = () => {};
+  const next = () => {
+    round.abort();
+    if (signal.aborted) return;
+    round = new AbortController();
+    cancel = clock.after(intervalMs, next);
+    look(round.signal);
+  };
+  const end = () => {
+    cancel();
+    round.abort();
+  };
+  signal.addEventListener("abort", end, { once: true });
+  next();
+}
+
+/** What follows from a look, by the role that the run is watched in. */
+function createVerdicts(
+  { agent, role, report }: ProbeRun,
+  { intervalMs, misses, log }: { intervalMs: number; misses: number; log: Logger },
+) {
+  let missed = 0;
+  let complained = false;
+  return {
+    good() {
+      missed = 0;
+      if (role === "readiness") report.ready();
+      else report.healthy();
+    },
+    bad(reason: string) {
+      missed += 1;
+      if (role === "readiness") return report.starting({ reason });
+      if (missed < misses) return;
+      const often = missed === 1 ? "once" : `${missed} times in a row, every ${formatDuration(intervalMs)}`;
+      report.unhealthy(`${reason} (${often})`);
+    },
+    unable(error: unknown) {
+      if (role === "readiness") {
+        report.starting({ reason: error instanceof Error ? error.message : String(error) });
+      }
+      if (complained) return;
+      complained = true;
+      log.warn({ agent_id: agent.agent_id, role, err: error }, "a probe could not look; it goes on trying");
+    },
+  };
 }

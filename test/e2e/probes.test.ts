@@ -181,7 +181,7 @@ describe("log and tcp", () => {
     await healthy("listener");
     await agents().signal("listener", "SIGHUP");
     const next = await nextRun("listener", agent);
-    const refused = `^no connection to 127.0.0.1 port ${port} \\(ECONNREFUSED\\) \\(3 times, every 100ms\\)`;
+    const refused = `^no connection to 127.0.0.1 port ${port} \\(ECONNREFUSED\\) \\(3 times in a row, every 100ms\\)`;
     expect(next.last_exit).toMatchObject({
       cause: "unhealthy",
       reason: expect.stringMatching(new RegExp(refused)),
@@ -202,7 +202,7 @@ describe("http", () => {
       cause: "unhealthy",
       success: false,
       reason: expect.stringMatching(
-        /^GET http:\/\/127\.0\.0\.1:\d+\/healthz answered 503 \(3 times, every 300ms\)/,
+        /^GET http:\/\/127\.0\.0\.1:\d+\/healthz answered 503 \(3 times in a row, every 300ms\)/,
       ),
     });
     // Its start is one that never becomes good, and says why.
