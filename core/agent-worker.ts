@@ -1,8 +1,7 @@
-import type { Intent, ProgressStep } from "./agent-commands.js";
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
 import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
-import type { Agent, AgentLimits, Exit, Health, LimitReport, RunRecord } from "./contracts/agent.js";
+import type { Agent, AgentLimits, Exit, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { JournalBatch } from "./contracts/journal.js";
 import type { RestartPolicy } from "./contracts/restart-policy.js";
@@ -15,7 +14,7 @@ import type {
   Survivor,
 } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
-import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
+import { isSpawnDeferred, isSpawnVetoed, toOpenStarryError } from "./errors.js";
 import { createFactLog } from "./fact-log.js";
 import { createHookQueue } from "./hook-queue.js";
 import type { Hooks } from "./hooks.js";
@@ -23,6 +22,7 @@ import { timeOfUuidv7, uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
 import { heldBy } from "./resources.js";
 import { describeExit, whatFollows } from "./run-end.js";
+import { createRunReports, type RunReports } from "./run-reports.js";
 
 /** What a worker needs of the supervisor. */
 export interface WorkerDeps {
@@ -50,7 +50,7 @@ export interface WorkerDeps {
 }
 
 /** Runs one agent. Everything about it happens here, one step after another. */
-export interface AgentWorker {
+export interface AgentWorker extends RunReports {
   readonly stored: StoredAgent;
   /** Waits in `pending` for something, and says for what. */
   readonly waiting: boolean;
@@ -75,15 +75,6 @@ export interface AgentWorker {
   adopt(handle: RunHandle): void;
   /** A run of an earlier daemon that is over. */
   settleLater(outcome: RunOutcome): void;
-  signal(signal: string): Promise<void>;
-  markReady(runId: string): Promise<void>;
-  markStarting(runId: string, note: { reason?: string; withinMs?: number }): Promise<void>;
-  markHealth(runId: string, health: Health, reason: string): Promise<void>;
-  throttle(percent: number | undefined, intent: Intent): Promise<void>;
-  markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
-  markProgress(runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /** Live signs and figures: kept in memory, journaled with the next change. */
-  observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
   /** Begins, after a boot: everything about it is known by now. */
   resume(): void;
   /** Forgets its timers. */
@@ -120,8 +111,6 @@ export function createAgentWorker(
   let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
-  /** What an end by itself is put down to: the run was interrupted, and has not got on since. */
-  let interrupted: StoredAgent["ending"];
   /** Asked not to be asked again before this, by the monotonic clock. */
   let deferredUntilMs = 0;
 
@@ -144,6 +133,23 @@ export function createAgentWorker(
     },
   });
   const now = () => rfc3339(clock.now());
+  const reports = createRunReports({
+    get stored() {
+      return stored;
+    },
+    set stored(next) {
+      stored = next;
+    },
+    handle: () => handle,
+    end,
+    event,
+    hookQueue,
+    hooks,
+    now,
+    becomeReady: (patch) => quietly(move("ready", patch)),
+    extendStart: timers.extendStart,
+    write: (events) => facts.write({ events }),
+  });
 
   function event(type: EventType, data: Record<string, unknown>): NewEvent {
     const { run_id } = stored.agent;
@@ -290,8 +296,11 @@ export function createAgentWorker(
     const { agent } = stored;
     const run_id = agent.run_id ?? "";
     hookQueue.add(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
-    if (agent.state === "running" && !adopted) queueReady();
-    taken.onLimit?.((report) => void quietly(markLimit(run_id, { ...report, actor: "daemon" })));
+    reports.begin();
+    if (agent.state === "running" && !adopted) reports.queueReady();
+    taken.onLimit?.(
+      (report) => void quietly(reports.verbs.markLimit(run_id, { ...report, actor: "daemon" })),
+    );
     const isOver = (ended: RunOutcome) => {
       outcome = ended;
       poke();
@@ -300,11 +309,6 @@ export function createAgentWorker(
       log.error({ agent_id: id, err: error }, "a spawner could not tell how a run ended");
       isOver({ status: { kind: "lost" } });
     });
-  }
-
-  function queueReady() {
-    const { agent } = stored;
-    hookQueue.add(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
   }
 
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
@@ -364,7 +368,7 @@ export function createAgentWorker(
   /** A run is over: what it was, and what follows. */
   async function settle(ended: RunOutcome): Promise<boolean> {
     const nowMs = clock.now();
-    const ending = stored.ending ?? interrupted;
+    const ending = stored.ending ?? reports.interrupted();
     const exit = describeExit(ending ? { ...stored, ending } : stored, ended, nowMs);
     const run: RunRecord = {
       run_id: exit.run_id ?? "",
@@ -382,7 +386,6 @@ export function createAgentWorker(
     outcome = undefined;
     handle = undefined;
     stopping = undefined;
-    interrupted = undefined;
     survivors = [];
     graceMs = undefined;
     stored = {
@@ -446,30 +449,6 @@ export function createAgentWorker(
     stored = { ...stored, ending };
     if (grace !== undefined) graceMs = grace;
     poke();
-  }
-
-  async function throttle(percent: number | undefined, { actor, reason }: Intent): Promise<void> {
-    const slowed = handle;
-    if (!slowed)
-      throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
-    if (!slowed.throttle) {
-      throw new OpenStarryError("throttle_unavailable", {
-        detail: `the spawner ${stored.agent.spawner} cannot slow agent ${id} down`,
-      });
-    }
-    const by = await slowed.throttle(percent);
-    if (slowed !== handle) return;
-    // What could not be given back is still told, with what it was.
-    const kept = percent ?? stored.agent.throttle?.percent;
-    const shown = by === undefined || kept === undefined ? undefined : { percent: kept, by, actor, reason };
-    stored = { ...stored, agent: { ...stored.agent, throttle: shown } };
-    await facts.write({ events: [event("agent.throttled", { percent, by, actor, reason })] });
-  }
-
-  async function markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void> {
-    if (stored.agent.run_id !== runId || !isLive(stored.agent.state)) return;
-    const held_by = stored.agent.limits?.[report.limit]?.held_by;
-    await facts.write({ events: [event("agent.limit", { ...report, held_by })] });
   }
 
   const worker: AgentWorker = {
@@ -539,45 +518,7 @@ export function createAgentWorker(
     settleLater(ended) {
       outcome = ended;
     },
-    async signal(name) {
-      if (!handle)
-        throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
-      await handle.signal(name);
-    },
-    async markReady(runId) {
-      if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
-      await quietly(move("ready", { ready_at: now() }));
-      queueReady();
-    },
-    async markHealth(runId, to, reason) {
-      const from = stored.agent.health;
-      if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || from === to) return;
-      stored = { ...stored, agent: { ...stored.agent, health: to } };
-      const { agent } = stored;
-      hookQueue.add(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(facts.write({ events: [event("agent.health", { from, to, reason })] }));
-      if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
-    },
-    throttle,
-    markLimit,
-    async markStarting(runId, { reason, withinMs }) {
-      if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
-      if (reason !== undefined) stored = { ...stored, agent: { ...stored.agent, reason } };
-      if (withinMs !== undefined) timers.extendStart(withinMs);
-    },
-    async markProgress(runId, step, reason) {
-      if (stored.agent.run_id !== runId || stored.agent.state !== "running" || stored.ending) return;
-      interrupted = step === "interrupt" ? { cause: "unhealthy", actor: "daemon", reason } : undefined;
-      stored = {
-        ...stored,
-        agent: { ...stored.agent, reason: step === "resumed" ? undefined : reason },
-      };
-      await quietly(facts.write({ events: [event("agent.progress", { step, reason })] }));
-    },
-    async observe(patch, observed) {
-      stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await facts.write({ events: [observed] });
-    },
+    ...reports.verbs,
     resume() {
       timers.follow(stored);
       poke();
