@@ -301,13 +301,18 @@ test("a group that the run could not join does not stay behind", async () => {
 });
 
 test.runIf(openCgroups(`faults-${process.pid}`))(
-  "the folder of a home's groups goes when it is empty",
-  () => {
+  "the folder of a home's groups goes when nobody is in it",
+  async () => {
     const cgroups = openCgroups(`faults-${process.pid}`);
     const path = cgroups?.create("R1") ?? "";
+    const child = spawn("sleep", ["60"]);
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    writeFileSync(join(path, "cgroup.procs"), String(child.pid));
+    cgroups?.create("R2");
     cgroups?.release();
-    expect(existsSync(path)).toBe(true);
-    spawnSync("rmdir", [path]);
+    expect([existsSync(path), existsSync(join(path, "..", "R2"))]).toEqual([true, false]);
+    child.kill("SIGKILL");
+    await ended;
     cgroups?.release();
     expect(existsSync(join(path, ".."))).toBe(false);
   },
