@@ -35,18 +35,34 @@ function readUnits(): { ticksPerSecond: number; pageBytes: number } {
 /** How long one clock tick is. */
 export const TICK_MS = 1_000 / ticksPerSecond;
 
-/** The content of a `/proc/PID/stat`. */
-export function parseProcessStat(text: string): ProcessReading {
+const [SPACE, CLOSE, ZERO, NINE] = [0x20, 0x29, 0x30, 0x39];
+/** The numbers behind the name that are told of: their places in proc(5), less 3. */
+const [PPID, UTIME, STIME, CUTIME, CSTIME, START, RSS] = [1, 11, 12, 13, 14, 19, 21];
+const numbers = new Float64Array(RSS + 1);
+
+/** The content of the `/proc/PID/stat` of this pid. No text is made of it: there are thousands of them in a second. */
+export function parseProcessStat(pid: number, bytes: Uint8Array): ProcessReading {
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  const number = (index: number) => Number(fields[index]);
+  let at = bytes.lastIndexOf(CLOSE) + 2;
+  for (let index = 0; index <= RSS; index++) {
+    let number = 0;
+    for (; at < bytes.length; at++) {
+      const byte = bytes[at] ?? SPACE;
+      if (byte === SPACE) break;
+      // A letter, or a sign, in fields that are not told of.
+      if (byte >= ZERO && byte <= NINE) number = number * 10 + (byte - ZERO);
+    }
+    at += 1;
+    numbers[index] = number;
+  }
+  const tell = (index: number) => numbers[index] ?? 0;
   return {
-    pid: Number.parseInt(text, 10),
-    ppid: number(1),
-    start_ticks: number(19),
-    ownMs: (number(11) + number(12)) * TICK_MS,
-    endedMs: (number(13) + number(14)) * TICK_MS,
-    memoryBytes: number(21) * pageBytes,
+    pid,
+    ppid: tell(PPID),
+    start_ticks: tell(START),
+    ownMs: (tell(UTIME) + tell(STIME)) * TICK_MS,
+    endedMs: (tell(CUTIME) + tell(CSTIME)) * TICK_MS,
+    memoryBytes: tell(RSS) * pageBytes,
   };
 }
 
@@ -54,7 +70,7 @@ let selfStartTicks: number | undefined;
 
 /** When this process began, in clock ticks since boot. */
 export function ownStartTicks(): number {
-  selfStartTicks ??= parseProcessStat(readFileSync("/proc/self/stat", "latin1")).start_ticks;
+  selfStartTicks ??= parseProcessStat(process.pid, readFileSync("/proc/self/stat")).start_ticks;
   return selfStartTicks;
 }
 
@@ -73,8 +89,8 @@ export async function readProportionalMemory(
       // A process that has ended and only waits for its parent to look has no memory to tell of.
       if (pss === undefined) continue;
       // Read after it: it is still the process that was meant.
-      if (parseProcessStat(await readFile(`/proc/${pid}/stat`, "latin1")).start_ticks !== start_ticks)
-        continue;
+      const now = parseProcessStat(pid, await readFile(`/proc/${pid}/stat`));
+      if (now.start_ticks !== start_ticks) continue;
       kibibytes = (kibibytes ?? 0) + Number(pss);
     } catch (error) {
       if (!["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;

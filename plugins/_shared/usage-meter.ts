@@ -29,7 +29,7 @@ interface KnownProcess extends ProcessReading {
 }
 
 interface KnownRun {
-  readonly processes: ReadonlyMap<number, KnownProcess>;
+  readonly processes: readonly KnownProcess[];
   readonly atMs: number;
   readonly cpuMs: number;
   /** Absent: not known yet. */
@@ -59,7 +59,7 @@ export function createUsageMeter(): UsageMeter {
   function next(run: RunReading, before: KnownRun | undefined): KnownRun | undefined {
     const windowMs = windowOf(run, before);
     if (windowMs !== undefined && windowMs < SHORTEST_WINDOW_MS) return before;
-    const { processes, addedMs } = count(run.processes, before?.processes ?? new Map(), isNew);
+    const { processes, addedMs } = count(run.processes, before?.processes ?? [], isNew);
     return {
       processes,
       atMs: run.atMs,
@@ -94,15 +94,15 @@ export function createUsageMeter(): UsageMeter {
 /** What these processes have used since they were known, and what is to be known of them next time. */
 function count(
   readings: readonly ProcessReading[],
-  known: ReadonlyMap<number, KnownProcess>,
+  known: readonly KnownProcess[],
   isNew: (it: ProcessReading) => boolean,
-): { processes: Map<number, KnownProcess>; addedMs: number } {
-  const inherited = inheritance(readings, known);
-  const processes = new Map<number, KnownProcess>();
+): { processes: KnownProcess[]; addedMs: number } {
+  const knownOf = byPid(known);
+  const inherited = inheritance(byPid(readings), known, knownOf);
   let addedMs = 0;
-  for (const it of readings) {
-    const before = known.get(it.pid);
-    let countedMs = inherited.get(it.pid) ?? 0;
+  const processes = readings.map((it) => {
+    const before = knownOf(it.pid);
+    let countedMs = inherited?.get(it.pid) ?? 0;
     if (before?.start_ticks === it.start_ticks) {
       countedMs += before.countedMs;
       const endedMs = (it.endedMs ?? 0) - (before.endedMs ?? 0);
@@ -110,8 +110,8 @@ function count(
       countedMs -= countedBefore;
       addedMs += it.ownMs - before.ownMs + endedMs - countedBefore;
     } else if (isNew(it)) addedMs += usedMs(it);
-    processes.set(it.pid, { ...it, countedMs });
-  }
+    return { ...it, countedMs };
+  });
   return { processes, addedMs: Math.max(0, addedMs) };
 }
 
@@ -120,20 +120,30 @@ function count(
  * that one has waited for them the kernel adds it to its `endedMs`; but it was counted already.
  */
 function inheritance(
-  readings: readonly ProcessReading[],
-  known: ReadonlyMap<number, KnownProcess>,
-): Map<number, number> {
-  const living = new Map(readings.map((it) => [it.pid, it.start_ticks]));
-  const livesOn = (it: KnownProcess) => living.get(it.pid) === it.start_ticks;
+  livingOf: (pid: number) => ProcessReading | undefined,
+  known: readonly KnownProcess[],
+  knownOf: (pid: number) => KnownProcess | undefined,
+): Map<number, number> | undefined {
+  const livesOn = (it: KnownProcess) => livingOf(it.pid)?.start_ticks === it.start_ticks;
+  if (known.every(livesOn)) return undefined;
   const inherited = new Map<number, number>();
-  for (const it of known.values()) {
+  for (const it of known) {
     if (livesOn(it)) continue;
-    let heir = known.get(it.ppid);
-    for (let steps = 0; heir && !livesOn(heir) && steps < known.size; steps++) heir = known.get(heir.ppid);
+    let heir = knownOf(it.ppid);
+    for (let steps = 0; heir && !livesOn(heir) && steps < known.length; steps++) heir = knownOf(heir.ppid);
     if (!heir || !livesOn(heir)) continue;
     inherited.set(heir.pid, (inherited.get(heir.pid) ?? 0) + usedMs(it) + it.countedMs);
   }
   return inherited;
+}
+
+/** More than this are looked up in a map; most runs are of a process or two, and make none at each tick. */
+const FEW = 8;
+
+function byPid<T extends ProcessReading>(processes: readonly T[]): (pid: number) => T | undefined {
+  if (processes.length <= FEW) return (pid) => processes.find((it) => it.pid === pid);
+  const map = new Map(processes.map((it) => [it.pid, it]));
+  return (pid) => map.get(pid);
 }
 
 function usedMs({ ownMs, endedMs = 0 }: ProcessReading): number {

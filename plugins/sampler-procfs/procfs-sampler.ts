@@ -1,5 +1,5 @@
 import type { ProcessRef, SampledRun, Sampler } from "../../core/index.js";
-import { readKernelFile } from "../_shared/kernel-file.js";
+import { readKernelBytes } from "../_shared/kernel-file.js";
 import { type ProcessReading, parseProcessStat, readProportionalMemory } from "../_shared/proc-stat.js";
 import { createUsageMeter, type RunReading } from "../_shared/usage-meter.js";
 
@@ -37,7 +37,7 @@ export function createProcfsSampler(intervalMs: number): Sampler {
 /** `undefined` when it is gone, or when another has its pid. */
 function read({ pid, start_ticks }: ProcessRef): ProcessReading | undefined {
   try {
-    const reading = parseProcessStat(readKernelFile(`/proc/${pid}/stat`));
+    const reading = parseProcessStat(pid, readKernelBytes(`/proc/${pid}/stat`));
     return reading.start_ticks === start_ticks ? reading : undefined;
   } catch (error) {
     if (NOT_TO_BE_SEEN.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;

@@ -59,7 +59,7 @@ export function readStat(pid: number, absent: readonly string[] = NO_SUCH_PROCES
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");
   const close = text.lastIndexOf(")");
-  const fields = text.slice(close + 2).split(" ");
+  const fields = text.slice(close + 2).split(" ", 20);
   return {
     pid,
     name: text.slice(open + 1, close),

@@ -94,7 +94,19 @@ async function measureDaemon(name, plugins) {
   const log = openSync(join(scratch, `${name}.log`), "w");
   const daemon = spawn(
     process.execPath,
-    ["--import", preload, command, "start", "--foreground", "--home", home, "--config", config],
+    // The flag is that of a daemon in the background.
+    [
+      "--max-semi-space-size=2",
+      "--import",
+      preload,
+      command,
+      "start",
+      "--foreground",
+      "--home",
+      home,
+      "--config",
+      config,
+    ],
     { stdio: ["ignore", log, log], env: { ...process.env, BENCH_DELAYS: delays } },
   );
   const gone = new Promise((resolve) => daemon.once("exit", resolve));
