@@ -2,6 +2,8 @@ import type { Agent, Cause, Health, LimitReport, RunRecord, Usage } from "./cont
 import type { DaemonEvent } from "./contracts/events.js";
 import type { Memo } from "./contracts/journal.js";
 import type { ProbeRole } from "./contracts/probe.js";
+import type { Survivor } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { InvalidTemplate, PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
 import type { ChosenProbe } from "./template-checks.js";
 
@@ -38,6 +40,13 @@ export interface ForRun {
   run_id?: string;
 }
 
+export interface AgentDetails {
+  /** As the journal keeps it: who asked for the end that is under way, who holds it, what it was started with. */
+  readonly stored: StoredAgent;
+  /** Processes of it that could not be ended. */
+  readonly survivors: readonly Survivor[];
+}
+
 /**
  * The kernel's own verbs. Every one that changes something resolves when the intent is journaled,
  * never when the effect is done, so that a policy cannot hang on its own kill; `settled` waits.
@@ -48,6 +57,8 @@ export interface AgentCommands {
   list(): Agent[];
   /** The live run with this id. */
   byRun(runId: string): Agent | undefined;
+  /** What the kernel goes by, besides what every answer shows. Not to be changed, and not to be shown whole. */
+  details(agentId: string): AgentDetails | undefined;
   /** The template that the agent is pinned to. */
   template(agentId: string): PinnedTemplate | undefined;
   /**

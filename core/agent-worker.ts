@@ -111,8 +111,8 @@ export function createAgentWorker(
   let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
-  /** Asked not to be asked again before this, by the monotonic clock. */
-  let deferredUntilMs = 0;
+  /** A start that was put off; until when, by the monotonic clock. */
+  let deferred: { reason: string; dueMs: number } | undefined;
 
   const id = stored.agent.agent_id;
   const hookQueue = createHookQueue(id, log);
@@ -221,11 +221,11 @@ export function createAgentWorker(
     return state === "pending" && !halted ? launch() : false;
   }
 
-  function setWaiting(reason: string) {
+  function setWaiting(reason: string, next_start_at?: string) {
     const changed = !waiting || stored.agent.reason !== reason;
     waiting = true;
+    stored = { ...stored, agent: { ...stored.agent, reason, next_start_at } };
     if (!changed) return;
-    stored = { ...stored, agent: { ...stored.agent, reason } };
     // A new reason is nothing that others could wait for.
     void quietly(facts.write({ events: [event("agent.state", { from: "pending", to: "pending", reason })] }));
   }
@@ -237,7 +237,10 @@ export function createAgentWorker(
       setWaiting(blocker);
       return false;
     }
-    if (clock.monotonic() < deferredUntilMs) return false;
+    if (deferred && clock.monotonic() < deferred.dueMs) {
+      setWaiting(deferred.reason, rfc3339(clock.now() + deferred.dueMs - clock.monotonic()));
+      return false;
+    }
     // Ids sort by age even where the clock was set back: output is kept and shown in their order.
     const runId = uuidv7(Math.max(clock.now(), timeOfUuidv7(stored.agent.run_id) + 1));
     const { template } = stored;
@@ -313,9 +316,10 @@ export function createAgentWorker(
 
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
     if (isSpawnDeferred(error)) {
-      deferredUntilMs = clock.monotonic() + error.data.retryAfterMs;
-      setWaiting(error.message);
-      timers.retry(error.data.retryAfterMs, poke);
+      const { retryAfterMs } = error.data;
+      deferred = { reason: error.message, dueMs: clock.monotonic() + retryAfterMs };
+      setWaiting(error.message, rfc3339(clock.now() + retryAfterMs));
+      timers.retry(retryAfterMs, poke);
       return false;
     }
     const problem = toOpenStarryError(error);
@@ -469,7 +473,7 @@ export function createAgentWorker(
     },
     async intend(patch, change = {}) {
       const before = stored;
-      deferredUntilMs = 0;
+      deferred = undefined;
       const from = stored.agent.state;
       const to = change.event === undefined ? undefined : transition(from, change.event);
       const agent = { ...stored.agent, ...change.agent, ...(to === undefined ? {} : { state: to }) };

@@ -122,6 +122,10 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       }
       return undefined;
     },
+    details(agentId) {
+      const worker = table.workers.get(agentId);
+      return worker && { stored: worker.stored, survivors: worker.survivors };
+    },
     template: (agentId) => table.workers.get(agentId)?.stored.template,
     probe: (agentId, role) => drafts.probe(need(agentId).stored, role),
     findTemplate: (templateId) => deps.templates.find(templateId),

@@ -91,6 +91,7 @@ export interface Agent {
   created_at: string;
   started_at?: string;
   ready_at?: string;
+  /** In `backoff`, and in `pending` where a start was put off. */
   next_start_at?: string;
   last_exit?: Exit;
   resources?: Resources;

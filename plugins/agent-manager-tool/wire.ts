@@ -167,12 +167,28 @@ export interface SamplePage {
 /** Why an agent is in the state that it is in. */
 export interface Why {
   agent_id: string;
-  state: AgentState;
+  /** `quarantined`: its record cannot be read. */
+  state: AgentState | "quarantined";
   /** What is the case and how it came about. */
   summary: string;
-  desired: "running" | "stopped";
+  /** Absent: in quarantine. */
+  desired?: "running" | "stopped";
   /** What will happen by itself, and when. */
   next: string;
+  /** What that rests on: what happened, oldest first, then what is the case now. */
+  evidence: {
+    /** `limit`, `requirement`, `signal` …: what it is about. */
+    kind: string;
+    /** In words, with the figures that were seen. */
+    text: string;
+    /** Absent: now. */
+    at?: string;
+    run_id?: string;
+    /** Whose doing it is. */
+    actor?: string;
+  }[];
+  /** What the run that lives, and the last one that ended, used. */
+  curves: WhyCurve[];
   /** Newest first. */
   last_runs: {
     run_id: string;
@@ -188,6 +204,17 @@ export interface Why {
   output_tail?: string;
   /** What to do, if anything. */
   hint: string;
+}
+
+/** One run's use of the machine. In `sparkline` the lowest block is nothing, the highest the maximum. */
+export interface WhyCurve {
+  run_id: string;
+  since: string;
+  until: string;
+  samples: number;
+  memory: { sparkline: string; min_bytes: number; max_bytes: number; last_bytes: number };
+  /** Of one core. */
+  cpu: { sparkline: string; min_percent: number; max_percent: number; last_percent: number };
 }
 
 export interface EventPageQuery {

@@ -63,6 +63,15 @@ export function decide(input: RestartInput, options: DecideOptions): RestartDeci
   };
 }
 
+/** How many of the allowed restarts, and of the failures in a row, there were. */
+export function used({ rules, memory, nowMs }: Pick<RestartInput, "rules" | "memory" | "nowMs">) {
+  const { restarts_ms, streak } = readMemory(memory);
+  const recent = recentRestarts({ restarts_ms, streak }, nowMs, rules.periodMs).length;
+  if (recent === 0 && streak === 0) return undefined;
+  const { max_restarts: max, periodMs } = rules;
+  return `${recent} of ${count(max, "restart")} within ${formatDuration(periodMs)}, ${streak} of ${count(CHAIN_FACTOR * max, "failure")} in a row`;
+}
+
 /** What was asked for is not the agent's doing: the memory stays as it was. */
 function decideUncounted({ exit, memory }: RestartInput): RestartDecision {
   if (exit.cause === "stop_request") return { action: "exit", reason: "it was asked to stop", memory };

@@ -29,6 +29,8 @@ import { createSlotRegistry } from "../../core/slots.js";
 import { checkProbes } from "../../core/template-checks.js";
 import { builtins } from "../../plugins/builtins.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
+import { whySchema } from "../../plugins/operation-agents/why.js";
+import { evidenceSchema } from "../../plugins/operation-agents/why-evidence.js";
 import {
   allPages,
   anchors,
@@ -312,6 +314,16 @@ describe("http-api.md", async () => {
     expect(code(text)).toEqual(expect.arrayContaining(Object.keys(exitSchema.shape)));
     const example = JSON.parse(fences(text, "json")[0]?.content ?? "");
     expect(agentSchema.strict().safeParse(example).error).toBeUndefined();
+  });
+
+  it("lists every part of why, and every kind of evidence; its example is one", () => {
+    const text = section(api, "agents.why");
+    const parts = rows(text).flatMap((row) => code(row["part"]));
+    expect(sorted(parts)).toEqual(sorted(Object.keys(whySchema.shape)));
+    const kinds = rows(text).flatMap((row) => code(row["kind of evidence"]));
+    expect(sorted(kinds)).toEqual(sorted(evidenceSchema.shape.kind.options));
+    const example = JSON.parse(fences(text, "json")[0]?.content ?? "");
+    expect(whySchema.strict().safeParse(example).error).toBeUndefined();
   });
 
   it("lists every error code with its status, exit code and title", () => {

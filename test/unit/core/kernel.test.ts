@@ -262,6 +262,7 @@ describe("hooks", () => {
     expect(await kernel.agents.wait("later", "launched")).toMatchObject({
       state: "pending",
       reason: "the house is full",
+      next_start_at: "2026-01-01T00:00:02.000Z",
     });
     full = false;
     await clock.advance(2_000);

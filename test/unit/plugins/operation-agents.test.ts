@@ -1150,11 +1150,11 @@ describe("why", () => {
       last_runs: [{ cause: "self", uptime: "42s", actor: "agent:a" }],
     });
     expect(told.last_runs[0]?.status).toBe(
-      "exit 137: killed by SIGKILL, which cannot be refused; reported by a shell",
+      "exit 137: what a shell says of a program that was killed by SIGKILL, which cannot be refused",
     );
     expect(told.next).toMatch(/^it is started again at 2026-01-01T00:00:43\.000Z \(in 1s\)$/);
     expect(told.summary).toMatch(/^a has ended and waits before it is started again: /);
-    expect(told.summary).toContain("cause self");
+    expect(told.summary).toContain(", after 42s: by itself (");
     expect(told.hint).toContain("GET /agents/a/logs");
   });
 
@@ -1170,7 +1170,7 @@ describe("why", () => {
       'a has been running for 3m 5s as process 100000. Its own last words: "thinking".',
     );
     expect(told).toMatchObject({
-      next: "it runs on; if it ends, its restart rules decide",
+      next: "it runs on; if it ends, its restart rules decide (on-failure, at most 5 restarts within 1m)",
       output_tail: "hello\nworld",
     });
     expect(told.last_runs).toEqual([]);
