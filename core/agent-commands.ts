@@ -98,7 +98,11 @@ export interface AgentCommands {
    * run that ends by itself after `interrupt` and before `resumed` is `unhealthy`.
    */
   markProgress(agentId: string, runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
+  /**
+   * A live sign from the agent itself. One that says nothing new is told to listeners and not journaled.
+   * `usage` is the run's so far: of each figure the highest counts, and what it rose by is added to `spent` of
+   * the agent and of all above it.
+   */
   heartbeat(
     agentId: string,
     runId: string,

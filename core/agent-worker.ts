@@ -2,7 +2,7 @@ import type { Intent, ProgressStep } from "./agent-commands.js";
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
 import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
-import type { Agent, AgentLimits, Exit, Health, LimitReport, RunRecord } from "./contracts/agent.js";
+import type { Agent, AgentLimits, Exit, Health, Limit, LimitReport, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { JournalBatch } from "./contracts/journal.js";
 import type { RestartPolicy } from "./contracts/restart-policy.js";
@@ -82,8 +82,11 @@ export interface AgentWorker {
   throttle(percent: number | undefined, intent: Intent): Promise<void>;
   markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
   markProgress(runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /** Live signs and figures: kept in memory, journaled with the next change. */
-  observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
+  /**
+   * Live signs and figures: kept in memory, journaled with the next change. With an event they are journaled
+   * now, and with them these others, in one.
+   */
+  observe(patch: Partial<Agent>, event?: NewEvent, others?: readonly AgentWorker[]): Promise<void>;
   /** Begins, after a boot: everything about it is known by now. */
   resume(): void;
   /** Forgets its timers. */
@@ -277,6 +280,7 @@ export function createAgentWorker(
       health: "unknown",
       started_at: at,
       ready_at: ready ? at : undefined,
+      usage: undefined,
       status: undefined,
       progress: undefined,
     });
@@ -468,7 +472,11 @@ export function createAgentWorker(
 
   async function markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void> {
     if (stored.agent.run_id !== runId || !isLive(stored.agent.state)) return;
-    const held_by = stored.agent.limits?.[report.limit]?.held_by;
+    const limits: Partial<Record<string, Limit>> = stored.agent.limits ?? {};
+    const held_by = limits[report.limit]?.held_by;
+    // It may go on for some time: it hears of it in the answers to its heartbeats.
+    if (report.action === "stop" && !stored.ending)
+      stored = { ...stored, agent: { ...stored.agent, reason: report.reason } };
     await facts.write({ events: [event("agent.limit", { ...report, held_by })] });
   }
 
@@ -574,9 +582,10 @@ export function createAgentWorker(
       };
       await quietly(facts.write({ events: [event("agent.progress", { step, reason })] }));
     },
-    async observe(patch, observed) {
+    async observe(patch, observed, others = []) {
       stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await facts.write({ events: [observed] });
+      const put = others.map((other) => other.stored);
+      if (observed) await facts.write({ put, events: [observed] });
     },
     resume() {
       timers.follow(stored);

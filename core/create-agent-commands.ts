@@ -9,6 +9,7 @@ import { type Journal, journal as journalSlot } from "./contracts/journal.js";
 import { spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
+import { addUsage, ancestorsOf, risen } from "./spending.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
@@ -169,7 +170,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     markProgress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
     markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
-    async heartbeat(agentId, run_id, report) {
+    async heartbeat(agentId, run_id, { usage: said, ...signs }) {
       const worker = need(agentId);
       const { agent } = worker.stored;
       if (agent.run_id !== run_id || !isLive(agent.state)) {
@@ -178,6 +179,8 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
           hint: "this process should end: the daemon does not count it as the agent any more",
         });
       }
+      const usage = said && risen(agent.usage, said);
+      const report = { ...signs, ...(usage ? { usage: usage.total } : {}) };
       const beat = {
         type: "agent.heartbeat" as const,
         at: rfc3339(deps.clock.now()),
@@ -186,7 +189,13 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
         data: { ...report },
       };
       const news = Object.entries(report).some(([key, value]) => !same(agent[key as keyof Agent], value));
-      if (news) await worker.observe(report, beat);
+      if (news) {
+        const above = usage ? ancestorsOf(worker, table.workers) : [];
+        const spending = (it: AgentWorker) =>
+          usage ? { spent: addUsage(it.stored.agent.spent, usage.by) } : {};
+        for (const ancestor of above) void ancestor.observe(spending(ancestor));
+        await worker.observe({ ...report, ...spending(worker) }, beat, above);
+      }
       // One like the last is no history: only those who listen now are told.
       else deps.publish([{ ...beat, id: journal().lastEventId() }]);
     },

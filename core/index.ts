@@ -54,6 +54,7 @@ export type {
   StandardSchema,
 } from "./standard-schema.js";
 export {
+  type BudgetRules,
   envSchema,
   idSchema,
   labelsSchema,

@@ -18,6 +18,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
   ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],
+  ["budget", { default: true, load: () => import("./budget/index.js") }],
   ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],

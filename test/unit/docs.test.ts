@@ -229,6 +229,7 @@ describe("templates.md", () => {
       liveness: { type: "t" },
       progress: { deadline: "1m" },
       children: {},
+      budget: { tokens_max: 1 },
     };
     const defaults = documentedDefaults(listed, "key");
     expect(defaults.length).toBeGreaterThan(20);
