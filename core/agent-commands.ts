@@ -46,6 +46,8 @@ export interface AgentCommands {
   get(agentId: string): Agent | undefined;
   /** In order of creation. */
   list(): Agent[];
+  /** The first agent of the config. */
+  master(): Agent | undefined;
   /** The live run with this id. */
   byRun(runId: string): Agent | undefined;
   /** The template that the agent is pinned to. */
@@ -67,9 +69,10 @@ export interface AgentCommands {
   stop(agentId: string, intent: Intent & ForRun & { graceMs?: number }): Promise<Agent>;
   /**
    * Ends the live run and starts anew. With the `cause` `policy` it is no asked-for restart but a failure
-   * of the run: its restart rules decide what follows, and it is counted.
+   * of the run: its restart rules decide what follows, and it is counted; unless it is `uncounted`: then the
+   * run is not to blame, and the agent starts again, as it is pinned, as soon as it may.
    */
-  restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
+  restart(agentId: string, intent: Intent & ForRun & { uncounted?: boolean }): Promise<Agent>;
   /** Stops it and forgets the record once the tree is gone. */
   remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
   /** What is wrong with an agent that has no readable record; `undefined` for all others. */

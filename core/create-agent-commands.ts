@@ -14,7 +14,7 @@ import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
 export interface CommandDeps
-  extends Pick<SupervisorDeps, "clock" | "templates" | "publish" | "problem" | "slots"> {
+  extends Pick<SupervisorDeps, "clock" | "config" | "templates" | "publish" | "problem" | "slots"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
@@ -103,6 +103,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
   return {
     get: (agentId) => table.workers.get(agentId)?.stored.agent,
     list: () => [...table.workers.values()].map((worker) => worker.stored.agent),
+    master: () => table.workers.get(deps.config().agents[0]?.agent_id ?? "")?.stored.agent,
     byRun(runId) {
       for (const { stored } of table.workers.values()) {
         const { run_id, pid, state } = stored.agent;
@@ -122,9 +123,10 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     start: (agentId) => startAgent(agentId),
     async restart(agentId, intent) {
       const worker = await changeable(agentId);
-      const { cause = "restart", actor, reason } = intent;
+      const { cause = "restart", actor, reason, uncounted = false } = intent;
       if (isStale(worker, intent)) return worker.stored.agent;
-      if (cause === "policy") return failRun(worker, { cause, actor, reason });
+      if (cause === "policy")
+        return failRun(worker, { cause, actor, reason, ...(uncounted ? { uncounted } : {}) });
       return startAgent(agentId, { cause, actor, reason });
     },
     async stop(agentId, intent) {

@@ -2,6 +2,7 @@
  * What a plugin author and a config import. Everything here is public; what is not here is not.
  */
 export type { AgentCommands, CreateAgent, ForRun, Intent, ProgressStep } from "./agent-commands.js";
+export { isLive } from "./agent-state.js";
 export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
 export { parseData } from "./config/data-text.js";
 export { importDefault, importModule } from "./config/import-module.js";

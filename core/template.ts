@@ -186,6 +186,7 @@ export const templateSchema = z
       })
       .optional(),
     detach: z.boolean().default(false),
+    priority: z.int().min(-1_000).max(1_000).default(0),
     logs: z
       .strictObject({
         max_size: size()

@@ -19,6 +19,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
   ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],
   ["budget", { default: true, load: () => import("./budget/index.js") }],
+  ["host-pressure", { default: true, load: () => import("./host-pressure/index.js") }],
   ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],

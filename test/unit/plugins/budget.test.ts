@@ -321,11 +321,11 @@ describe("a daemon that dies", () => {
     const before = await withBudgets(T);
     await before.start("parent", "Parent");
     await before.start("child", "Free", "parent");
-    await before.report("child", { tokens: 900 });
+    await before.report("child", { tokens: 700 });
     await before.kernel.agents.remove("child", operator);
     await before.kernel.agents.wait("child", "gone").catch(() => {});
     const it = await successor(before);
-    await it.report("parent", { tokens: 100 });
+    await it.report("parent", { tokens: 300 });
     await it.seconds(30);
     expect(it.stateOf("parent")).toBe("stopped");
   });
