@@ -55,6 +55,8 @@ export interface AgentCommands {
   get(agentId: string): Agent | undefined;
   /** In order of creation. */
   list(): Agent[];
+  /** The first agent of the config. */
+  master(): Agent | undefined;
   /** The live run with this id. */
   byRun(runId: string): Agent | undefined;
   /** What the kernel goes by, besides what every answer shows. Not to be changed, and not to be shown whole. */
@@ -78,9 +80,10 @@ export interface AgentCommands {
   stop(agentId: string, intent: Intent & ForRun & { graceMs?: number }): Promise<Agent>;
   /**
    * Ends the live run and starts anew. With the `cause` `policy` it is no asked-for restart but a failure
-   * of the run: its restart rules decide what follows, and it is counted.
+   * of the run: its restart rules decide what follows, and it is counted; unless it is `uncounted`: then the
+   * run is not to blame, and the agent starts again, as it is pinned, as soon as it may.
    */
-  restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
+  restart(agentId: string, intent: Intent & ForRun & { uncounted?: boolean }): Promise<Agent>;
   /** Stops it and forgets the record once the tree is gone. */
   remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
   /** What is wrong with an agent that has no readable record; `undefined` for all others. */
@@ -109,7 +112,11 @@ export interface AgentCommands {
    * run that ends by itself after `interrupt` and before `resumed` is `unhealthy`.
    */
   markProgress(agentId: string, runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
+  /**
+   * A live sign from the agent itself. One that says nothing new is told to listeners and not journaled.
+   * `usage` is the run's so far: of each figure the highest counts, and what it rose by is added to `spent` of
+   * the agent and of all above it.
+   */
   heartbeat(
     agentId: string,
     runId: string,

@@ -148,7 +148,7 @@ export function createAgentWorker(
     now,
     becomeReady: (patch) => quietly(move("ready", patch)),
     extendStart: timers.extendStart,
-    write: (events) => facts.write({ events }),
+    write: (events, put) => facts.write({ events, ...(put ? { put } : {}) }),
   });
 
   function event(type: EventType, data: Record<string, unknown>): NewEvent {
@@ -286,6 +286,7 @@ export function createAgentWorker(
       health: "unknown",
       started_at: at,
       ready_at: ready ? at : undefined,
+      usage: undefined,
       status: undefined,
       progress: undefined,
     });

@@ -9,11 +9,12 @@ import { type Journal, journal as journalSlot } from "./contracts/journal.js";
 import { spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
+import { addUsage, ancestorsOf, risen } from "./spending.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
 export interface CommandDeps
-  extends Pick<SupervisorDeps, "clock" | "templates" | "publish" | "problem" | "slots"> {
+  extends Pick<SupervisorDeps, "clock" | "config" | "templates" | "publish" | "problem" | "slots"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
@@ -115,6 +116,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
   return {
     get: (agentId) => table.workers.get(agentId)?.stored.agent,
     list: () => [...table.workers.values()].map((worker) => worker.stored.agent),
+    master: () => table.workers.get(deps.config().agents[0]?.agent_id ?? "")?.stored.agent,
     byRun(runId) {
       for (const { stored } of table.workers.values()) {
         const { run_id, pid, state } = stored.agent;
@@ -138,9 +140,10 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     start: (agentId) => startAgent(agentId),
     async restart(agentId, intent) {
       const worker = await changeable(agentId);
-      const { cause = "restart", actor, reason } = intent;
+      const { cause = "restart", actor, reason, uncounted = false } = intent;
       if (isStale(worker, intent)) return worker.stored.agent;
-      if (cause === "policy") return failRun(worker, { cause, actor, reason });
+      if (cause === "policy")
+        return failRun(worker, { cause, actor, reason, ...(uncounted ? { uncounted } : {}) });
       return startAgent(agentId, { cause, actor, reason });
     },
     async stop(agentId, intent) {
@@ -186,7 +189,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     markProgress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
     markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
-    async heartbeat(agentId, run_id, report) {
+    async heartbeat(agentId, run_id, { usage: said, ...signs }) {
       const worker = need(agentId);
       const { agent } = worker.stored;
       if (agent.run_id !== run_id || !isLive(agent.state)) {
@@ -195,6 +198,8 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
           hint: "this process should end: the daemon does not count it as the agent any more",
         });
       }
+      const usage = said && risen(agent.usage, said);
+      const report = { ...signs, ...(usage ? { usage: usage.total } : {}) };
       const beat = {
         type: "agent.heartbeat" as const,
         at: rfc3339(deps.clock.now()),
@@ -203,7 +208,13 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
         data: { ...report },
       };
       const news = Object.entries(report).some(([key, value]) => !same(agent[key as keyof Agent], value));
-      if (news) await worker.observe(report, beat);
+      if (news) {
+        const above = usage ? ancestorsOf(worker, table.workers) : [];
+        const spending = (it: AgentWorker) =>
+          usage ? { spent: addUsage(it.stored.agent.spent, usage.by) } : {};
+        for (const ancestor of above) void ancestor.observe(spending(ancestor));
+        await worker.observe({ ...report, ...spending(worker) }, beat, above);
+      }
       // One like the last is no history: only those who listen now are told.
       else deps.publish([{ ...beat, id: journal().lastEventId() }]);
     },

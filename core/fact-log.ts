@@ -7,8 +7,11 @@ import type { Logger } from "./plugin.js";
 
 /** What has happened to one agent, on its way into the journal. */
 export interface FactLog {
-  /** Journals the record as it is, with these; what cannot be written goes with the next that can. */
-  write(facts: Pick<JournalBatch, "runs" | "events">): Promise<void>;
+  /**
+   * Journals the record as it is, with these; runs and events that cannot be written go with the next that
+   * can. `put`: the records of others.
+   */
+  write(facts: Pick<JournalBatch, "put" | "runs" | "events">): Promise<void>;
   /** The journal could not take the last write: what it knows of the agent is not how the agent is. */
   readonly isBehind: boolean;
 }
@@ -30,7 +33,7 @@ export function createFactLog({ current, append, log }: FactLogDeps): FactLog {
       unwritten = { runs: [], events: [] };
       const stored = current();
       try {
-        await append({ put: [stored], runs, events, sync: false });
+        await append({ put: [stored, ...(facts.put ?? [])], runs, events, sync: false });
         isBehind = false;
       } catch (error) {
         unwritten = { runs: [...runs, ...unwritten.runs], events: [...events, ...unwritten.events] };

@@ -9,6 +9,7 @@ export type {
   Intent,
   ProgressStep,
 } from "./agent-commands.js";
+export { isLive } from "./agent-state.js";
 export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
 export { parseData } from "./config/data-text.js";
 export { importDefault, importModule } from "./config/import-module.js";
@@ -61,6 +62,7 @@ export type {
   StandardSchema,
 } from "./standard-schema.js";
 export {
+  type BudgetRules,
   envSchema,
   idSchema,
   labelsSchema,

@@ -1,6 +1,6 @@
 import type { Intent, ProgressStep } from "./agent-commands.js";
 import { isLive } from "./agent-state.js";
-import type { Agent, Health, LimitReport } from "./contracts/agent.js";
+import type { Agent, Health, Limit, LimitReport } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { RunHandle } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
@@ -19,8 +19,15 @@ export interface RunReports {
   markHealth(runId: string, health: Health, reason: string): Promise<void>;
   markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
   markProgress(runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /** Live signs and figures: kept in memory, journaled with the next change. */
-  observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
+  /**
+   * Live signs and figures: kept in memory, journaled with the next change. With an event they are journaled
+   * now, and with them these others, in one.
+   */
+  observe(
+    patch: Partial<Agent>,
+    event?: NewEvent,
+    others?: readonly { readonly stored: StoredAgent }[],
+  ): Promise<void>;
 }
 
 /** The agent that the run is of. */
@@ -30,7 +37,7 @@ export interface ReportsDeps {
   handle(): RunHandle | undefined;
   end(runId: string, ending: NonNullable<StoredAgent["ending"]>): void;
   event(type: EventType, data: Record<string, unknown>): NewEvent;
-  write(events: NewEvent[]): Promise<void>;
+  write(events: NewEvent[], put?: StoredAgent[]): Promise<void>;
   becomeReady(patch: Partial<Agent>): Promise<void>;
   extendStart(withinMs: number): void;
   now(): string;
@@ -115,9 +122,13 @@ export function createRunReports(of: ReportsDeps): OwnRunReports {
       if (to === "unhealthy") of.end(runId, { cause: "unhealthy", actor: "daemon", reason });
     },
     async markLimit(runId, report) {
-      const { run_id, state, limits } = of.stored.agent;
+      const { run_id, state } = of.stored.agent;
       if (run_id !== runId || !isLive(state)) return;
-      await of.write([event("agent.limit", { ...report, held_by: limits?.[report.limit]?.held_by })]);
+      const limits: Partial<Record<string, Limit>> = of.stored.agent.limits ?? {};
+      const held_by = limits[report.limit]?.held_by;
+      // It may go on for some time: it hears of it in the answers to its heartbeats.
+      if (report.action === "stop" && !of.stored.ending) show({ reason: report.reason });
+      await of.write([event("agent.limit", { ...report, held_by })]);
     },
     async markProgress(runId, step, reason) {
       if (!isAbout(runId, "running")) return;
@@ -125,9 +136,10 @@ export function createRunReports(of: ReportsDeps): OwnRunReports {
       show({ reason: step === "resumed" ? undefined : reason });
       await quietly(of.write([event("agent.progress", { step, reason })]));
     },
-    async observe(patch, observed) {
+    async observe(patch, observed, others = []) {
       show(patch);
-      if (observed) await of.write([observed]);
+      const put = others.map((other) => other.stored);
+      if (observed) await of.write([observed], put);
     },
   };
   return {

@@ -176,6 +176,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   const commands = createAgentCommands({
     clock,
+    config: deps.config,
     templates: deps.templates,
     publish: deps.publish,
     table,

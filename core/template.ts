@@ -126,6 +126,18 @@ const progressSection = z
 /** What is done about an agent that does not get on; read by whoever provides `probeRunner`. */
 export type ProgressRules = z.output<typeof progressSection>;
 
+/** What an agent and all below it may use, by what they report. */
+const budgetSection = z
+  .strictObject({
+    tokens_max: z.int().min(1).optional(),
+    cost_max_usd: z.number().positive().max(1_000_000_000).optional(),
+    on_exceed: z.enum(["warn", "stop"]).default("stop"),
+  })
+  .refine(({ tokens_max, cost_max_usd }) => tokens_max !== undefined || cost_max_usd !== undefined, {
+    message: "it limits nothing: set tokens_max, cost_max_usd or both",
+  });
+export type BudgetRules = z.output<typeof budgetSection>;
+
 /** Below it, disk blocks and file names would outweigh the output. */
 const SMALLEST_LOG_BYTES = 64 * 1_024;
 
@@ -165,6 +177,7 @@ export const templateSchema = z
       .transform(({ signal, grace }) => ({ signal: signal as string, graceMs: grace }))
       .prefault({}),
     resources: resourcesSchema.optional(),
+    budget: budgetSection.optional(),
     children: z
       .strictObject({
         max: z.int().min(1).max(10_000).default(8),
@@ -173,6 +186,7 @@ export const templateSchema = z
       })
       .optional(),
     detach: z.boolean().default(false),
+    priority: z.int().min(-1_000).max(1_000).default(0),
     logs: z
       .strictObject({
         max_size: size()

@@ -26,11 +26,11 @@ export const size = () =>
     .transform((text) => parseSize(text) ?? 0)
     .meta({ description: 'A size with its unit: "512KiB", "10MiB", "1GB".' });
 
-/** A share of one core, as in `"150%"`; becomes the number. */
-export const percent = () =>
+/** A share, as in `"150%"`; becomes the number. */
+export const percent = (of = "one core") =>
   z
     .string()
     .max(40)
-    .refine((text) => parsePercent(text) !== undefined, 'expected a share of one core, such as "150%"')
+    .refine((text) => parsePercent(text) !== undefined, `expected a share of ${of}, such as "50%"`)
     .transform((text) => parsePercent(text) ?? 0)
-    .meta({ description: 'A share of one core: "50%", "150%" for one and a half.' });
+    .meta({ description: `A share of ${of}: "50%", "12.5%".` });

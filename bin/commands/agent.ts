@@ -1,4 +1,4 @@
-import type { Agent } from "../../core/contracts/agent.js";
+import type { Agent, Usage } from "../../core/contracts/agent.js";
 import { formatDuration, formatSize, parseDuration } from "../../core/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client.js";
 import { describeExit, describeLimits, formatPercent, paintState, since } from "../agent-view.js";
@@ -70,7 +70,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     const age = since(time, nowMs);
     return age === undefined ? undefined : `${time} (${age} ago)`;
   };
-  const { last_exit: exit, usage, resources, throttle } = agent;
+  const { last_exit: exit, usage, spent, resources, throttle } = agent;
   const safe = (text: string | undefined) => (text === undefined ? undefined : neutralise(text));
   const lines = facts(terminal, [
     ["state", paintState(terminal, agent.state)],
@@ -92,7 +92,8 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     ["next start", agent.next_start_at],
     ["says", safe(agent.status)],
     ["progress", agent.progress === undefined ? undefined : `${Math.round(agent.progress * 100)}%`],
-    ["usage", usage && `${usage.input_tokens} tokens in, ${usage.output_tokens} out, $${usage.cost_usd}`],
+    ["usage", describeUsage(usage)],
+    ["spent in all", describeUsage(spent)],
     [
       "resources",
       resources &&
@@ -115,4 +116,8 @@ function printDetails(terminal: Terminal, agent: Agent): void {
   ]);
   terminal.print(terminal.style(agent.agent_id, "bold"));
   for (const line of lines) terminal.print(`  ${line}`);
+}
+
+function describeUsage(usage: Usage | undefined): string | undefined {
+  return usage && `${usage.input_tokens} tokens in, ${usage.output_tokens} out, $${usage.cost_usd}`;
 }

@@ -99,7 +99,10 @@ export interface Agent {
   limits?: AgentLimits;
   /** While its CPU is slowed down. */
   throttle?: Throttle;
+  /** Of the current run, or the last one. */
   usage?: Usage;
+  /** The usage of all its runs together, and of all agents below it: those that are gone count too. */
+  spent?: Usage;
   /** The last heartbeat's own words. */
   status?: string;
   progress?: number;
@@ -130,6 +133,10 @@ export const LIMIT_NAMES = [
 ] as const;
 export type LimitName = (typeof LIMIT_NAMES)[number];
 
+/** The limits of the section `budget`: of what is reported, not of what is measured. */
+export const BUDGET_NAMES = ["tokens_max", "cost_max_usd"] as const;
+export type BudgetName = (typeof BUDGET_NAMES)[number];
+
 /** What is done about a limit that was exceeded. */
 export type LimitAction = "warn" | "throttle" | "stop" | "restart";
 
@@ -150,12 +157,12 @@ export interface Limit {
 
 /** A limit was exceeded, or the operating system had to act so that it was not. */
 export interface LimitReport {
-  limit: LimitName;
-  /** As in `Limit`. */
+  limit: LimitName | BudgetName;
+  /** As in `Limit`; of a budget, tokens or US dollars. */
   value: number;
   /** What was measured, in the same unit. Absent where the operating system counts only that it acted. */
   measured?: number;
-  /** `kill` and `refuse` are the operating system's own. */
+  /** What is done: for a budget after some time. `kill` and `refuse` are the operating system's own. */
   action: LimitAction | "kill" | "refuse";
   /** In words, with the figures. */
   reason: string;

@@ -16,7 +16,7 @@ export interface StoredAgent {
   /** What the restart policy wants to be reminded of: opaque to everybody else. */
   restart_memory?: unknown;
   /** Set while the run is being ended: what its exit will be attributed to. */
-  ending?: { cause: Exit["cause"]; actor: string; reason: string };
+  ending?: { cause: Exit["cause"]; actor: string; reason: string; uncounted?: boolean };
   /** A finished run whose `afterExit` has not been completed. */
   unreported?: RunRecord;
   /** The record goes when the run is over: an unfinished DELETE survives a crash. */

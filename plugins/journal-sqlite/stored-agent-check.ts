@@ -5,6 +5,7 @@ import { AGENT_STATES, type StoredAgent } from "../../core/index.js";
 const texts = z.array(z.string());
 const byName = z.record(z.string(), z.string());
 const time = z.string().refine((text) => !Number.isNaN(Date.parse(text)), "it is no time");
+const amount = z.number().min(0);
 const ms = z.number().min(0);
 
 const template = z.looseObject({
@@ -32,6 +33,8 @@ const template = z.looseObject({
   removeAfterMs: ms.optional(),
 });
 
+const usage = z.looseObject({ input_tokens: amount, output_tokens: amount, cost_usd: amount });
+
 const exit = z.looseObject({ kind: z.string(), cause: z.string(), reason: z.string(), ended_at: time });
 
 /** What the kernel acts on. More may stand in a record: a later version of this one wrote it then. */
@@ -52,6 +55,8 @@ const storedAgent = z.looseObject({
     run_id: z.string().optional(),
     pid: z.int().min(2).optional(),
     last_exit: exit.optional(),
+    usage: usage.optional(),
+    spent: usage.optional(),
     labels: byName,
   }),
   template: z.looseObject({ revision: z.string(), origin: z.string(), template }),

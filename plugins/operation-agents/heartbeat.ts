@@ -11,16 +11,26 @@ import {
 import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
-const amount = () => z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional();
+/** Beyond what any run can have used: a mistake of the one who reports. */
+const MOST_TOKENS = 1e12;
+const MOST_USD = 1e6;
+
+const amount = (most: number) => z.number().min(0).max(most).optional();
 
 const inputSchema = z.strictObject({
   ...ofAgent,
   status: z.string().max(1_000).optional().meta({ description: "What it is doing, in its own words." }),
   progress: z.number().min(0).max(1).optional().meta({ description: "From 0 to 1." }),
   usage: z
-    .strictObject({ input_tokens: amount(), output_tokens: amount(), cost_usd: amount() })
+    .strictObject({
+      input_tokens: amount(MOST_TOKENS),
+      output_tokens: amount(MOST_TOKENS),
+      cost_usd: amount(MOST_USD),
+    })
     .optional()
-    .meta({ description: "What this run has used so far; what is left out stays as it was." }),
+    .meta({
+      description: "What this run has used so far; what is left out, or less than before, stays as it was.",
+    }),
 });
 
 const outputSchema = z.object({

@@ -88,7 +88,10 @@ export const agentSchema = z
     resources: resourcesSchema.optional(),
     limits: z.partialRecord(z.enum(LIMIT_NAMES), limitSchema).optional(),
     throttle: throttleSchema.optional(),
-    usage: usageSchema.optional(),
+    usage: usageSchema.optional().meta({ description: "Of the current run, or the last one." }),
+    spent: usageSchema.optional().meta({
+      description: "The usage of all its runs, and of all agents below it, deleted ones too.",
+    }),
     status: z.string().optional().meta({ description: "The last heartbeat's own words." }),
     progress: z.number().optional(),
     labels: z.record(z.string(), z.string()),

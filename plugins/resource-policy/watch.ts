@@ -1,4 +1,4 @@
-import type { Agent, Clock, LimitReport, ResourceSample } from "../../core/index.js";
+import type { Agent, Clock, Limit, LimitReport, ResourceSample } from "../../core/index.js";
 import { createRunJudge, type JudgeOptions, type RunJudge } from "./run-judge.js";
 
 export interface WatchDeps extends JudgeOptions {
@@ -99,7 +99,8 @@ export function createWatch(deps: WatchDeps): Watch {
     alive: (runId) => runs.get(runId)?.judge.active(now()),
     refused(runId, { limit, value, reason }) {
       const run = runs.get(runId);
-      const action = run?.agent.limits?.[limit]?.on_exceed;
+      const limits: Partial<Record<string, Limit>> = run?.agent.limits ?? {};
+      const action = limits[limit]?.on_exceed;
       // That it was refused was told already.
       if (run && action !== undefined && action !== "warn") tell(run, { limit, value, action, reason });
     },

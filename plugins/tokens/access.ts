@@ -6,7 +6,8 @@ import {
   type OperationRequest,
   type Scope,
 } from "../../core/index.js";
-import { childrenOf, isBelow, lineage } from "./subtree.js";
+import { lineage } from "../_shared/lineage.js";
+import { childrenOf, isBelow } from "./subtree.js";
 
 /** What the decision needs to know of the agents. */
 export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;

@@ -51,9 +51,23 @@ describe("parseTemplate", () => {
       success_exit_codes: [0],
       stop: { signal: "SIGTERM", graceMs: 10_000 },
       detach: false,
+      priority: 0,
       logs: { maxSizeBytes: 10 * 2 ** 20, keep: 5, merge: false },
       labels: {},
     });
+  });
+
+  it.each([
+    [{ budget: {} }, "budget: it limits nothing: set tokens_max, cost_max_usd or both"],
+    [{ budget: { tokens_max: 0 } }, "budget.tokens_max: expected a number of at least 1"],
+    [{ budget: { tokens_max: 1.5 } }, "budget.tokens_max: expected a whole number"],
+    [{ budget: { cost_max_usd: 0 } }, "budget.cost_max_usd: expected a number of more than 0"],
+    [{ budget: { cost_max_usd: Number.NaN } }, "budget.cost_max_usd: expected number"],
+    [{ budget: { cost_max_usd: 1, on_exceed: "pause" } }, 'budget.on_exceed: expected "warn" or "stop"'],
+    [{ priority: 1001 }, "priority: expected a number of at most 1000"],
+    [{ priority: "high" }, "priority: expected number"],
+  ])("refuses %j", (document, words) => {
+    expect(failure(() => parse(document)).message).toContain(words);
   });
 
   it("keeps revision, origin and folder", () => {
