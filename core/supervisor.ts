@@ -142,7 +142,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const { secrets } = slots.use(journal);
     const hasValues = Object.keys(spec.env ?? {}).length > 0;
     // Also where there are none: values of an earlier agent of its id, whose record was lost, are not its.
-    await secrets.set(agent.agent_id, spec.env ?? {});
+    // A service has none of its own.
+    if (!isService(agent)) await secrets.set(agent.agent_id, spec.env ?? {});
     let worker: AgentWorker | undefined;
     try {
       // Asked again: a stop may have begun, or another child been made, while it was being drafted.

@@ -30,7 +30,7 @@ export function hintFor(cause: unknown): string {
 
 /** SQLite says so of what is not a database, or not a sound one (sqlite.org/rescode.html). */
 export function isDamage(cause: unknown): boolean {
-  return /^SQLITE_(CORRUPT|NOTADB)|^SQLITE_ERROR$/.test(codeOf(cause));
+  return /^SQLITE_(CORRUPT|NOTADB|IOERR_SHORT_READ)|^SQLITE_ERROR$/.test(codeOf(cause));
 }
 
 export function isDiskFull(cause: unknown): boolean {
