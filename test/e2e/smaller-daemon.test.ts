@@ -117,6 +117,12 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "agent-manager-tool"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  async budget(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "host-pressure"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "health-checker"(cli) {
     const refused = await run(cli, "Reporter");
     expect([refused.code, refused.stderr]).toEqual([
