@@ -171,6 +171,7 @@ async function measurePm2() {
     return { ...figures, sampled: (await promised("list")).length };
   } finally {
     await promised("killDaemon").catch(() => {});
+    pm2.disconnect();
   }
 }
 
@@ -201,3 +202,5 @@ try {
 } finally {
   rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
 }
+// What PM2 leaves open must not keep this waiting.
+process.exit();

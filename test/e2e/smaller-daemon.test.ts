@@ -145,6 +145,16 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   ...Object.fromEntries(
     ["notify", "http", "tcp", "exec", "log"].map((type) => [`probe-${type}`, withoutProbe(type)]),
   ),
+  async "operation-state"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "resource-policy"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "sampler-pidusage"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+    expect((await cli(["list", "--json"])).stdout).not.toContain("cpu_percent");
+  },
   async "http-api"(cli) {
     expect((await cli(["list"])).code).not.toBe(0);
   },
