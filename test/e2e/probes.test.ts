@@ -112,11 +112,15 @@ const templates = [
     },
     restart,
   },
-  ...["ends", "stays"].map((kind) => ({
-    template_id: `Busy-${kind}`,
+  ...[
+    ["ends", "ends", "1s"],
+    ["stays", "stays", "1s"],
+    ["gets-on", "stays", "4s"],
+  ].map(([name, kind = "", deadline = ""]) => ({
+    template_id: `Busy-${name}`,
     ...fixtureAgent("busy.mjs", kind, "{{params.flag}}"),
     params,
-    progress: { deadline: "1s", grace: "500ms" },
+    progress: { deadline, grace: "500ms" },
     restart,
     stop: { grace: "500ms" },
   })),
@@ -370,8 +374,10 @@ describe("progress", () => {
 
   test("one that gets on is left alone", async () => {
     writeFileSync(flagOf("gets-on"), "");
-    const agent = await ready("gets-on", "Busy-stays");
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    const agent = await ready("gets-on", "Busy-gets-on");
+    // A step takes 50 ms and more: these take longer than the deadline.
+    const isPast = async () => Number(/\d+$/.exec((await agents().get("gets-on")).status ?? "")) > 90;
+    await waitFor(isPast, { what: "90 steps", timeoutMs: 60_000 });
     expect((await agents().get("gets-on")).run_id).toBe(agent.run_id);
     expect(await stepsOf("gets-on", agent.run_id)).toEqual([]);
     await agents().remove("gets-on", { force: true });
