@@ -37,9 +37,13 @@ function normalise(lines: readonly string[], home: string): string[] {
         .replace(/\(pid \d+/g, "(pid N")
         .replace(/pid +\d+/g, "pid N")
         .replace(/\b\d+(\.\d+)?(ms|s)\b/g, "T")
-        // In the table of `list`, the pid is the number before the time.
+        // In the table of `list`, figures are there from the second look on.
+        .replace(/ [\d.]+% +[\d.]+[KMGT]?i?B +T /, " T ")
+        // The pid is the number before the time.
         .replace(/ \d+ +T /g, " N T ")
         .replace(/ +/g, " ")
+        .replace(" CPU MEM UP ", " UP ")
+        .replace(/( -)+ /g, " - ")
         .replace("master starting", "master running")
         .trimEnd(),
     )
