@@ -26,6 +26,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["operation-agents", { default: true, load: () => import("./operation-agents/index.js") }],
   ["operation-templates", { default: true, load: () => import("./operation-templates/index.js") }],
   ["operation-state", { default: true, load: () => import("./operation-state/index.js") }],
+  ["operation-bus", { default: true, load: () => import("./operation-bus/index.js") }],
   ["operation-daemon", { default: true, load: () => import("./operation-daemon/index.js") }],
   ["agent-manager-tool", { default: true, load: () => import("./agent-manager-tool/index.js") }],
   ["health-checker", { default: true, load: () => import("./health-checker/index.js") }],

@@ -76,7 +76,7 @@ export interface ConsumeOptions {
  * kept one after it, and what was dropped is lost to groups too. An iterator is subscribed when its first
  * `next()` was called: what is published after the promise of that call was made is seen. A reader that is
  * too slow is not waited for: it gets kept messages later, in order, and those with `keep: false` only as
- * far as the bus holds some of them for it.
+ * far as the bus holds some of them for it. Calls take effect in the order in which they were made.
  *
  * Errors: `subscribe` and `consume` throw `input_invalid` for an `after` that cannot be a position. Calls
  * reject with `bus_unavailable` when the bus cannot be reached; then a message may have been published or
@@ -99,6 +99,11 @@ export interface MessageBus {
   consume(options: ConsumeOptions): AsyncIterable<BusDelivery>;
   /** Forgets a group and where it stood. Its members' iterations end. */
   removeGroup(group: Pick<ConsumeOptions, "filter" | "group">): Promise<void>;
+  /**
+   * Forgets what is kept under topics that fit the filter, and the groups whose filter, read as a topic, fits
+   * it: `agents/a/#` takes the group of `agents/a/#` with it, and not that of `agents/+/inbox`.
+   */
+  drop(filter: string): Promise<void>;
   /** Why it cannot be used now, in words; `undefined` when it can. */
   health(): string | undefined;
   /** Somebody is about to use it: brings it up, where that was left until it is needed. Returns at once. */

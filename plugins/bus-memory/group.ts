@@ -82,6 +82,7 @@ export function createGroup({ filter, log, clock, after }: GroupOptions) {
   }
 
   return {
+    filter,
     isRemoved: () => isRemoved,
     isIdle: () => members.size === 0,
     ringAll,

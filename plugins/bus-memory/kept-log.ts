@@ -10,19 +10,21 @@ export interface KeptLogOptions {
 
 export type KeptLog = ReturnType<typeof createKeptLog>;
 
-/** The kept messages in their order, at consecutive positions. The oldest make room; the newest always stays. */
+/** The kept messages in their order, at rising positions. The oldest make room; the newest always stays. */
 export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) {
   const kept = new Map<number, BusMessage>();
-  let oldest = first;
   let newest = first - 1;
   let bytes = 0;
+
+  function remove(position: number, message: BusMessage): void {
+    kept.delete(position);
+    bytes -= bytesOf(message);
+  }
 
   function makeRoom(): void {
     for (const [position, message] of kept) {
       if ((kept.size <= maxMessages && bytes <= maxBytes) || kept.size === 1) return;
-      kept.delete(position);
-      bytes -= bytesOf(message);
-      oldest = position + 1;
+      remove(position, message);
     }
   }
 
@@ -38,10 +40,18 @@ export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) 
       makeRoom();
       return placed;
     },
+    drop(filter: string): void {
+      for (const [position, message] of kept) {
+        if (topicMatches(filter, message.topic)) remove(position, message);
+      }
+    },
     /** The first message for this filter after one position, up to and including another. */
     find(filter: string, after: number, upTo: number) {
-      for (let position = Math.max(after + 1, oldest); position <= upTo; position++) {
-        const message = kept.get(position);
+      // For one who is far behind, where positions may be missing; else the few that are new.
+      const positions = upTo - after > kept.size ? kept.keys() : range(after + 1, upTo);
+      for (const position of positions) {
+        if (position > upTo) break;
+        const message = position > after ? kept.get(position) : undefined;
         if (message && topicMatches(filter, message.topic)) return { position, message };
       }
       return undefined;
@@ -51,4 +61,8 @@ export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) 
 
 export function bytesOf({ topic, payload }: BusMessage): number {
   return topic.length + payload.byteLength;
+}
+
+function* range(from: number, to: number): Generator<number> {
+  for (let at = from; at <= to; at++) yield at;
 }

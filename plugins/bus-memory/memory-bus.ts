@@ -158,6 +158,10 @@ export function createMemoryBus(clock: Pick<Clock, "now" | "after">, options: Me
     subscribe: (it) => read(it, startOf(it.after)),
     consume: (it) => share(it, startOf(it.after)),
     removeGroup: async (of) => forget(keyOf(of), groups.get(keyOf(of))),
+    async drop(filter) {
+      log.drop(filter);
+      for (const [key, group] of groups) if (topicMatches(filter, group.filter)) forget(key, group);
+    },
     health: () => (isStopped ? "it is stopped" : undefined),
   };
   return {

@@ -7,6 +7,7 @@ import {
   type Scope,
 } from "../../core/index.js";
 import { childrenOf, isBelow, lineage } from "./subtree.js";
+import { decideOnFilter, decideOnTopic } from "./topics.js";
 
 /** What the decision needs to know of the agents. */
 export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;
@@ -44,6 +45,10 @@ export function decideAccess(request: OperationRequest, agents: AgentLookup): De
     case "state:read":
     case "state:write":
       return decideOnNamespace(request, principal.agentId, agents);
+    case "bus:publish":
+      return decideOnTopic(request, principal.agentId, agents);
+    case "bus:subscribe":
+      return decideOnFilter(request, principal.agentId, agents);
     case "agent:start":
       return decideStart(request, principal.agentId, agents);
     default:

@@ -293,6 +293,25 @@ function testGroups(suite: MessageBusSuite): void {
     assert.deepEqual([again && textOf(again.message), again?.attempt], ["1", 1]);
   });
 
+  it("what was dropped is gone, with the groups in it, and the rest stays", async (bus, signal) => {
+    const on = (filter: string) => consuming({ filter, after: "0", maxInFlight: 1, signal });
+    const inside = reader(bus.consume(on("a/x/#")));
+    const across = reader(bus.consume(on("a/+/i")));
+    for (const topic of ["a/x/i", "a/y/i", "a/x", "b", "a/x/i"]) await send(bus, topic, topic);
+    const [first] = await across.take(1);
+    await inside.take(1);
+    await bus.drop("a/x/#");
+    assert.deepEqual(await inside.take(1), []);
+    await first?.nack();
+    assert.deepEqual(texts((await across.take(1)).map(({ message }) => message)), ["a/y/i"]);
+    const kept = reader(bus.subscribe({ filter: "#", after: "0", signal }));
+    assert.deepEqual(texts(await kept.take(2)), ["a/y/i", "b"]);
+    await send(bus, "a/x/i", "anew");
+    assert.deepEqual(texts(await kept.take(1)), ["anew"]);
+    const anew = await reader(bus.consume(on("a/x/#"))).take(1);
+    assert.deepEqual(texts(anew.map(({ message }) => message)), ["anew"]);
+  });
+
   it("a member gets no more than it can settle", async (bus, signal) => {
     const member = reader(bus.consume(consuming({ filter: "t", maxInFlight: 2, signal })));
     for (const text of ["1", "2", "3", "4"]) await send(bus, "t", text);
