@@ -7,7 +7,7 @@ import {
   type Operation,
   type PluginContext,
 } from "../../core/index.js";
-import { DAEMON_TOPICS, REPLY_TOPICS } from "../_shared/topics.js";
+import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../_shared/topics.js";
 import { createDeliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 import { request } from "./request.js";
@@ -84,6 +84,7 @@ export function busOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "POST", path: "/bus/{topic*}" },
       async handler(input, { principal, signal }) {
         mustNotBeTheDaemons(input.topic);
+        mustBeSomebodys(ctx, input.topic);
         const { reply_to } = input;
         // An answer is for the one who waits for it now.
         const keep = input.keep && !isUnder(REPLY_TOPICS, input.topic);
@@ -167,6 +168,16 @@ function mustNotBeTheDaemons(wanted: string): void {
   throw new OpenStarryError("forbidden", {
     detail: `nobody publishes to ${wanted}: ${DAEMON_TOPICS}/… is where the daemon itself speaks`,
     hint: 'publish to "shared/…", or to an agent\'s inbox, "agents/ID/inbox"',
+  });
+}
+
+/** What is sent to nobody would be lost without a word: an agent's topics begin empty. */
+function mustBeSomebodys(ctx: PluginContext, wanted: string): void {
+  const owner = ownerOf(wanted);
+  if (owner === undefined || ctx.agents.get(owner)) return;
+  throw new OpenStarryError("agent_not_found", {
+    detail: `nobody reads ${wanted}: there is no agent ${owner}`,
+    hint: "GET /agents lists those that there are",
   });
 }
 

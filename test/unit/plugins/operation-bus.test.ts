@@ -384,7 +384,9 @@ describe("among agents", () => {
       expect(await kept("agents/#")).toEqual([]);
       expect(await kept("shared/#")).toHaveLength(1);
       expect((await kept("openstarry/events/agent.deleted/a")).length).toBe(1);
-      await publishTo("agents/a/inbox");
+      await expect(publishTo("agents/a/inbox")).rejects.toMatchObject({ code: "agent_not_found" });
+      // What a daemon that died could not clear away any more.
+      await bus.publish({ topic: "agents/a/inbox", payload: Buffer.from("{}") });
       await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
       expect(await kept("agents/#")).toEqual([]);
       expect(await kept("openstarry/events/agent.deleted/a")).toEqual([]);
