@@ -47,6 +47,7 @@ export const ERROR_CODES = {
   state_not_found: { status: 404, exit: 4, title: "There is no such value" },
   state_conflict: { status: 409, exit: 5, title: "The value is not what the write expected" },
   state_unavailable: { status: 503, exit: 1, title: "The state store cannot be reached" },
+  delivery_is_over: { status: 409, exit: 5, title: "That delivery is over" },
   bus_unavailable: { status: 503, exit: 1, title: "The message bus cannot be reached" },
   // the daemon
   config_invalid: { status: 422, exit: 2, title: "The config is not valid" },

@@ -8,8 +8,8 @@ import type { Principal } from "./authenticator.js";
  *
  * `public`: no token needed. `any`: any valid token. `template:read`. `agent:list`: only what the
  * principal may see comes back. `agent:read`, `agent:control`, `agent:report`: about
- * `input.agent_id`. `agent:start`. `state:read`, `state:write`: about `input.namespace`. `operator`:
- * nobody else.
+ * `input.agent_id`. `agent:start`. `state:read`, `state:write`: about `input.namespace`.
+ * `bus:publish`: about `input.topic`. `bus:subscribe`: about `input.filter`. `operator`: nobody else.
  */
 export type Scope =
   | "public"
@@ -22,6 +22,8 @@ export type Scope =
   | "agent:start"
   | "state:read"
   | "state:write"
+  | "bus:publish"
+  | "bus:subscribe"
   | "operator";
 
 export interface OperationCall {

@@ -1,6 +1,7 @@
 import { OpenStarryError } from "../../core/errors.js";
 import type { Usage } from "../../core/index.js";
 import { agentsApi } from "./agents-api.js";
+import { busApi } from "./bus-api.js";
 import { events } from "./following.js";
 import { type TargetOptions, targetSource } from "./target.js";
 import { type Call, createTransport, type Transport } from "./transport.js";
@@ -57,6 +58,8 @@ export function createClient(options: ClientOptions = {}) {
   return {
     agents: agentsApi(transport),
     templates: templatesApi(transport),
+    /** Messages: to and from agents, and from the daemon. */
+    bus: busApi(transport),
     daemon: daemonApi(transport),
     /** A sign of life of this agent, with what it is doing; the answer says what is the matter, if anything. */
     heartbeat,

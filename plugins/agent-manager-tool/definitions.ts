@@ -38,6 +38,7 @@ export const TOOL_NAMES = [
   "agent:list",
   "agent:logs",
   "agent:why",
+  "agent:send",
   "agent:restart",
   "agent:stop",
 ] as const;
@@ -239,6 +240,30 @@ export const DEFINITIONS: readonly ToolDefinition[] = [
       "ended, and what happens next.",
     { agent_id: agentId, ...size },
     ["agent_id"],
+  ),
+  tool(
+    "agent:send",
+    "Send an agent a message",
+    "change",
+    "Puts a message into an agent's inbox, where the daemon has a message bus: an agent that you started, the one " +
+      "that started you, or another one of its. With wait_for_reply: true it returns what comes back; when nothing " +
+      "comes in time, the message is sent all the same, so do not send it again.",
+    {
+      agent_id: agentId,
+      message: {
+        type: "string",
+        description: "What to tell it. The text of a JSON object or list arrives as that.",
+      },
+      wait_for_reply: { type: "boolean", description: "True: wait for its answer. Default false." },
+      timeout: {
+        type: "string",
+        pattern: DURATION,
+        description:
+          'How long to wait for the answer, with its unit, such as "30s". Default "45s", at most "10m".',
+      },
+      ...size,
+    },
+    ["agent_id", "message"],
   ),
   tool(
     "agent:restart",

@@ -23,6 +23,7 @@ type Handler = (input: Input, signal: AbortSignal | undefined) => Promise<Answer
 
 const DEFAULT_WAIT_MS = 45_000;
 const LONGEST_WAIT_MS = 3_600_000;
+const LONGEST_REPLY_WAIT_MS = 600_000;
 const DEFAULT_LIST = 50;
 const DEFAULT_TAIL = 40;
 /** Starts whose outcome is unknown, of which so many are remembered. */
@@ -94,6 +95,7 @@ export function createHandlers(client: () => Client): Record<ToolName, Handler> 
       const why = await agents().why(agentId(input), control(signal));
       return { data: { ...why, next: inToolWords(why.next), hint: inToolWords(why.hint) } };
     },
+    "agent:send": (input, signal) => sendTo(client(), input, signal),
     "agent:restart": async (input, signal) => ({
       data: summary(await agents().restart(agentId(input), control(signal))),
     }),
@@ -158,6 +160,33 @@ async function waitForAll(client: Client, input: Input, signal: AbortSignal | un
       agents: results.map((result) => result.view),
     },
   };
+}
+
+async function sendTo(client: Client, input: Input, signal: AbortSignal | undefined): Promise<Answer> {
+  const agent_id = agentId(input);
+  const inbox = `agents/${agent_id}/inbox`;
+  const payload = messageOf(text(input, "message") ?? "");
+  if (input["wait_for_reply"] !== true) {
+    await client.bus.publish(inbox, payload, control(signal));
+    return { data: { sent: true, agent_id } };
+  }
+  const waitMs = parseDuration(text(input, "timeout") ?? "") ?? DEFAULT_WAIT_MS;
+  const timeoutMs = Math.min(waitMs, LONGEST_REPLY_WAIT_MS);
+  try {
+    const reply = await client.bus.request(inbox, payload, { timeoutMs, ...control(signal) });
+    return { data: { sent: true, agent_id, replied: true, reply: reply.payload, from: reply.from } };
+  } catch (error) {
+    // No failure that calls for another try: that would send it twice.
+    if (!isOpenStarryError(error) || error.code !== "timeout") throw error;
+    const next = "it may still read it: look with agent_status or agent_logs, and do not send it again";
+    return { data: { sent: true, agent_id, replied: false, next } };
+  }
+}
+
+/** Models write objects as text; agents want them as objects. Other text stays text, numbers too. */
+function messageOf(message: string): unknown {
+  const value = parsed(message);
+  return typeof value === "object" && value !== null ? value : message;
 }
 
 function templateView(it: TemplateSummary, input: Input): Record<string, unknown> {

@@ -248,6 +248,61 @@ export interface EventGap {
   next: number;
 }
 
+/** A message as the bus gave it. */
+export interface BusMessage {
+  /** Good for `after`. Absent: it was not kept. */
+  position?: string;
+  topic: string;
+  /** Absent where it was no JSON. */
+  payload?: unknown;
+  /** Then its bytes. */
+  payload_base64?: string;
+  /** RFC 3339, UTC. */
+  at: string;
+  /** Who published it, as the daemon knows it: `agent:ID`, `operator`, `plugin:NAME`. */
+  from?: string;
+  /** Where an answer is waited for. */
+  reply_to?: string;
+}
+
+export interface PublishOptions extends CallControl {
+  /** False: only for those who are subscribed now. Default true. */
+  keep?: boolean;
+  /** A topic on which an answer is waited for. */
+  reply_to?: string;
+}
+
+export interface RequestOptions extends CallControl {
+  keep?: boolean;
+  /** How long to wait for the reply, in milliseconds. Default 30,000, at most 600,000. */
+  timeoutMs?: number;
+}
+
+export interface BusQuery extends FollowOptions {
+  /** Kept messages after this position first; `"0"`: all of them. Absent: what comes. */
+  after?: string;
+}
+
+export interface ConsumeQuery extends BusQuery {
+  /** Its members share the filter's messages; `after` says where a new group begins. */
+  group: string;
+  /** What is not settled for so long is delivered again, in milliseconds. Default 30,000. */
+  ackWaitMs?: number;
+  /** No more than this before one is settled. Default 1. */
+  maxInFlight?: number;
+}
+
+/** A message of a group, until it is settled. */
+export interface BusDelivery {
+  message: BusMessage;
+  /** 1 for the first time. */
+  attempt: number;
+  /** It is done with. Rejects with `delivery_is_over` when it came too late: the message is delivered again. */
+  ack(): Promise<void>;
+  /** Deliver it again, to whichever member, after `delayMs`. Default 0. */
+  nack(delayMs?: number): Promise<void>;
+}
+
 /** A template as one needs to know it to start an agent from it. */
 export interface TemplateSummary {
   template_id: string;

@@ -50,6 +50,8 @@ function describe(principal: Principal, ctx: PluginContext): WhoAmI {
     "agent:report",
     "state:read",
     "state:write",
+    "bus:publish",
+    "bus:subscribe",
   ]);
   if (children) scopes.add("agent:start").add("agent:control");
   return {

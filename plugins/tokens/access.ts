@@ -8,6 +8,7 @@ import {
 } from "../../core/index.js";
 import { lineage } from "../_shared/lineage.js";
 import { childrenOf, isBelow } from "./subtree.js";
+import { decideOnFilter, decideOnTopic } from "./topics.js";
 
 /** What the decision needs to know of the agents. */
 export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;
@@ -45,6 +46,10 @@ export function decideAccess(request: OperationRequest, agents: AgentLookup): De
     case "state:read":
     case "state:write":
       return decideOnNamespace(request, principal.agentId, agents);
+    case "bus:publish":
+      return decideOnTopic(request, principal.agentId, agents);
+    case "bus:subscribe":
+      return decideOnFilter(request, principal.agentId, agents);
     case "agent:start":
       return decideStart(request, principal.agentId, agents);
     default:

@@ -4,6 +4,7 @@
  */
 export * from "./journal.js";
 export * from "./memory-plugins.js";
+export * from "./message-bus.js";
 export * from "./sampler.js";
 export * from "./spawner.js";
 export * from "./state-store.js";

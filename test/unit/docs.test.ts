@@ -270,7 +270,14 @@ describe("http-api.md", async () => {
   const inPath = (path: string) => [...path.matchAll(/\{(\w+)/g)].map(([, key = ""]) => key);
 
   /** What an input is not complete without, by field. */
-  const REQUIRED = { signal: "SIGHUP", value: 1, writes: [{ op: "delete", key: "x" }] };
+  const REQUIRED = {
+    signal: "SIGHUP",
+    value: 1,
+    writes: [{ op: "delete", key: "x" }],
+    payload: 1,
+    ack: "x",
+    group: "x",
+  };
 
   it("describes every operation and no other", () => {
     const titles = [...section(api, "Operations").matchAll(/^### (\S+)$/gm)].map(([, name = ""]) => name);

@@ -484,3 +484,43 @@ describe("size", () => {
     expect(result.error?.detail).not.toContain("\u0007");
   });
 });
+
+describe("agent:send", () => {
+  const timeout = { code: "timeout", detail: "nobody answered", hint: "wait longer" };
+
+  it("puts a message into the inbox, an object where it is the text of one", async () => {
+    const tool = await toolFor(routes({ "POST /bus/agents/a/inbox": { topic: "agents/a/inbox" } }));
+    for (const message of ["go on", '{"step": 2}', "12"]) {
+      const sent = await tool.execute("agent_send", { agent_id: "a", message });
+      expect(sent).toEqual({ ok: true, data: { sent: true, agent_id: "a" } });
+    }
+    expect(api?.seen.map(({ body }) => body)).toEqual([
+      { payload: "go on" },
+      { payload: { step: 2 } },
+      { payload: "12" },
+    ]);
+  });
+
+  it("returns the answer when it is waited for", async () => {
+    const reply = {
+      topic: "_reply/1",
+      payload: { rows: 3 },
+      from: "agent:a",
+      at: "2026-01-01T00:00:00.000Z",
+    };
+    const tool = await toolFor(routes({ "POST /bus/agents/a/inbox": { topic: "agents/a/inbox", reply } }));
+    const input = { agent_id: "a", message: "how many?", wait_for_reply: true, timeout: "2s" };
+    expect(await tool.execute("agent:send", input)).toEqual({
+      ok: true,
+      data: { sent: true, agent_id: "a", replied: true, reply: { rows: 3 }, from: "agent:a" },
+    });
+    expect(api?.seen[0]?.body).toEqual({ payload: "how many?", wait_for_reply: true, timeout: "2000ms" });
+  });
+
+  it("that nobody answers is sent, and no reason to send it again", async () => {
+    const tool = await toolFor((_, response) => send(response, 504, timeout));
+    const sent = await tool.execute("agent:send", { agent_id: "a", message: "?", wait_for_reply: true });
+    expect(sent).toMatchObject({ ok: true, data: { sent: true, replied: false } });
+    expect(api?.seen).toHaveLength(1);
+  });
+});

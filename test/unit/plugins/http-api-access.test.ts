@@ -26,6 +26,7 @@ function places(operations: readonly Operation<never>[], agentId: string): Place
             path: http.path
               .replace("{agent_id}", agentId)
               .replace("{namespace}", `agent:${agentId}`)
+              .replace(/\{(topic|filter)\*\}/, `agents/${agentId}/inbox`)
               .replaceAll(/\{\w+\*?\}/g, "x"),
           },
         ]
@@ -76,6 +77,8 @@ describe("over every route of the daemon", () => {
       "agent:start": [401, 200, 200, 200, 200, 200],
       "state:read": [401, 200, 200, 200, 403, 403],
       "state:write": [401, 200, 200, 200, 403, 403],
+      "bus:publish": [401, 200, 200, 200, 403, 403],
+      "bus:subscribe": [401, 200, 200, 200, 403, 403],
       operator: [401, 200, 403, 403, 403, 403],
     };
     const callers: [string | undefined, string][] = [
