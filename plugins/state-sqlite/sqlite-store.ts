@@ -74,7 +74,7 @@ function clearUpForEver({ clearUp }: Writer, { clock }: WriterOptions): () => vo
     try {
       more = clearUp();
     } catch {
-      // Told by the writer; the next round tries again.
+      // The next round tries again; a write that fails is told by the writer.
     }
     cancel = clock.after(more ? GO_ON_MS : CLEAR_UP_MS, round);
   };

@@ -26,12 +26,15 @@ export function openDatabaseFile<T>(
   const size = fileSize(kind, path);
   if (size === undefined) create(kind, dataDir, (unfinished) => makeEmpty(DatabaseOf, kind, unfinished));
   else if (size === 0) throw refused(kind, path, `is empty, and ${kind.noun} never is`);
-  for (const sidecar of [`${path}-wal`, `${path}-shm`]) fileSize(kind, sidecar);
+  fileSize(kind, `${path}-shm`);
+  // With a log, the last page may be in there.
+  const isWhole = !fileSize(kind, `${path}-wal`);
   try {
     // SQLite gives its -wal and -shm files the mode of the database.
     chmodSync(path, 0o600);
     const database = new DatabaseOf(path);
     verify(kind, database, path, size ?? 0);
+    if (isWhole) verifyEnd(kind, database, path, size ?? 0);
     // NORMAL leaves the log to the system's cache, where it outlives this process; who wants more syncs it.
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 250");
     migrate(kind, database);
@@ -128,6 +131,12 @@ function verify(kind: DatabaseKind, database: Database, path: string, size: numb
     const damage = pragma(database, check);
     if (damage !== "ok") throw refused(kind, path, `is damaged: ${damage}`);
   }
+}
+
+/** SQLite takes what is missing of the last page for zeros, or fails only when it reads there. */
+function verifyEnd(kind: DatabaseKind, database: Database, path: string, size: number): void {
+  if (size % Number(pragma(database, "page_size")) === 0) return;
+  throw refused(kind, path, "is damaged: it ends in the middle of a page");
 }
 
 function migrate(kind: DatabaseKind, database: Database): void {

@@ -103,6 +103,11 @@ describe("a file that cannot be used is refused and left as it is", () => {
     ["no bytes at all", () => writeFileSync(path, ""), /is empty, and a state store never is/],
     ["cut short", () => truncateSync(path, 20 * 4_096), /malformed|damaged/],
     [
+      "cut short in its last page",
+      () => truncateSync(path, readFileSync(path).length - 1),
+      /damaged: it ends/,
+    ],
+    [
       "overwritten in the middle",
       () => writeFileSync(path, readFileSync(path).fill(0xa5, 4_096, 30_000)),
       /malformed|damaged/,
