@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import urllib.parse
 import uuid
 
 
@@ -83,6 +84,48 @@ class Daemon:
 
     def remove(self, agent_id):
         return self.request("DELETE", f"/agents/{agent_id}")
+
+    def get_state(self, namespace, key):
+        """The entry, with `value` and `version`; None when there is none. A namespace is shared, or agent:ID."""
+        try:
+            return self.request("GET", _state_path(namespace, key))
+        except DaemonError as error:
+            if error.code == "state_not_found":
+                return None
+            raise
+
+    def put_state(self, namespace, key, value, **options):
+        """Options: `ttl` ("10m"), and `if_version`, a version or "absent": else DaemonError state_conflict."""
+        return self.request("PUT", _state_path(namespace, key), {"value": value, **options})
+
+    def delete_state(self, namespace, key):
+        return self.request("DELETE", _state_path(namespace, key))["deleted"]
+
+    def list_state(self, namespace, prefix=""):
+        """All entries whose keys begin so, in the order of their keys, read page by page."""
+        query = {"prefix": prefix}
+        while True:
+            page = self.request("GET", f"{_state_path(namespace)}?{urllib.parse.urlencode(query)}")
+            yield from page["items"]
+            if "next_cursor" not in page:
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def change_state(self, namespace, key, change):
+        """Puts what `change` makes of the value, or of None; anew when another has changed it meanwhile."""
+        while True:
+            found = self.get_state(namespace, key)
+            value = change(found and found["value"])
+            try:
+                self.put_state(namespace, key, value, if_version=found["version"] if found else "absent")
+                return value
+            except DaemonError as error:
+                if error.code != "state_conflict":
+                    raise
+
+
+def _state_path(namespace, *key):
+    return "/".join(["/state", *(urllib.parse.quote(part, safe="") for part in (namespace, *key))])
 
 
 def main():

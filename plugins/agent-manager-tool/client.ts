@@ -3,6 +3,7 @@ import type { Usage } from "../../core/index.js";
 import { agentsApi } from "./agents-api.js";
 import { busApi } from "./bus-api.js";
 import { events } from "./following.js";
+import { stateApi } from "./state-api.js";
 import { type TargetOptions, targetSource } from "./target.js";
 import { type Call, createTransport, type Transport } from "./transport.js";
 import type * as Wire from "./wire.js";
@@ -61,6 +62,7 @@ export function createClient(options: ClientOptions = {}) {
     /** Messages: to and from agents, and from the daemon. */
     bus: busApi(transport),
     daemon: daemonApi(transport),
+    state: stateApi(transport),
     /** A sign of life of this agent, with what it is doing; the answer says what is the matter, if anything. */
     heartbeat,
     /** The first heartbeat, which makes an agent with `readiness: heartbeat` ready. */

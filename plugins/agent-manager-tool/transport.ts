@@ -41,6 +41,7 @@ const WORTH_ANOTHER_TRY: readonly ErrorCode[] = [
   "daemon_not_running",
   "daemon_stopping",
   "journal_unavailable",
+  "state_unavailable",
 ];
 
 /**

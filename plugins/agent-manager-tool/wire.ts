@@ -19,6 +19,8 @@ export type {
   Exit,
   ExitStatus,
   PluginInfo,
+  StateChange,
+  StateEntry,
   TemplateInput,
   Usage,
 } from "../../core/index.js";
@@ -381,4 +383,37 @@ export interface DaemonView extends DaemonStatus {
   /** How many there are in each state. */
   agents: Record<AgentState, number>;
   endpoints: EndpointView[];
+}
+
+export interface StatePutOptions extends CallControl {
+  /** It is gone so long after it was put, in milliseconds. */
+  ttlMs?: number;
+  /** Only when the value has this version, or is absent. */
+  ifVersion?: number | "absent";
+}
+
+export type StateDeleteOptions = Omit<StatePutOptions, "ttlMs">;
+
+/** `ttl` is a duration, as in `"10m"`. */
+export type StateWriteInput =
+  | { op: "put"; key: string; value: unknown; ttl?: string; if_version?: number | "absent" }
+  | { op: "delete"; key: string; if_version?: number | "absent" };
+
+export interface StateListQuery extends CallControl {
+  /** Only keys that begin so. */
+  prefix?: string;
+  /** Without the values. */
+  keysOnly?: boolean;
+}
+
+export interface StateWatchQuery extends CallControl {
+  /** Only keys that begin so. */
+  prefix?: string;
+  /**
+   * Keys that changed after this version first; 0: all. Absent: what changes from now on, also when the
+   * connection is lost before the first change.
+   */
+  after?: number;
+  /** For how long a lost connection is tried again, in milliseconds. Default 30,000. */
+  reconnectForMs?: number;
 }

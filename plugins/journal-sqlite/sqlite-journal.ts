@@ -1,12 +1,11 @@
 import { type DaemonEvent, type Journal, OpenStarryError } from "../../core/index.js";
-import { openJournalFile, rewriteJournalFile } from "./database-file.js";
+import { messageOf, unavailable } from "../_shared/sqlite/failures.js";
+import { createGroupCommit, type GroupCommit } from "../_shared/sqlite/group-commit.js";
+import { openDatabase } from "../_shared/sqlite/open-database.js";
 import { type EncodedBatch, encodeBatch } from "./encode.js";
-import { FILE_NAME, messageOf, unavailable } from "./failures.js";
-import { createGroupCommit, type GroupCommit } from "./group-commit.js";
-import { createLogSync } from "./log-sync.js";
-import { watchOpenFiles } from "./open-files.js";
+import { journalFile } from "./journal-file.js";
 import { createSecretFiles, type SecretFiles } from "./secret-files.js";
-import type { Tables } from "./tables.js";
+import { createTables, type Tables } from "./tables.js";
 import { createWriter, type WriterOptions } from "./writer.js";
 
 export interface SqliteJournalOptions extends WriterOptions {
@@ -46,49 +45,22 @@ export function createSqliteJournal(options: SqliteJournalOptions) {
 }
 
 async function open(state: State, secrets: SecretFiles, options: SqliteJournalOptions): Promise<void> {
-  const { default: DatabaseOf } = await import("libsql");
-  const { dataDir } = options;
-  const log = createLogSync(dataDir);
-  let file = openJournalFile(DatabaseOf, dataDir);
-  state.lastEventId = file.lastEventId;
-  let files = watchOpenFiles(dataDir);
-
-  /** What is written must be found again: files that were removed under the daemon are made anew. */
-  const ready = (): Tables => {
-    const lost = files.lost();
-    if (lost === undefined) return file.tables;
-    log.close();
-    if (lost === "log") {
-      // Leaving the mode folds the log into the file; entering it makes a new one.
-      file.database.exec("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = WAL");
-    } else {
-      file = rewriteJournalFile(DatabaseOf, dataDir, file);
-      // So that it knows which records are in quarantine.
-      file.tables.agents();
-    }
-    // The log is there as soon as something was read.
-    file.tables.lastEventId();
-    files = watchOpenFiles(dataDir);
-    return file.tables;
-  };
-  const write = createWriter(ready, secrets, options, (lastEventId) => {
+  const file = await openDatabase(journalFile, options.dataDir, (database, rewritten) => {
+    const tables = createTables(database);
+    if (!rewritten) state.lastEventId = tables.lastEventId();
+    // So that it knows which records are in quarantine.
+    else tables.agents();
+    return tables;
+  });
+  const write = createWriter(file.ready, secrets, options, (lastEventId) => {
     state.lastEventId = lastEventId;
   });
   state.opened = {
     get tables() {
       return file.tables;
     },
-    commits: createGroupCommit({ write, sync: log.sync, needsSync: ({ sync }) => sync }),
-    close() {
-      try {
-        ready();
-        // The package closes a file only when its statements are collected; this leaves nothing to lose.
-        file.database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-      } finally {
-        log.close();
-        file.database.close();
-      }
-    },
+    commits: createGroupCommit({ write, sync: file.sync, needsSync: ({ sync }) => sync }),
+    close: file.close,
   };
 }
 
@@ -96,12 +68,12 @@ function createFace(state: State, secrets: SecretFiles, options: SqliteJournalOp
   const use = (): Opened => {
     if (state.opened) return state.opened;
     throw new OpenStarryError("journal_unavailable", {
-      detail: `${FILE_NAME} is not open`,
+      detail: `${journalFile.fileName} is not open`,
       hint: "it is open from the start of the daemon to its stop",
     });
   };
   const read = async <T>(act: (tables: Tables) => T): Promise<T> =>
-    unavailable(`${FILE_NAME} could not be read`, () => act(use().tables));
+    unavailable(journalFile, `${journalFile.fileName} could not be read`, () => act(use().tables));
 
   return {
     capabilities: { durable: true },
@@ -121,11 +93,15 @@ function createFace(state: State, secrets: SecretFiles, options: SqliteJournalOp
     secrets: {
       async get(agentId) {
         use();
-        return unavailable(`the values of ${agentId} could not be read`, () => secrets.get(agentId));
+        return unavailable(journalFile, `the values of ${agentId} could not be read`, () =>
+          secrets.get(agentId),
+        );
       },
       async set(agentId, values) {
         use();
-        unavailable(`the values of ${agentId} could not be kept`, () => secrets.set(agentId, values));
+        unavailable(journalFile, `the values of ${agentId} could not be kept`, () =>
+          secrets.set(agentId, values),
+        );
       },
     },
   };

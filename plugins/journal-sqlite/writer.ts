@@ -1,6 +1,7 @@
 import type { Clock, DaemonEvent } from "../../core/index.js";
+import { messageOf, unavailable } from "../_shared/sqlite/failures.js";
 import type { EncodedBatch } from "./encode.js";
-import { FILE_NAME, messageOf, unavailable } from "./failures.js";
+import { journalFile } from "./journal-file.js";
 import type { SecretFiles } from "./secret-files.js";
 import type { Tables } from "./tables.js";
 
@@ -48,8 +49,10 @@ export function createWriter(
 
   return (batches) => {
     try {
-      const tables = unavailable(`${FILE_NAME} could not be put back`, ready);
-      const numbered = unavailable(`${FILE_NAME} could not be written`, () => tables.write(batches));
+      const tables = unavailable(journalFile, `${journalFile.fileName} could not be put back`, ready);
+      const numbered = unavailable(journalFile, `${journalFile.fileName} could not be written`, () =>
+        tables.write(batches),
+      );
       const last = numbered.flat().at(-1)?.id ?? 0;
       if (last > 0) onWritten(last);
       clearUp(tables, batches, last);

@@ -1,13 +1,12 @@
 import {
   type Clock,
-  type Expected,
-  OpenStarryError,
   rfc3339,
   type StateChange,
   type StateEntry,
   type StateStore,
   type StateWrite,
 } from "../../core/index.js";
+import { expectVersion } from "../_shared/expect-version.js";
 
 /** A key as it is, or was: a deleted one keeps its version for those who watch. */
 interface Slot {
@@ -173,15 +172,6 @@ async function* changes(
     space.watchers.delete(watcher);
     signal.removeEventListener("abort", watcher);
   }
-}
-
-function expectVersion(key: string, version: number, expected: Expected | undefined): void {
-  if (expected === undefined || (expected === "absent" ? 0 : expected) === version) return;
-  throw new OpenStarryError("state_conflict", {
-    detail: `"${key}" ${version === 0 ? "is not there" : `has version ${version}`}, expected ${expected === "absent" ? "that it is absent" : `version ${expected}`}`,
-    hint: "read it again, and decide anew",
-    data: { key, version },
-  });
 }
 
 function entryOf(slot: Slot): StateEntry {

@@ -109,6 +109,9 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
     expect(await cli(["templates"])).toMatchObject({ code: 4, stderr: expect.stringMatching(/^error: /) });
   },
+  async "state-sqlite"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "operation-daemon"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
     expect((await cli(["list"])).stdout).toMatch(/^master +running/m);

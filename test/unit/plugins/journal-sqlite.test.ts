@@ -18,7 +18,7 @@ import { fileURLToPath } from "node:url";
 import Database from "libsql";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type StoredAgent, systemClock } from "../../../core/index.js";
-import { createGroupCommit } from "../../../plugins/journal-sqlite/group-commit.js";
+import { createGroupCommit } from "../../../plugins/_shared/sqlite/group-commit.js";
 import journalSqlite from "../../../plugins/journal-sqlite/index.js";
 import { createSqliteJournal } from "../../../plugins/journal-sqlite/sqlite-journal.js";
 import { storedAgentFixture, testJournal } from "../../contract/index.js";

@@ -1,29 +1,28 @@
-import { isOpenStarryError, OpenStarryError } from "../../core/index.js";
+import { isOpenStarryError, OpenStarryError } from "../../../core/index.js";
+import type { DatabaseKind } from "./database-kind.js";
 
-export const FILE_NAME = "journal.db";
-
-/** Whatever goes wrong, as `journal_unavailable` with its cause. `what` says what could not be done. */
-export function unavailable<T>(what: string, act: () => T): T {
+/** Whatever goes wrong, as the kind's error with its cause. `what` says what could not be done. */
+export function unavailable<T>(kind: DatabaseKind, what: string, act: () => T): T {
   try {
     return act();
   } catch (cause) {
     if (isOpenStarryError(cause)) throw cause;
-    throw new OpenStarryError("journal_unavailable", {
+    throw new OpenStarryError(kind.unavailable, {
       detail: `${what}: ${messageOf(cause)}`,
-      hint: hintFor(cause),
+      hint: hintFor(kind, cause),
       cause,
     });
   }
 }
 
 /** What to do about an error of SQLite or of the file system. */
-export function hintFor(cause: unknown): string {
+export function hintFor({ fileName }: DatabaseKind, cause: unknown): string {
   if (isDiskFull(cause)) return "free disk space; nothing has to be restarted";
   if (codeOf(cause).startsWith("SQLITE_BUSY")) {
-    return `another program is writing to ${FILE_NAME}: see which, and end that; nothing has to be restarted`;
+    return `another program is writing to ${fileName}: see which, and end that; nothing has to be restarted`;
   }
   if (isDamage(cause)) {
-    return `${FILE_NAME} is damaged: stop the daemon with --keep-agents, put a backup in its place, and start`;
+    return `${fileName} is damaged: stop the daemon with --keep-agents, put a backup in its place, and start`;
   }
   return "see that the file and its folder can be written and that the disk works; then ask again";
 }

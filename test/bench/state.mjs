@@ -1,0 +1,157 @@
+// Measures the state store: puts and gets of small values, in-process and over HTTP, beside bare libsql with the
+// same durability (a sync of the log before every answer), all in one run.
+//   npm run bench:state -- [--keys 1000000] [--requests 20000]
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import Database from "libsql";
+import { systemClock } from "../../dist/core/index.js";
+import { createSqliteStore } from "../../dist/plugins/state-sqlite/sqlite-store.js";
+
+const { values: options } = parseArgs({
+  options: {
+    keys: { type: "string", default: "1000000" },
+    requests: { type: "string", default: "20000" },
+  },
+});
+const keys = Number(options.keys);
+const requests = Number(options.requests);
+const LANES = 64;
+const scratch = mkdtempSync(join(tmpdir(), "openstarry-bench-"));
+const command = join(dirname(fileURLToPath(import.meta.url)), "../../dist/bin/openstarry-daemon.js");
+
+const keyOf = (index) => `key/${String(index).padStart(8, "0")}`;
+const anyValue = (index) => ({ index, text: "x".repeat(80) });
+/** Spread over all keys, and the same in every run. */
+const anyKey = (index) => keyOf((index * 7_919) % keys);
+
+function tell(what, count, ms) {
+  console.log(`${what.padEnd(52)}${String(Math.round((count / ms) * 1000)).padStart(9)} / s`);
+}
+
+/** `count` times, so many at a time. */
+async function measure(what, count, act) {
+  let next = 0;
+  const lane = async () => {
+    while (next < count) await act(next++);
+  };
+  const began = performance.now();
+  await Promise.all(Array.from({ length: LANES }, lane));
+  tell(what, count, performance.now() - began);
+}
+
+function measureBare() {
+  const database = new Database(join(scratch, "bare.db"));
+  database.exec(
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT)",
+  );
+  const put = database.prepare("INSERT OR REPLACE INTO entries VALUES (?, ?)");
+  const get = database.prepare("SELECT value FROM entries WHERE key = ?");
+  const began = performance.now();
+  for (let at = 0; at < requests; at += LANES) {
+    database.exec("BEGIN");
+    for (let index = at; index < at + LANES; index++) put.run(keyOf(index), JSON.stringify(anyValue(index)));
+    database.exec("COMMIT");
+  }
+  tell(`bare libsql, ${LANES} puts to a commit`, requests, performance.now() - began);
+  const read = performance.now();
+  for (let index = 0; index < requests; index++) JSON.parse(get.all(keyOf(index))[0].value);
+  tell("bare libsql, gets", requests, performance.now() - read);
+  database.close();
+}
+
+async function measureStore() {
+  const { store, start, stop } = createSqliteStore({
+    dataDir: scratch,
+    clock: systemClock,
+    maxDeletions: 10_000,
+  });
+  await start();
+  const began = performance.now();
+  for (let at = 0; at < keys; at += 100) {
+    const batch = Array.from({ length: 100 }, (_, index) => ({
+      op: "put",
+      key: keyOf(at + index),
+      value: anyValue(at + index),
+    }));
+    await store.write("shared", batch);
+  }
+  tell(`state-sqlite, filled with ${keys} keys, 100 to a write`, keys, performance.now() - began);
+  const put = (index) => store.write("shared", [{ op: "put", key: anyKey(index), value: anyValue(index) }]);
+  await measure(`state-sqlite, ${LANES} puts at a time`, requests, put);
+  await measure("state-sqlite, gets", requests, (index) => store.get("shared", anyKey(index)));
+  const pages = Math.min(1_000, keys / 100);
+  await measure("state-sqlite, pages of 100", pages, (index) =>
+    store.list("shared", { limit: 100, after: anyKey(index) }),
+  );
+  await stop();
+}
+
+function client(port, token) {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: LANES });
+  const call = (method, path, body) =>
+    new Promise((resolve, reject) => {
+      const headers = {
+        authorization: `Bearer ${token}`,
+        ...(body && { "content-type": "application/json" }),
+      };
+      const request = http.request({ host: "127.0.0.1", port, method, path, headers, agent }, (response) => {
+        response.resume();
+        response.on("end", () =>
+          response.statusCode === 200 ? resolve() : reject(new Error(`${method} ${response.statusCode}`)),
+        );
+      });
+      request.on("error", reject);
+      request.end(body && JSON.stringify(body));
+    });
+  return { call, end: () => agent.destroy() };
+}
+
+async function measureHttp() {
+  const home = join(scratch, "home");
+  mkdirSync(home, { mode: 0o700 });
+  const config = join(scratch, "config.json");
+  writeFileSync(config, JSON.stringify({ plugins: [["http-api", { port: 0 }]] }));
+  const log = openSync(join(scratch, "daemon.log"), "w");
+  const daemon = spawn(
+    process.execPath,
+    [command, "start", "--foreground", "--home", home, "--config", config],
+    { stdio: ["ignore", log, log] },
+  );
+  const gone = new Promise((resolve) => daemon.once("exit", resolve));
+  try {
+    let info;
+    for (let tries = 0; info === undefined; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      try {
+        info = JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
+      } catch (error) {
+        if (tries > 200) throw error;
+      }
+    }
+    const { call, end } = client(info.port, readFileSync(join(home, "token"), "utf8").trim());
+    const path = (index) => `/state/shared/${anyKey(index)}`;
+    const count = Math.ceil(requests / 4);
+    await measure(`HTTP, ${LANES} puts at a time`, count, (index) =>
+      call("PUT", path(index), { value: anyValue(index) }),
+    );
+    await measure("HTTP, gets", count, (index) => call("GET", path(index)));
+    await measure("HTTP, GET /version, for comparison", count, () => call("GET", "/version"));
+    end();
+  } finally {
+    daemon.kill("SIGTERM");
+    await gone;
+  }
+}
+
+try {
+  measureBare();
+  await measureStore();
+  await measureHttp();
+} finally {
+  rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+}
