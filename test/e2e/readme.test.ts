@@ -37,8 +37,8 @@ function normalise(lines: readonly string[], home: string): string[] {
         .replace(/\(pid \d+/g, "(pid N")
         .replace(/pid +\d+/g, "pid N")
         .replace(/\b\d+(\.\d+)?(ms|s)\b/g, "T")
-        // In the table of `list`, the pid is the number before the time.
-        .replace(/ \d+ +T /g, " N T ")
+        // In the table of `list`: pid, CPU and memory stand before the time.
+        .replace(/ \d+ +(-|[\d.]+%) +(-|[\d.]+[KM]iB) +T /g, " N C M T ")
         .replace(/ +/g, " ")
         .replace("master starting", "master running")
         .trimEnd(),

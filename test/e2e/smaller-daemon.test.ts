@@ -131,6 +131,9 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
     ]);
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  async "sampler-pidusage"(cli) {
+    expect((await cli(["top"])).stdout).toMatch(/^master +\d+ +- +- +- +- /m);
+  },
   async "http-api"(cli) {
     expect((await cli(["list"])).code).not.toBe(0);
   },
@@ -193,7 +196,7 @@ plugins:
       const list = JSON.parse((await cli(["list", "--json"])).stdout).items as Record<string, unknown>[];
       const plugins = JSON.parse((await cli(["plugins", "--json"])).stdout);
       // What differs between any two daemons.
-      const same = list.map(({ pid, run_id, created_at, started_at, ready_at, ...rest }) => rest);
+      const same = list.map(({ pid, run_id, created_at, started_at, ready_at, resources, ...rest }) => rest);
       seen.set(name, { agents: same, plugins });
       expect(list).toHaveLength(2);
       expect(seen.get(name)).toEqual(seen.get("same.json"));
