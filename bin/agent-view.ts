@@ -1,5 +1,12 @@
 import { constants } from "node:os";
-import type { Agent, AgentState, Exit, ExitStatus } from "../core/contracts/agent.js";
+import {
+  type Agent,
+  type AgentState,
+  type Exit,
+  type ExitStatus,
+  LIMIT_NAMES,
+  type LimitName,
+} from "../core/contracts/agent.js";
 import { formatDuration, formatSize } from "../core/units.js";
 import { neutralise } from "./neutralise.js";
 import type { Style, Terminal } from "./output.js";
@@ -54,6 +61,27 @@ export function exitCodeOfRun(exit: Exit | undefined): number {
   if (exit?.kind !== "signaled") return 1;
   const number = constants.signals[exit.signal as NodeJS.Signals];
   return number === undefined ? 1 : 128 + number;
+}
+
+const seconds = (value: number) => formatDuration(value * 1_000);
+const LIMIT_WORDS: Readonly<Record<LimitName, (value: number) => string>> = {
+  memory_max: formatSize,
+  cpu_max: (percent) => `${percent}%`,
+  pids_max: String,
+  open_files_max: String,
+  run_time_max: seconds,
+  idle_max: seconds,
+};
+
+/** `memory_max 1GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
+export function describeLimits({ limits }: Pick<Agent, "limits">): string | undefined {
+  const words = LIMIT_NAMES.flatMap((name) => {
+    const limit = limits?.[name];
+    if (!limit) return [];
+    const how = [limit.held_by, limit.on_exceed].filter(Boolean).join(", ");
+    return [`${name} ${LIMIT_WORDS[name](limit.value)} (${how})`];
+  });
+  return words.join(", ") || undefined;
 }
 
 /** The columns that are shared by tables of agents. */

@@ -32,14 +32,25 @@ export async function bootKernel(
   daemon.kernel = kernel;
   await kernel.start();
   daemon.sockets.closeUnclaimed();
+  tellWhere(daemon, {
+    ...describe(daemon, kernel),
+    ...(restartProblem === undefined ? {} : { restart_problem: restartProblem }),
+  });
+}
+
+const TELL_AGAIN_MS = 5_000;
+
+/** On a full disk this comes later: agents that are supervised are worth more than who can be told so. */
+function tellWhere(daemon: RunningDaemon, info: DaemonInfo): void {
+  const { kernel, log } = daemon;
   try {
-    writeDaemonInfo({
-      ...describe(daemon, kernel),
-      ...(restartProblem === undefined ? {} : { restart_problem: restartProblem }),
-    });
+    writeDaemonInfo(info);
   } catch (error) {
-    await kernel.stop({ agents: "keep", reason: "daemon.json could not be written" });
-    throw error;
+    log.warn({ err: error }, "daemon.json could not be written; it is tried again");
+    setTimeout(() => {
+      const current = daemon.kernel === kernel && kernel.status().state === "ready";
+      if (current) tellWhere(daemon, info);
+    }, TELL_AGAIN_MS).unref();
   }
 }
 

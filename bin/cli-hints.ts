@@ -6,6 +6,7 @@ const COMMANDS: readonly (readonly [RegExp, string])[] = [
   [/GET \/agents\/([^\s/?]+)\/result\b/g, "openstarry-daemon wait $1 --result"],
   [/DELETE \/agents\/([^\s/?]+)\?force=true/g, "openstarry-daemon agent rm $1 --force"],
   [/POST \/agents\/([^\s/?]+)\/(start|stop|restart)\b/g, "openstarry-daemon agent $2 $1"],
+  [/POST \/agents\b(?![/?])/g, "openstarry-daemon run"],
   [/DELETE \/agents\/([^\s/?,;]+)/g, "openstarry-daemon agent rm $1"],
   [/GET \/agents\/([^\s/?,;]+)(?![\w/?])/g, "openstarry-daemon agent status $1"],
   [/GET \/(templates|plugins)\b(?![/?])/g, "openstarry-daemon $1"],

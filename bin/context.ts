@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { OpenStarryError } from "../core/errors.js";
 import { type Client, clientFromEnv, createClient } from "../plugins/agent-manager-tool/client.js";
 import { readDaemonInfo } from "./daemon-info.js";
@@ -17,8 +18,10 @@ export function connect({ home, env, asAgent }: Invocation<unknown>, { patient =
   if (asAgent) return clientFromEnv(env);
   const info = readDaemonInfo(home);
   const options = { home, ...(patient ? { retryForMs: PATIENCE_MS } : {}) };
-  if (info?.url === undefined || info.socket !== undefined) return createClient(options);
+  if (info?.url === undefined || (info.socket !== undefined && existsSync(info.socket)))
+    return createClient(options);
   if (lockHolder(home) === info.pid) return createClient({ ...options, url: info.url });
+  if (info.socket !== undefined) return createClient(options);
   throw notRunning(home);
 }
 

@@ -4,6 +4,7 @@ import { removeDaemonInfo } from "./daemon-info.js";
 import { loadSetup, pluginChanges } from "./daemon-setup.js";
 import { handOver } from "./handover.js";
 import type { RunningDaemon } from "./running-daemon.js";
+import { installedVersion, packageVersion } from "./version.js";
 
 /** What plugins, and signals, can do to the daemon as a whole. */
 export function createControl(daemon: RunningDaemon): DaemonControl {
@@ -26,13 +27,18 @@ export function createControl(daemon: RunningDaemon): DaemonControl {
       const { setup, log } = daemon;
       const after = await loadSetup(daemon.options);
       const { applied } = await daemon.kernel.reconfigure(after.config);
-      const needs_restart = pluginChanges(setup.plugins, after.plugins);
+      const needs_restart = [...pluginChanges(setup.plugins, after.plugins), ...versionChange()];
       setup.config = after.config;
       if (after.path !== undefined) setup.path = after.path;
       log.info({ actor, applied, needs_restart }, "the config was read again");
       return { applied, needs_restart };
     },
   };
+}
+
+function versionChange(): string[] {
+  const [own, installed] = [packageVersion(), installedVersion()];
+  return own === installed ? [] : [`version ${installed} is installed, and this daemon is ${own}`];
 }
 
 function refuseUnlessRunning({ phase }: RunningDaemon): void {
@@ -60,6 +66,7 @@ export async function stopDaemon(
   const { log, options } = daemon;
   daemon.phase = "stopping";
   log.info({ actor, agents }, "stopping");
+  void daemon.manager?.tell({ STOPPING: 1, STATUS: agents === "keep" ? "Stopping" : "Ending agents" });
   let exitCode = 0;
   try {
     const reason = `the daemon was stopped by ${actor}`;

@@ -8,11 +8,18 @@ import { createHandedSockets } from "./handed-sockets.js";
 import { prepareHome } from "./home.js";
 import { closeInheritedDescriptors } from "./inherited-fds.js";
 import { type Lock, takeLock } from "./lock.js";
-import { openLogFile } from "./log-file.js";
+import { createLogFile } from "./log-file.js";
 import { createLogger } from "./logger.js";
-import { type HandedOver, openParentChannel, type ParentChannel, takeHandedOver } from "./parent-channel.js";
+import {
+  type HandedOver,
+  openParentChannel,
+  type ParentChannel,
+  type ReadyReport,
+  takeHandedOver,
+} from "./parent-channel.js";
 import { exitCodeOf } from "./print-error.js";
 import type { DaemonOptions, RunningDaemon } from "./running-daemon.js";
+import { type ServiceManager, statusLine, takeServiceManager } from "./service-manager.js";
 
 /** After a third signal the process ends so soon, whatever is still going on. In milliseconds. */
 const FORCED_END_MS = 2_000;
@@ -25,12 +32,13 @@ const FORCED_END_MS = 2_000;
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   dropAgentVariables(process.env);
   const handedOver = takeHandedOver(process.env);
+  const manager = takeServiceManager(process.env);
   const keep = handedOver ? [handedOver.channel_fd, ...Object.values(handedOver.sockets ?? {})] : [];
   closeInheritedDescriptors(keep);
   const channel = handedOver && openParentChannel(handedOver.channel_fd);
   try {
     prepareHome(options.home);
-    return await serve(options, handedOver, channel);
+    return await serve(options, { handedOver, channel, manager });
   } catch (cause) {
     if (!channel) throw cause;
     // Standard error is the log: what the starter is not told stands there.
@@ -41,17 +49,21 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
   }
 }
 
-async function serve(
-  options: DaemonOptions,
-  handedOver: HandedOver | undefined,
-  channel: ParentChannel | undefined,
-): Promise<number> {
+/** Who started this process, as far as anybody did. */
+interface Starters {
+  handedOver: HandedOver | undefined;
+  channel: ParentChannel | undefined;
+  manager: ServiceManager | undefined;
+}
+
+async function serve(options: DaemonOptions, starters: Starters): Promise<number> {
+  const { handedOver, channel } = starters;
   const taken = await (handedOver?.successor && channel ? takeOver(options, channel) : takeHome(options));
   let end: (exitCode: number) => void = () => {};
   const ended = new Promise<number>((resolve) => {
     end = resolve;
   });
-  const daemon = createDaemon({ ...taken, options, end }, handedOver);
+  const daemon = createDaemon({ ...taken, options, end }, starters);
   catchFaults(daemon.log);
   obeySignals(daemon);
   // Relative paths that plugins make up lie in the home, and no other file system is kept busy.
@@ -64,6 +76,10 @@ async function serve(
     const report = await readyReport(daemon);
     daemon.log.info(report, "the daemon is ready");
     await channel?.send({ ready: report });
+    if (!(await reachManager(starters, report))) {
+      daemon.log.warn({}, "the predecessor is gone; the service manager starts another daemon");
+      daemon.stopAsked ??= { agents: "keep", actor: "service manager" };
+    }
     channel?.close();
     if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
     return await ended;
@@ -75,16 +91,37 @@ async function serve(
   }
 }
 
+/**
+ * Tells the service manager, if there is one, that the daemon is ready. False for a successor whose
+ * predecessor went without having done so: the manager takes the daemon for ended then and starts another,
+ * which needs the home.
+ */
+async function reachManager(
+  { handedOver, channel, manager }: Starters,
+  report: ReadyReport,
+): Promise<boolean> {
+  if (!manager) return true;
+  if (!handedOver?.successor) await manager.tell({ READY: 1, STATUS: statusLine(report) });
+  else if (!(await channel?.hear("main"))) return false;
+  manager.feedWatchdog();
+  return true;
+}
+
 function createDaemon(
   parts: Pick<RunningDaemon, "options" | "setup" | "lock" | "end">,
-  handedOver: HandedOver | undefined,
+  { handedOver, manager }: Starters,
 ): RunningDaemon {
-  // With a starter, standard output is the log already.
-  const where = handedOver ? { fd: 1 } : { fd: openLogFile(parts.options.home), console: process.stderr };
+  const foreground = handedOver === undefined || handedOver.foreground === true;
+  const file = createLogFile(parts.options.home);
+  const log = createLogger({ file, ...(foreground ? { console: process.stderr } : {}), env: process.env });
+  if (manager?.problem !== undefined) {
+    log.warn({ problem: manager.problem }, "the service manager cannot be told how this daemon is");
+  }
   const daemon = {
     ...parts,
-    log: createLogger({ ...where, env: process.env }),
-    foreground: handedOver === undefined,
+    log,
+    foreground,
+    ...(manager ? { manager } : {}),
     sockets: createHandedSockets(handedOver?.sockets),
     phase: "booting",
     force: new AbortController(),
@@ -111,7 +148,7 @@ async function takeHome(options: DaemonOptions): Promise<Taken> {
 async function takeOver(options: DaemonOptions, channel: ParentChannel): Promise<Taken> {
   const setup = await loadSetup(options);
   await channel.send({ prepared: true });
-  if (await channel.go()) return { setup, lock: await takeLock(options.home) };
+  if (await channel.hear("go")) return { setup, lock: await takeLock(options.home) };
   throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced is gone" });
 }
 

@@ -4,6 +4,7 @@ import { bootKernel } from "./boot.js";
 import { removeDaemonInfo } from "./daemon-info.js";
 import { type Lock, takeLock } from "./lock.js";
 import type { RunningDaemon } from "./running-daemon.js";
+import { statusLine } from "./service-manager.js";
 import { type DaemonChild, spawnDaemon } from "./spawn-daemon.js";
 
 /**
@@ -29,9 +30,10 @@ export async function handOver(daemon: RunningDaemon, actor: string): Promise<vo
       ...options,
       fresh: false,
       ...(config === undefined ? {} : { config }),
-      env: process.env,
+      env: { ...process.env, ...daemon.manager?.env },
       sockets: daemon.sockets.offered,
       successor: true,
+      foreground: daemon.foreground,
     });
     await successor.prepared();
   } catch (error) {
@@ -44,8 +46,8 @@ export async function handOver(daemon: RunningDaemon, actor: string): Promise<vo
   void replace(daemon, successor, actor);
 }
 
-function refuseInForeground({ foreground }: RunningDaemon): void {
-  if (!foreground) return;
+function refuseInForeground({ foreground, manager }: RunningDaemon): void {
+  if (!foreground || manager?.followsSuccessors) return;
   throw new OpenStarryError("restart_unavailable", {
     detail: "this daemon runs in the foreground, so it cannot put another process in its place",
     hint: "stop it with openstarry-daemon stop --keep-agents and start it again where it was started",
@@ -58,9 +60,11 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
     daemon.sockets.setHandedOver(true);
     await daemon.kernel.stop({ agents: "keep", reason: `the daemon was restarted by ${actor}` });
     daemon.lock.release();
-    successor.go();
-    await successor.ready();
-    log.info({ successor: successor.pid }, "the successor is ready");
+    successor.say("go");
+    const report = await successor.ready();
+    // Before this process ends: it is the one that is believed. The watchdog has its time from here on.
+    await daemon.manager?.tell({ MAINPID: successor.pid, WATCHDOG: 1, STATUS: statusLine(report) });
+    successor.say("main");
     // A signal that came meanwhile was meant for the daemon, which is the successor now.
     if (daemon.stopAsked) successor.kill("SIGTERM");
     successor.release();

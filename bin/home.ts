@@ -113,10 +113,28 @@ function unusable(path: string, why: string, hint: string, cause?: unknown): Ope
   return new OpenStarryError("home_unusable", { detail: `${path} cannot be used: ${why}`, hint, cause });
 }
 
-/** Replaces a file of 0600 (whatever the umask) in one step; a reader sees the old or the new content, never a part. */
+/**
+ * Replaces a file of 0600 (whatever the umask) in one step; a reader sees the old or the new content, never
+ * a part. Throws `home_unusable`, with the old content in place and nothing beside it.
+ */
 export function writePrivateFile(path: string, content: string): void {
   const draft = `${path}.${process.pid}.tmp`;
-  rmSync(draft, { force: true });
+  try {
+    rmSync(draft, { force: true });
+    writeDraft(draft, content);
+    renameSync(draft, path);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const full = code === "ENOSPC" || code === "EDQUOT";
+    const hint = full
+      ? "free disk space, then try again"
+      : "see that the folder can be written, then try again";
+    rmSync(draft, { force: true });
+    throw unusable(path, `it could not be written (${full ? "the disk is full" : message})`, hint, cause);
+  }
+}
+
+function writeDraft(draft: string, content: string): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const fd = openSync(draft, flags, 0o600);
   try {
@@ -126,7 +144,6 @@ export function writePrivateFile(path: string, content: string): void {
   } finally {
     closeSync(fd);
   }
-  renameSync(draft, path);
 }
 
 /**

@@ -68,8 +68,22 @@ export function daemonRunning(home: string): OpenStarryError {
   });
 }
 
+/**
+ * The table of locks is read a page at a time, and one that goes meanwhile hides another that stays: who
+ * was not seen is looked for again.
+ */
+const LOOKS = 5;
+
 /** The pid of the process that holds the home's lock now, as the machine's kernel tells it. */
 export function lockHolder(home: string): number | undefined {
+  for (let look = 0; look < LOOKS; look++) {
+    const pid = lookForHolder(home);
+    if (pid !== undefined) return pid;
+  }
+  return undefined;
+}
+
+function lookForHolder(home: string): number | undefined {
   try {
     const { ino, dev } = statSync(join(home, HOME_FILES.lock));
     for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {

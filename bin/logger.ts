@@ -1,21 +1,19 @@
 import { pino } from "pino";
 import type { Logger } from "../core/plugin.js";
+import type { LogFile } from "./log-file.js";
 import { formatRecord } from "./log-format.js";
 import { wantsColour } from "./output.js";
 
 export interface LogOptions {
-  /** `daemon.log`, open for appending. Gets one JSON record a line. */
-  fd: number;
+  /** Gets one JSON record a line. */
+  file: LogFile;
   /** Where people read along: gets the same records as text. */
   console?: NodeJS.WriteStream;
   env: NodeJS.ProcessEnv;
 }
 
-/** The daemon's log. Writing is synchronous: the last words before an end are there. */
-export function createLogger({ fd, console, env }: LogOptions): Logger {
-  const file = pino.destination({ dest: fd, sync: true });
-  // A full disk must not end the daemon; what could not be written is lost.
-  file.on("error", () => {});
+/** The daemon's log. */
+export function createLogger({ file, console, env }: LogOptions): Logger {
   const colours = wantsColour(Boolean(console?.isTTY), env);
   const write = (line: string) => {
     file.write(line);

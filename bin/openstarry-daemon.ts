@@ -18,6 +18,8 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     // Help and version were asked for and are printed; help that was not asked for means wrong usage.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    // In which file something is no JavaScript, Node says only of what nobody catches.
+    if (error instanceof SyntaxError) throw error;
     return printError(terminal, error);
   }
 }

@@ -11,6 +11,8 @@ export interface HandedOver {
   sockets?: Record<string, number>;
   /** A predecessor is still there: say `prepared` and wait for `go`. */
   successor?: boolean;
+  /** Standard error is not the log: who looks after the daemon reads along there. */
+  foreground?: boolean;
 }
 
 /** What a daemon tells its starter. */
@@ -39,11 +41,14 @@ export function takeHandedOver(env: NodeJS.ProcessEnv): HandedOver | undefined {
   return text === undefined ? undefined : (JSON.parse(text) as HandedOver);
 }
 
+/** What a predecessor says: take over now; the service manager takes you for the daemon now. */
+export type PredecessorWord = "go" | "main";
+
 /** The daemon's side of the channel. Everything is safe to call when nobody listens any more. */
 export interface ParentChannel {
   send(message: DaemonMessage): Promise<void>;
-  /** Resolves true at `go`; false when the predecessor is gone without it. */
-  go(): Promise<boolean>;
+  /** Resolves true when the predecessor says that next; false when it is gone without it. */
+  hear(word: PredecessorWord): Promise<boolean>;
   close(): void;
 }
 
@@ -51,15 +56,16 @@ export function openParentChannel(fd: number): ParentChannel {
   const socket = new Socket({ fd, readable: true, writable: true });
   // The starter may have been interrupted; that is no reason to end.
   socket.on("error", () => {});
+  let lines: AsyncIterator<string> | undefined;
   return {
     send: (message) =>
       new Promise((resolve) => {
         if (socket.destroyed) resolve();
         else socket.write(`${JSON.stringify(message)}\n`, () => resolve());
       }),
-    async go() {
-      for await (const line of createInterface({ input: socket })) return line === "go";
-      return false;
+    async hear(word) {
+      lines ??= createInterface({ input: socket })[Symbol.asyncIterator]();
+      return (await lines.next()).value === word;
     },
     close: () => void socket.destroy(),
   };

@@ -3,6 +3,7 @@ import type { DaemonControl, Logger } from "../core/plugin.js";
 import type { DaemonSetup } from "./daemon-setup.js";
 import type { HandedSockets } from "./handed-sockets.js";
 import type { Lock } from "./lock.js";
+import type { ServiceManager } from "./service-manager.js";
 
 /** How this daemon was asked for. Absolute paths. */
 export interface DaemonOptions {
@@ -19,8 +20,9 @@ export interface DaemonOptions {
 export interface RunningDaemon {
   readonly options: DaemonOptions;
   readonly log: Logger;
-  /** Somebody else looks after this process: it is not replaced by another. */
+  /** Somebody else looks after this process; it is replaced by another only if a manager follows. */
   readonly foreground: boolean;
+  readonly manager?: ServiceManager;
   readonly sockets: HandedSockets;
   readonly setup: DaemonSetup;
   phase: "booting" | "running" | "restarting" | "stopping";

@@ -1,12 +1,20 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../core/errors.js";
 import { dropAgentVariables } from "./agent-environment.js";
+import { HOME_FILES } from "./home.js";
 import { openLogFile } from "./log-file.js";
-import { type DaemonMessage, HANDED_OVER, type HandedOver, type ReadyReport } from "./parent-channel.js";
+import {
+  type DaemonMessage,
+  HANDED_OVER,
+  type HandedOver,
+  type PredecessorWord,
+  type ReadyReport,
+} from "./parent-channel.js";
 
 export interface DaemonArguments {
   home: string;
@@ -22,6 +30,8 @@ export interface SpawnOptions extends DaemonArguments {
   /** Listening sockets for a successor, by name. */
   sockets?: ReadonlyMap<string, number>;
   successor?: boolean;
+  /** With the output of this process instead of `daemon.log`. */
+  foreground?: boolean;
 }
 
 /** A daemon on its way. */
@@ -29,8 +39,8 @@ export interface DaemonChild {
   readonly pid: number;
   /** Resolves when it has checked everything that it can check beside a running daemon. */
   prepared(): Promise<void>;
-  /** Lets a prepared successor take over. */
-  go(): void;
+  /** To a successor that is prepared (`go`), or ready (`main`). */
+  say(word: PredecessorWord): void;
   ready(): Promise<ReadyReport>;
   kill(signal: NodeJS.Signals): void;
   /** Kills it with SIGKILL. Resolves when it is gone. */
@@ -58,23 +68,26 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
     channel_fd: 3,
     sockets: Object.fromEntries(sockets.map(([name], index) => [name, FIRST_SOCKET_FD + index])),
     ...(options.successor ? { successor: true } : {}),
+    ...(options.foreground ? { foreground: true } : {}),
   };
   const log = openLogFile(options.home);
+  const output = options.foreground ? "inherit" : log;
+  const lastWords = options.foreground ? () => undefined : printedSince(fstatSync(log).size, options.home);
   const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
   const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
     // The folder that a daemon was started in may be gone when it is replaced.
     cwd: existsSync(options.cwd) ? options.cwd : options.home,
     detached: true,
     env: { ...dropAgentVariables({ ...options.env }), [HANDED_OVER]: JSON.stringify(handedOver) },
-    stdio: ["ignore", log, log, "pipe", ...sockets.map(([, fd]) => fd)],
+    stdio: ["ignore", output, output, "pipe", ...sockets.map(([, fd]) => fd)],
   });
   closeSync(log);
   const channel = child.stdio[3] as Duplex;
-  const inbox = createInbox(child, channel, timeoutMs);
+  const inbox = createInbox(child, channel, { timeoutMs, lastWords });
   return {
     pid: child.pid ?? 0,
     prepared: async () => void (await inbox.next("prepared")),
-    go: () => void channel.write("go\n"),
+    say: (word) => void channel.write(`${word}\n`),
     ready: async () => (await inbox.next("ready")).ready,
     // Safe by pid: it is this process's child, and not waited for by anybody else.
     kill: (signal) => void child.kill(signal),
@@ -110,13 +123,22 @@ function argumentsOf({ home, config, port, fresh }: DaemonArguments): string[] {
 
 type Message<K extends string> = Extract<DaemonMessage, Record<K, unknown>>;
 
-function createInbox(child: ChildProcess, channel: Duplex, timeoutMs: number) {
+interface InboxOptions {
+  timeoutMs: number;
+  /** Why it ended, if it has printed that. */
+  lastWords: () => string | undefined;
+}
+
+function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, lastWords }: InboxOptions) {
   const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
   channel.on("error", () => {});
   const ended = new Promise<never>((_, reject) => {
     child.once("error", (cause) => reject(wordless(`it could not be started: ${cause.message}`, cause)));
     // "close" comes after the last message was read.
-    child.once("close", (code, signal) => reject(wordless(`it ended with ${signal ?? `code ${code}`}`)));
+    child.once("close", (code, signal) => {
+      const words = lastWords();
+      reject(wordless(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`));
+    });
   });
   ended.catch(() => {});
   return {
@@ -139,10 +161,27 @@ function createInbox(child: ChildProcess, channel: Duplex, timeoutMs: number) {
   };
 }
 
+/**
+ * What Node prints of a program that it cannot load, or that throws at once, as one line. Nothing was
+ * running yet that could have said it better.
+ */
+function printedSince(start: number, home: string): () => string | undefined {
+  return () => {
+    try {
+      const printed = readFileSync(join(home, HOME_FILES.log)).subarray(start).toString();
+      const error = /^\w*Error\b.*$/m.exec(printed)?.[0];
+      const place = /^(?:file:\/\/)?(\/\S+:\d+)$/m.exec(printed)?.[1];
+      return error && place ? `${error} (${place})` : error;
+    } catch {
+      return undefined;
+    }
+  };
+}
+
 function wordless(why: string, cause?: unknown): OpenStarryError {
   return new OpenStarryError("internal", {
     detail: `the daemon did not become ready: ${why}`,
-    hint: "daemon.log in its home says more",
+    hint: "daemon.log in its home says more; of a daemon in the foreground, its standard error",
     cause,
   });
 }

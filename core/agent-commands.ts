@@ -1,7 +1,13 @@
-import type { Agent, Cause, Health, RunRecord, Usage } from "./contracts/agent.js";
+import type { Agent, Cause, Health, LimitReport, RunRecord, Usage } from "./contracts/agent.js";
 import type { DaemonEvent } from "./contracts/events.js";
 import type { Memo } from "./contracts/journal.js";
+import type { ProbeRole } from "./contracts/probe.js";
+import type { Survivor } from "./contracts/spawner.js";
+import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { InvalidTemplate, PinnedTemplate, TemplateDocument } from "./contracts/template-source.js";
+import type { ChosenProbe } from "./template-checks.js";
+
+export type ProgressStep = "nudge" | "interrupt" | "restart" | "resumed";
 
 /** Who wants something, and why: kept with what it leads to. */
 export interface Intent {
@@ -34,6 +40,13 @@ export interface ForRun {
   run_id?: string;
 }
 
+export interface AgentDetails {
+  /** As the journal keeps it: who asked for the end that is under way, who holds it, what it was started with. */
+  readonly stored: StoredAgent;
+  /** Processes of it that could not be ended. */
+  readonly survivors: readonly Survivor[];
+}
+
 /**
  * The kernel's own verbs. Every one that changes something resolves when the intent is journaled,
  * never when the effect is done, so that a policy cannot hang on its own kill; `settled` waits.
@@ -42,10 +55,19 @@ export interface AgentCommands {
   get(agentId: string): Agent | undefined;
   /** In order of creation. */
   list(): Agent[];
+  /** The first agent of the config. */
+  master(): Agent | undefined;
   /** The live run with this id. */
   byRun(runId: string): Agent | undefined;
+  /** What the kernel goes by, besides what every answer shows. Not to be changed, and not to be shown whole. */
+  details(agentId: string): AgentDetails | undefined;
   /** The template that the agent is pinned to. */
   template(agentId: string): PinnedTemplate | undefined;
+  /**
+   * The probe that its template names for a role. `undefined` when it names none; throws `template_invalid`
+   * when nobody provides it any more.
+   */
+  probe(agentId: string, role: ProbeRole): ChosenProbe | undefined;
   /** Looks an id up in the chain of template sources and validates it. Rejects with `template_not_found`. */
   findTemplate(templateId: string): Promise<PinnedTemplate>;
   /** Every template, an id once, and the documents that are not valid. */
@@ -56,14 +78,45 @@ export interface AgentCommands {
   create(spec: CreateAgent, intent: Intent): Promise<Agent>;
   start(agentId: string, intent: Intent): Promise<Agent>;
   stop(agentId: string, intent: Intent & ForRun & { graceMs?: number }): Promise<Agent>;
-  restart(agentId: string, intent: Intent & ForRun): Promise<Agent>;
+  /**
+   * Ends the live run and starts anew. With the `cause` `policy` it is no asked-for restart but a failure
+   * of the run: its restart rules decide what follows, and it is counted; unless it is `uncounted`: then the
+   * run is not to blame, and the agent starts again, as it is pinned, as soon as it may.
+   */
+  restart(agentId: string, intent: Intent & ForRun & { uncounted?: boolean }): Promise<Agent>;
   /** Stops it and forgets the record once the tree is gone. */
   remove(agentId: string, intent: Intent & { graceMs?: number }): Promise<Agent>;
+  /** What is wrong with an agent that has no readable record; `undefined` for all others. */
+  quarantined(agentId: string): string | undefined;
+  /**
+   * Ends what lives of an agent in quarantine and forgets it, so that its id is free. Resolves when that
+   * is done. Rejects with `tree_survived`.
+   */
+  discard(agentId: string, intent: Intent): Promise<void>;
   /** To the agent's own process. Rejects with `agent_not_running`. */
   signal(agentId: string, signal: string, intent: Intent & ForRun): Promise<void>;
+  /**
+   * Gives its whole tree so much CPU, in percent of one core; `undefined` gives it back. For this run only;
+   * resolves when it is done. Rejects with `agent_not_running`, and with `throttle_unavailable` where its
+   * spawner cannot.
+   */
+  throttle(agentId: string, percent: number | undefined, intent: Intent & ForRun): Promise<Agent>;
   markReady(agentId: string, runId: string): Promise<void>;
+  /** Why it is not ready yet; and how long it asks for from now, where it has less left. */
+  markStarting(agentId: string, runId: string, note: { reason?: string; withinMs?: number }): Promise<void>;
   markHealth(agentId: string, runId: string, health: Health, reason: string): Promise<void>;
-  /** A live sign from the agent itself. One that says nothing new is told to listeners and not journaled. */
+  /** A limit was exceeded: journaled as `agent.limit`. What is done about it is another command's. */
+  markLimit(agentId: string, runId: string, report: LimitReport & { actor: string }): Promise<void>;
+  /**
+   * What is done about a live run that does not get on; `resumed`: it does again. Recorded, nothing else. A
+   * run that ends by itself after `interrupt` and before `resumed` is `unhealthy`.
+   */
+  markProgress(agentId: string, runId: string, step: ProgressStep, reason: string): Promise<void>;
+  /**
+   * A live sign from the agent itself. One that says nothing new is told to listeners and not journaled.
+   * `usage` is the run's so far: of each figure the highest counts, and what it rose by is added to `spent` of
+   * the agent and of all above it.
+   */
   heartbeat(
     agentId: string,
     runId: string,

@@ -1,16 +1,30 @@
 import type { CreateAgent } from "./agent-commands.js";
 import { rfc3339 } from "./clock.js";
-import { type Agent, ID_PATTERN } from "./contracts/agent.js";
+import {
+  type Agent,
+  type AgentLimits,
+  ID_PATTERN,
+  isService,
+  SERVICE_ID_PATTERN,
+} from "./contracts/agent.js";
 import { authenticator } from "./contracts/authenticator.js";
 import { journal } from "./contracts/journal.js";
+import type { ProbeRole } from "./contracts/probe.js";
 import { type Spawner, type SpawnSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
 import { shortId } from "./ids.js";
+import { limitsOf } from "./resources.js";
 import { buildSpec, protectSpec, type SpecSources } from "./spawn-spec.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams, parseTemplate } from "./template.js";
-import { checkProbes, checkRequires } from "./template-checks.js";
+import {
+  type ChosenProbe,
+  checkProbes,
+  checkRequires,
+  chooseProbe,
+  type TemplateValues,
+} from "./template-checks.js";
 
 /** From templates to records, and from records to what is started. */
 export interface AgentDrafts {
@@ -20,12 +34,18 @@ export interface AgentDrafts {
   repin(stored: StoredAgent): Promise<Pick<StoredAgent, "template" | "params"> | undefined>;
   /** The spec of its next run, after `beforeSpawn`. */
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  /** What its next run may use. */
+  limits(stored: StoredAgent): AgentLimits;
+  /** The probe that its template names for a role. */
+  probe(stored: StoredAgent, role: ProbeRole): ChosenProbe | undefined;
   /** Rejects with `spawner_not_found`. */
   spawner(name: string): Spawner;
 }
 
 /** Stands for the run that a check is about: there is none yet. */
 const NO_RUN = "00000000-0000-7000-8000-000000000000";
+
+const valuesOf = ({ agent, params }: StoredAgent): TemplateValues => ({ agentId: agent.agent_id, params });
 
 export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
   const { slots, hooks } = deps;
@@ -50,14 +70,13 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
       ? parseTemplate(spec.template)
       : await deps.templates.find(spec.template_id);
     const agentId = spec.agent_id ?? `${spec.template_id.slice(0, 56)}-${shortId()}`;
-    if (!ID_PATTERN.test(agentId)) {
+    if (!(origin === "service" ? SERVICE_ID_PATTERN : ID_PATTERN).test(agentId)) {
       throw new OpenStarryError("input_invalid", {
         detail: `agent_id ${JSON.stringify(agentId.slice(0, 80))} is not valid`,
         hint: "use 1 to 63 of A-Z a-z 0-9 . _ - and do not start with . or -",
       });
     }
     checkRequires(agentId, template, deps.endpoints());
-    checkProbes(template, slots);
     const wanted = spec.start === false ? "stopped" : "running";
     const agent: Agent = {
       agent_id: agentId,
@@ -78,14 +97,17 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
     return stored;
   }
 
-  /** What the spawner can say before a start. */
+  /** What can be said before a start. */
   async function checkStart(stored: StoredAgent, secrets: SpecSources["secrets"]): Promise<void> {
+    checkProbes(stored.template, slots, valuesOf(stored));
     await findSpawner(stored.template.template.spawner).check(buildSpec(stored, NO_RUN, sources(secrets)));
   }
 
   return {
     draft,
+    probe: (stored, role) => chooseProbe(stored.template, role, slots, valuesOf(stored)),
     spawner: findSpawner,
+    limits: ({ template }) => limitsOf(template.template.resources, deps.config().defaults.resources),
     async repin(stored) {
       if (stored.inline) return undefined;
       const template = await deps.templates.find(stored.agent.template_id);
@@ -95,7 +117,10 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
     },
     async prepare(stored, runId) {
       const agentId = stored.agent.agent_id;
-      const token = slots.has(authenticator) ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
+      // The probe may have gone with its plugin since the template was pinned: nothing would make it ready.
+      checkProbes(stored.template, slots, valuesOf(stored));
+      const mints = slots.has(authenticator) && !isService(stored.agent);
+      const token = mints ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
       const plain = { ...sources(await secretsOf(agentId)), ...(token === undefined ? {} : { token }) };
       const spec = buildSpec(stored, runId, plain);
       return hooks.beforeSpawn.isUsed() ? protectSpec(spec, await hooks.beforeSpawn.promise(spec)) : spec;

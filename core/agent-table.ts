@@ -15,9 +15,13 @@ export interface AgentTable {
   refuseTaken(agentId: string): void;
   /** Holds an id while its record is being made: of a thousand requests for one id, one goes on. */
   reserve<T>(agentId: string | undefined, make: () => Promise<T>): Promise<T>;
-  /** Its record cannot be read, and may be of a live process: the id stays taken. */
-  quarantine(agentId: string): void;
+  /** Its record cannot be read, and may be of a live process: the id stays taken. `problem` says why. */
+  quarantine(agentId: string, problem: string): void;
   isQuarantined(agentId: string): boolean;
+  /** What is wrong with those in quarantine, by id. */
+  readonly quarantined: ReadonlyMap<string, string>;
+  /** The id is free again. */
+  discard(agentId: string): void;
   add(worker: AgentWorker): void;
   remove(worker: AgentWorker): void;
   readonly opened: Promise<void>;
@@ -28,7 +32,7 @@ export interface AgentTable {
 export function createAgentTable(): AgentTable {
   const workers = new Map<string, AgentWorker>();
   const reserved = new Set<string>();
-  const quarantined = new Set<string>();
+  const quarantined = new Map<string, string>();
   let open = () => {};
   let closed = false;
   const opened = new Promise<void>((resolve) => {
@@ -60,10 +64,11 @@ export function createAgentTable(): AgentTable {
 
   function refuseTaken(agentId: string) {
     const existing = workers.get(agentId)?.stored.agent;
-    if (quarantined.has(agentId)) {
+    const problem = quarantined.get(agentId);
+    if (problem !== undefined) {
       throw new OpenStarryError("agent_exists", {
-        detail: `there is a record of an agent "${agentId}" that cannot be read`,
-        hint: "choose another agent_id; the daemon's log says what is wrong with the record",
+        detail: `"${agentId}" is in quarantine: ${problem}`,
+        hint: `choose another agent_id; or DELETE /agents/${agentId} ends what lives of it and forgets it`,
       });
     }
     if (!existing && !reserved.has(agentId)) return;
@@ -96,8 +101,10 @@ export function createAgentTable(): AgentTable {
         reserved.delete(agentId);
       }
     },
-    quarantine: (agentId) => void quarantined.add(agentId),
+    quarantine: (agentId, problem) => void quarantined.set(agentId, problem),
     isQuarantined: (agentId) => quarantined.has(agentId),
+    quarantined,
+    discard: (agentId) => void quarantined.delete(agentId),
     add: (worker) => void workers.set(worker.stored.agent.agent_id, worker),
     remove: (worker) => void workers.delete(worker.stored.agent.agent_id),
     opened,

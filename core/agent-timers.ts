@@ -18,6 +18,8 @@ export interface AgentTimers {
   follow(stored: StoredAgent): void;
   /** Once, unless the state changes before. */
   retry(afterMs: number, again: () => void): void;
+  /** Leaves a start at least so long from now. */
+  extendStart(withinMs: number): void;
   /** Nobody waits for readiness any more. */
   stopWaitingForReady(): void;
   dispose(): void;
@@ -25,6 +27,8 @@ export interface AgentTimers {
 
 export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTimers {
   const armed = new Map<string, () => void>();
+  /** What a start that takes too long leads to, and when, by the monotonic clock. */
+  let start: { dueMs: number; notReady: () => void } | undefined;
 
   function arm(name: string, delayMs: number, callback: () => void) {
     armed.get(name)?.();
@@ -34,11 +38,18 @@ export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTim
   function dispose() {
     for (const cancel of armed.values()) cancel();
     armed.clear();
+    start = undefined;
   }
 
   return {
     dispose,
     retry: (afterMs, again) => arm("retry", afterMs, again),
+    extendStart(withinMs) {
+      const dueMs = clock.monotonic() + withinMs;
+      if (!start || dueMs <= start.dueMs) return;
+      start = { ...start, dueMs };
+      arm("ready", withinMs, start.notReady);
+    },
     stopWaitingForReady: () => armed.get("ready")?.(),
     follow({ agent, template: { template } }) {
       dispose();
@@ -50,12 +61,17 @@ export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTim
       }
       if (state === "starting" && template.readiness && run_id !== undefined) {
         const { timeoutMs } = template.readiness;
-        const reason = `it was not ready within ${formatDuration(timeoutMs)}`;
-        arm("ready", timeoutMs, () => actions.notReady(run_id, reason));
+        const sinceMs = clock.monotonic();
+        const notReady = () =>
+          actions.notReady(run_id, `it was not ready within ${formatDuration(clock.monotonic() - sinceMs)}`);
+        start = { dueMs: sinceMs + timeoutMs, notReady };
+        arm("ready", timeoutMs, notReady);
       }
       if (isEnded(state) && template.removeAfterMs !== undefined) {
         const ended = Date.parse(agent.last_exit?.ended_at ?? agent.created_at);
-        arm("forget", Math.max(0, ended + template.removeAfterMs - clock.now()), actions.forget);
+        const left = ended + template.removeAfterMs - clock.now();
+        // As above: kept no longer than that from now on.
+        arm("forget", Math.min(Math.max(0, left), template.removeAfterMs), actions.forget);
       }
     },
   };

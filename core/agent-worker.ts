@@ -1,7 +1,7 @@
 import { type AgentEvent, isEnded, isLive, transition } from "./agent-state.js";
 import { createAgentTimers } from "./agent-timers.js";
 import { type Clock, rfc3339 } from "./clock.js";
-import type { Agent, Exit, Health, RunRecord } from "./contracts/agent.js";
+import type { Agent, AgentLimits, Exit, RunRecord } from "./contracts/agent.js";
 import type { EventType, NewEvent } from "./contracts/events.js";
 import type { JournalBatch } from "./contracts/journal.js";
 import type { RestartPolicy } from "./contracts/restart-policy.js";
@@ -14,13 +14,15 @@ import type {
   Survivor,
 } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
-import { isSpawnDeferred, isSpawnVetoed, OpenStarryError, toOpenStarryError } from "./errors.js";
+import { isSpawnDeferred, isSpawnVetoed, toOpenStarryError } from "./errors.js";
 import { createFactLog } from "./fact-log.js";
 import { createHookQueue } from "./hook-queue.js";
 import type { Hooks } from "./hooks.js";
 import { timeOfUuidv7, uuidv7 } from "./ids.js";
 import type { Logger } from "./plugin.js";
+import { heldBy } from "./resources.js";
 import { describeExit, whatFollows } from "./run-end.js";
+import { createRunReports, type RunReports } from "./run-reports.js";
 
 /** What a worker needs of the supervisor. */
 export interface WorkerDeps {
@@ -31,8 +33,12 @@ export interface WorkerDeps {
   write(batch: JournalBatch): Promise<void>;
   /** The spec of the next run, `beforeSpawn` included. */
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
+  /** What its next run may use. */
+  limits(stored: StoredAgent): AgentLimits;
   spawner(name: string): Spawner;
   policy(): RestartPolicy;
+  /** Tells what its template requires that it is wanted now. */
+  want(stored: StoredAgent): void;
   /** What has to be waited for before it may start, in words. */
   blocker(stored: StoredAgent): string | undefined;
   /** Called after every change of state, and when a wait begins or ends. */
@@ -44,7 +50,7 @@ export interface WorkerDeps {
 }
 
 /** Runs one agent. Everything about it happens here, one step after another. */
-export interface AgentWorker {
+export interface AgentWorker extends RunReports {
   readonly stored: StoredAgent;
   /** Waits in `pending` for something, and says for what. */
   readonly waiting: boolean;
@@ -69,11 +75,6 @@ export interface AgentWorker {
   adopt(handle: RunHandle): void;
   /** A run of an earlier daemon that is over. */
   settleLater(outcome: RunOutcome): void;
-  signal(signal: string): Promise<void>;
-  markReady(runId: string): Promise<void>;
-  markHealth(runId: string, health: Health, reason: string): Promise<void>;
-  /** Live signs and figures: kept in memory, journaled with the next change. */
-  observe(patch: Partial<Agent>, event?: NewEvent): Promise<void>;
   /** Begins, after a boot: everything about it is known by now. */
   resume(): void;
   /** Forgets its timers. */
@@ -110,21 +111,45 @@ export function createAgentWorker(
   let wish = written;
   let graceMs: number | undefined;
   let startedAtMonotonicMs: number | undefined;
-  /** Asked not to be asked again before this, by the monotonic clock. */
-  let deferredUntilMs = 0;
+  /** A start that was put off; until when, by the monotonic clock. */
+  let deferred: { reason: string; dueMs: number } | undefined;
 
   const id = stored.agent.agent_id;
   const hookQueue = createHookQueue(id, log);
   const facts = createFactLog({ current: () => stored, append: deps.write, log });
   const timers = createAgentTimers(clock, {
-    due: () => void quietly(move("due", {})).then(poke),
-    notReady: (runId, reason) => end(runId, { cause: "start_timeout", actor: "daemon", reason }),
+    due() {
+      // Whoever stopped it meanwhile has said why.
+      if (stored.agent.desired === "running") void quietly(move("due", {})).then(poke);
+    },
+    notReady(runId, late) {
+      const { reason: why } = stored.agent;
+      const reason = why === undefined ? late : `${late}: ${why}`;
+      end(runId, { cause: "start_timeout", actor: "daemon", reason });
+    },
     forget() {
       stored = { ...stored, deleting: true };
       poke();
     },
   });
   const now = () => rfc3339(clock.now());
+  const reports = createRunReports({
+    get stored() {
+      return stored;
+    },
+    set stored(next) {
+      stored = next;
+    },
+    handle: () => handle,
+    end,
+    event,
+    hookQueue,
+    hooks,
+    now,
+    becomeReady: (patch) => quietly(move("ready", patch)),
+    extendStart: timers.extendStart,
+    write: (events, put) => facts.write({ events, ...(put ? { put } : {}) }),
+  });
 
   function event(type: EventType, data: Record<string, unknown>): NewEvent {
     const { run_id } = stored.agent;
@@ -196,22 +221,26 @@ export function createAgentWorker(
     return state === "pending" && !halted ? launch() : false;
   }
 
-  function setWaiting(reason: string) {
+  function setWaiting(reason: string, next_start_at?: string) {
     const changed = !waiting || stored.agent.reason !== reason;
     waiting = true;
+    stored = { ...stored, agent: { ...stored.agent, reason, next_start_at } };
     if (!changed) return;
-    stored = { ...stored, agent: { ...stored.agent, reason } };
     // A new reason is nothing that others could wait for.
     void quietly(facts.write({ events: [event("agent.state", { from: "pending", to: "pending", reason })] }));
   }
 
   async function launch(): Promise<boolean> {
+    if (!stored.held) deps.want(stored);
     const blocker = stored.held ? `held by ${stored.held.by}: ${stored.held.reason}` : deps.blocker(stored);
     if (blocker !== undefined) {
       setWaiting(blocker);
       return false;
     }
-    if (clock.monotonic() < deferredUntilMs) return false;
+    if (deferred && clock.monotonic() < deferred.dueMs) {
+      setWaiting(deferred.reason, rfc3339(clock.now() + deferred.dueMs - clock.monotonic()));
+      return false;
+    }
     // Ids sort by age even where the clock was set back: output is kept and shown in their order.
     const runId = uuidv7(Math.max(clock.now(), timeOfUuidv7(stored.agent.run_id) + 1));
     const { template } = stored;
@@ -252,9 +281,12 @@ export function createAgentWorker(
       run_id: runId,
       pid: run.pid,
       containment: run.containment,
+      limits: heldBy(deps.limits(stored), run.held),
+      throttle: undefined,
       health: "unknown",
       started_at: at,
       ready_at: ready ? at : undefined,
+      usage: undefined,
       status: undefined,
       progress: undefined,
     });
@@ -268,7 +300,11 @@ export function createAgentWorker(
     const { agent } = stored;
     const run_id = agent.run_id ?? "";
     hookQueue.add(() => hooks.afterSpawn.promise({ agent, run_id, adopted }));
-    if (agent.state === "running" && !adopted) queueReady();
+    reports.begin();
+    if (agent.state === "running" && !adopted) reports.queueReady();
+    taken.onLimit?.(
+      (report) => void quietly(reports.verbs.markLimit(run_id, { ...report, actor: "daemon" })),
+    );
     const isOver = (ended: RunOutcome) => {
       outcome = ended;
       poke();
@@ -279,16 +315,12 @@ export function createAgentWorker(
     });
   }
 
-  function queueReady() {
-    const { agent } = stored;
-    hookQueue.add(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
-  }
-
   async function startFailed(error: unknown, runId: string): Promise<boolean> {
     if (isSpawnDeferred(error)) {
-      deferredUntilMs = clock.monotonic() + error.data.retryAfterMs;
-      setWaiting(error.message);
-      timers.retry(error.data.retryAfterMs, poke);
+      const { retryAfterMs } = error.data;
+      deferred = { reason: error.message, dueMs: clock.monotonic() + retryAfterMs };
+      setWaiting(error.message, rfc3339(clock.now() + retryAfterMs));
+      timers.retry(retryAfterMs, poke);
       return false;
     }
     const problem = toOpenStarryError(error);
@@ -341,7 +373,8 @@ export function createAgentWorker(
   /** A run is over: what it was, and what follows. */
   async function settle(ended: RunOutcome): Promise<boolean> {
     const nowMs = clock.now();
-    const exit = describeExit(stored, ended, nowMs);
+    const ending = stored.ending ?? reports.interrupted();
+    const exit = describeExit(ending ? { ...stored, ending } : stored, ended, nowMs);
     const run: RunRecord = {
       run_id: exit.run_id ?? "",
       agent_id: id,
@@ -371,6 +404,7 @@ export function createAgentWorker(
     const patch: Partial<Agent> = {
       pid: undefined,
       containment: undefined,
+      throttle: undefined,
       ready_at: undefined,
       resources: undefined,
       status: undefined,
@@ -440,7 +474,7 @@ export function createAgentWorker(
     },
     async intend(patch, change = {}) {
       const before = stored;
-      deferredUntilMs = 0;
+      deferred = undefined;
       const from = stored.agent.state;
       const to = change.event === undefined ? undefined : transition(from, change.event);
       const agent = { ...stored.agent, ...change.agent, ...(to === undefined ? {} : { state: to }) };
@@ -464,6 +498,9 @@ export function createAgentWorker(
           const state = to === undefined ? {} : { state: to };
           const agentNow = undo(stored.agent, before.agent, { ...change.agent, ...state });
           stored = { ...undo(stored, before, patch), agent: agentNow };
+        } else {
+          // It is done all the same, so it is to be written as soon as it can be.
+          void quietly(facts.write({}));
         }
         if (to !== undefined) timers.follow(stored);
         throw error;
@@ -478,33 +515,15 @@ export function createAgentWorker(
       if (ending && isLive(stored.agent.state) && !stored.ending) stored = { ...stored, ending };
       poke();
     },
-    adopt: (adopted) => take(adopted, true),
+    adopt(adopted) {
+      const limits = heldBy(stored.agent.limits, adopted.held);
+      stored = { ...stored, agent: { ...stored.agent, limits } };
+      take(adopted, true);
+    },
     settleLater(ended) {
       outcome = ended;
     },
-    async signal(name) {
-      if (!handle)
-        throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
-      await handle.signal(name);
-    },
-    async markReady(runId) {
-      if (stored.agent.run_id !== runId || stored.agent.state !== "starting" || stored.ending) return;
-      await quietly(move("ready", { ready_at: now() }));
-      queueReady();
-    },
-    async markHealth(runId, to, reason) {
-      const from = stored.agent.health;
-      if (stored.agent.run_id !== runId || !isLive(stored.agent.state) || from === to) return;
-      stored = { ...stored, agent: { ...stored.agent, health: to } };
-      const { agent } = stored;
-      hookQueue.add(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(facts.write({ events: [event("agent.health", { from, to, reason })] }));
-      if (to === "unhealthy") end(runId, { cause: "unhealthy", actor: "daemon", reason });
-    },
-    async observe(patch, observed) {
-      stored = { ...stored, agent: { ...stored.agent, ...patch } };
-      if (observed) await facts.write({ events: [observed] });
-    },
+    ...reports.verbs,
     resume() {
       timers.follow(stored);
       poke();

@@ -5,24 +5,27 @@ import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import type { Agent } from "./contracts/agent.js";
-import type { Journal } from "./contracts/journal.js";
+import { type Journal, journal as journalSlot } from "./contracts/journal.js";
+import { spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import { OpenStarryError } from "./errors.js";
+import { addUsage, ancestorsOf, risen } from "./spending.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { Waiters } from "./waiters.js";
 
-export interface CommandDeps extends Pick<SupervisorDeps, "clock" | "templates" | "publish"> {
+export interface CommandDeps
+  extends Pick<SupervisorDeps, "clock" | "config" | "templates" | "publish" | "problem" | "slots"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
-  journal: () => Journal;
   write: (batch: Parameters<Journal["append"]>[0]) => Promise<void>;
   create: (spec: CreateAgent, intent: Intent) => Promise<Agent>;
 }
 
 /** The kernel's verbs: each changes what is wanted, journals it, and leaves the rest to the worker. */
 export function createAgentCommands(deps: CommandDeps): AgentCommands {
-  const { table, drafts, waiters, journal } = deps;
+  const { table, drafts, waiters, slots } = deps;
+  const journal = () => slots.use(journalSlot);
   const { need, changeable } = table;
 
   async function startAgent(agentId: string, cause?: StoredAgent["ending"]): Promise<Agent> {
@@ -34,6 +37,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return worker.stored.agent;
     }
     const pins = await drafts.repin(worker.stored);
+    if (cause && isLive(worker.stored.agent.state)) await announceEnd(worker, cause);
     const agent: Partial<Agent> = {
       desired: "running",
       reason: undefined,
@@ -43,6 +47,25 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     const ending = isLive(worker.stored.agent.state) ? cause : undefined;
     await worker.intend({ ...pins, restart_memory: undefined, ending }, { agent, event: "start" });
     return worker.stored.agent;
+  }
+
+  /** Its restart rules decide what follows. What ends already is left to that. */
+  async function failRun(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<Agent> {
+    const { agent, ending: before } = worker.stored;
+    if (isLive(agent.state) && agent.desired === "running" && !before) await worker.intend({ ending });
+    return worker.stored.agent;
+  }
+
+  /**
+   * An end that a start is to follow is durable before it begins: a daemon that comes after a crash must
+   * not take it for the agent's own. Rejects with `journal_unavailable`, and nothing is ended: the start
+   * could not follow.
+   */
+  async function announceEnd(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<void> {
+    const { agent_id } = worker.stored.agent;
+    await deps.write({ put: [{ ...worker.stored, ending }] });
+    if ((await changeable(agent_id)) === worker) return;
+    throw new OpenStarryError("agent_not_found", { detail: `agent "${agent_id}" was deleted meanwhile` });
   }
 
   /** True when the command is about a run that is over by now. */
@@ -75,9 +98,25 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     return worker.stored.agent;
   }
 
+  async function discardAgent(agentId: string): Promise<void> {
+    for (const it of slots.use(spawner).values()) {
+      const survivors = (await it.discard?.(agentId))?.survivors ?? [];
+      if (survivors.length > 0) {
+        const names = survivors.map(({ pid, name }) => `${name} (${pid})`).join(", ");
+        throw new OpenStarryError("tree_survived", {
+          detail: `these of ${agentId} could not be ended: ${names}`,
+          hint: "they hang in the operating system; ask again when they are gone",
+          data: { survivors },
+        });
+      }
+      await it.forget?.(agentId);
+    }
+  }
+
   return {
     get: (agentId) => table.workers.get(agentId)?.stored.agent,
     list: () => [...table.workers.values()].map((worker) => worker.stored.agent),
+    master: () => table.workers.get(deps.config().agents[0]?.agent_id ?? "")?.stored.agent,
     byRun(runId) {
       for (const { stored } of table.workers.values()) {
         const { run_id, pid, state } = stored.agent;
@@ -85,7 +124,12 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       }
       return undefined;
     },
+    details(agentId) {
+      const worker = table.workers.get(agentId);
+      return worker && { stored: worker.stored, survivors: worker.survivors };
+    },
     template: (agentId) => table.workers.get(agentId)?.stored.template,
+    probe: (agentId, role) => drafts.probe(need(agentId).stored, role),
     findTemplate: (templateId) => deps.templates.find(templateId),
     templates: () => deps.templates.list(),
     async check(spec) {
@@ -96,8 +140,11 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     start: (agentId) => startAgent(agentId),
     async restart(agentId, intent) {
       const worker = await changeable(agentId);
-      const { cause = "restart", actor, reason } = intent;
-      return isStale(worker, intent) ? worker.stored.agent : startAgent(agentId, { cause, actor, reason });
+      const { cause = "restart", actor, reason, uncounted = false } = intent;
+      if (isStale(worker, intent)) return worker.stored.agent;
+      if (cause === "policy")
+        return failRun(worker, { cause, actor, reason, ...(uncounted ? { uncounted } : {}) });
+      return startAgent(agentId, { cause, actor, reason });
     },
     async stop(agentId, intent) {
       const worker = await changeable(agentId);
@@ -107,13 +154,42 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       await table.opened;
       return stopAgent(need(agentId), intent, true);
     },
+    quarantined: (agentId) => table.quarantined.get(agentId),
+    async discard(agentId, { actor, reason }) {
+      await table.opened;
+      if (!table.isQuarantined(agentId)) return;
+      await discardAgent(agentId);
+      const data = { actor, reason };
+      const deleted = {
+        type: "agent.deleted" as const,
+        at: rfc3339(deps.clock.now()),
+        agent_id: agentId,
+        data,
+      };
+      await deps.write({ forget: [agentId], events: [deleted] });
+      table.discard(agentId);
+      deps.problem(`agent:${agentId}`, undefined);
+    },
     async signal(agentId, name, intent) {
       const worker = need(agentId);
       if (!isStale(worker, intent)) await worker.signal(name);
     },
+    async throttle(agentId, percent, intent) {
+      const worker = need(agentId);
+      if (percent !== undefined && !(percent > 0 && Number.isFinite(percent))) {
+        throw new OpenStarryError("input_invalid", {
+          detail: `percent: ${percent} is not a share of one core; expected a number above 0`,
+        });
+      }
+      if (!isStale(worker, intent)) await worker.throttle(percent, intent);
+      return worker.stored.agent;
+    },
     markReady: (agentId, runId) => need(agentId).markReady(runId),
+    markStarting: (agentId, runId, note) => need(agentId).markStarting(runId, note),
+    markProgress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
-    async heartbeat(agentId, run_id, report) {
+    markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
+    async heartbeat(agentId, run_id, { usage: said, ...signs }) {
       const worker = need(agentId);
       const { agent } = worker.stored;
       if (agent.run_id !== run_id || !isLive(agent.state)) {
@@ -122,6 +198,8 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
           hint: "this process should end: the daemon does not count it as the agent any more",
         });
       }
+      const usage = said && risen(agent.usage, said);
+      const report = { ...signs, ...(usage ? { usage: usage.total } : {}) };
       const beat = {
         type: "agent.heartbeat" as const,
         at: rfc3339(deps.clock.now()),
@@ -130,7 +208,13 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
         data: { ...report },
       };
       const news = Object.entries(report).some(([key, value]) => !same(agent[key as keyof Agent], value));
-      if (news) await worker.observe(report, beat);
+      if (news) {
+        const above = usage ? ancestorsOf(worker, table.workers) : [];
+        const spending = (it: AgentWorker) =>
+          usage ? { spent: addUsage(it.stored.agent.spent, usage.by) } : {};
+        for (const ancestor of above) void ancestor.observe(spending(ancestor));
+        await worker.observe({ ...report, ...spending(worker) }, beat, above);
+      }
       // One like the last is no history: only those who listen now are told.
       else deps.publish([{ ...beat, id: journal().lastEventId() }]);
     },

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { ConfiguredPlugin, PluginFactory } from "./plugin.js";
+import { resourcesSchema } from "./resources.js";
 import { envSchema, idSchema, labelsSchema, passEnvSchema } from "./template.js";
 
 const agentSchema = z.strictObject({
@@ -17,7 +18,12 @@ export const configSchema = z.strictObject({
   /** Folders of template files, from the config file's folder. */
   templates: z.array(z.string().min(1)).max(100).default([]),
   defaults: z
-    .strictObject({ pass_env: passEnvSchema.default([]), labels: labelsSchema.default({}) })
+    .strictObject({
+      pass_env: passEnvSchema.default([]),
+      labels: labelsSchema.default({}),
+      /** For each limit that a template does not set itself. */
+      resources: resourcesSchema.optional(),
+    })
     .prefault({}),
   /** What becomes of the agents when the daemon is stopped without being told. */
   on_daemon_stop: z.enum(["stop", "keep"]).default("stop"),

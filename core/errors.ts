@@ -25,6 +25,8 @@ export const ERROR_CODES = {
   result_not_found: { status: 404, exit: 4, title: "The agent left no result" },
   quota_exceeded: { status: 409, exit: 5, title: "No more agents are allowed here" },
   idempotency_mismatch: { status: 422, exit: 5, title: "This Idempotency-Key was used for another request" },
+  throttle_unavailable: { status: 409, exit: 5, title: "The agent's CPU cannot be slowed down" },
+  managed_by_plugin: { status: 409, exit: 5, title: "A plugin runs this service" },
   tree_survived: { status: 500, exit: 1, title: "Some processes of the agent could not be ended" },
   // templates
   template_not_found: { status: 422, exit: 4, title: "There is no such template" },
@@ -41,6 +43,11 @@ export const ERROR_CODES = {
   spawner_not_found: { status: 422, exit: 5, title: "There is no such spawner" },
   spawn_failed: { status: 500, exit: 1, title: "The process could not be started" },
   spawn_vetoed: { status: 409, exit: 5, title: "A policy refused the start" },
+  // state and bus
+  state_not_found: { status: 404, exit: 4, title: "There is no such value" },
+  state_conflict: { status: 409, exit: 5, title: "The value is not what the write expected" },
+  state_unavailable: { status: 503, exit: 1, title: "The state store cannot be reached" },
+  bus_unavailable: { status: 503, exit: 1, title: "The message bus cannot be reached" },
   // the daemon
   config_invalid: { status: 422, exit: 2, title: "The config is not valid" },
   config_not_found: { status: 422, exit: 2, title: "The config file was not found" },

@@ -7,9 +7,12 @@ import type { Logger } from "./plugin.js";
 
 /** What has happened to one agent, on its way into the journal. */
 export interface FactLog {
-  /** Journals the record as it is, with these; what cannot be written goes with the next that can. */
-  write(facts: Pick<JournalBatch, "runs" | "events">): Promise<void>;
-  /** A finished run is waiting to be written. */
+  /**
+   * Journals the record as it is, with these; runs and events that cannot be written go with the next that
+   * can. `put`: the records of others.
+   */
+  write(facts: Pick<JournalBatch, "put" | "runs" | "events">): Promise<void>;
+  /** The journal could not take the last write: what it knows of the agent is not how the agent is. */
   readonly isBehind: boolean;
 }
 
@@ -22,6 +25,7 @@ export interface FactLogDeps {
 /** What happens does not wait for the journal, and must not be lost by it either. */
 export function createFactLog({ current, append, log }: FactLogDeps): FactLog {
   let unwritten: { runs: RunRecord[]; events: NewEvent[] } = { runs: [], events: [] };
+  let isBehind = false;
   return {
     async write(facts) {
       const runs = [...unwritten.runs, ...(facts.runs ?? [])];
@@ -29,16 +33,23 @@ export function createFactLog({ current, append, log }: FactLogDeps): FactLog {
       unwritten = { runs: [], events: [] };
       const stored = current();
       try {
-        await append({ put: [stored], runs, events, sync: false });
+        await append({ put: [stored, ...(facts.put ?? [])], runs, events, sync: false });
+        isBehind = false;
       } catch (error) {
         unwritten = { runs: [...runs, ...unwritten.runs], events: [...events, ...unwritten.events] };
         const { agent_id } = stored.agent;
-        log.error({ agent_id, err: toOpenStarryError(error).message }, "a change could not be journaled yet");
+        // Once: it is tried again and again.
+        if (!isBehind)
+          log.error(
+            { agent_id, err: toOpenStarryError(error).message },
+            "a change could not be journaled yet",
+          );
+        isBehind = true;
         throw error;
       }
     },
     get isBehind() {
-      return unwritten.runs.length > 0;
+      return isBehind;
     },
   };
 }

@@ -165,7 +165,12 @@ export function createKernel(options: KernelOptions): Kernel {
     has: (slot) => slots.has(slot),
     dispatch,
     agents: supervisor.commands,
-    services: { publishEndpoint, endpoints: () => endpoints },
+    services: {
+      publishEndpoint,
+      endpoints: () => endpoints,
+      ensure: supervisor.services.ensure,
+      get: supervisor.services.get,
+    },
     daemon: {
       status,
       plugins: () => host?.info() ?? [],

@@ -7,6 +7,14 @@ export function placeholders(text: string): string[] {
   return [...text.matchAll(PLACEHOLDER)].map((match) => (match[1] ?? "").trim());
 }
 
+/** The value with the placeholders in all its texts replaced. */
+export function expandAll(value: unknown, expand: (text: string) => string): unknown {
+  if (typeof value === "string") return expand(value);
+  if (Array.isArray(value)) return value.map((inner) => expandAll(inner, expand));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, expandAll(inner, expand)]));
+}
+
 /** What Linux takes as one argument or variable: 128 KiB, its end included. */
 const MAX_ARGUMENT_BYTES = 131_071;
 

@@ -1,8 +1,10 @@
 import type { Clock } from "./clock.js";
+import type { ServiceSpec } from "./contracts/service.js";
 import { isOpenStarryError, OpenStarryError } from "./errors.js";
 import { createHookTaps } from "./hook-guard.js";
 import type { Hooks } from "./hooks.js";
 import type { Logger, PluginContext, PluginInfo, PluginLifecycle, ResolvedPlugin } from "./plugin.js";
+import type { Services } from "./services.js";
 import type { Slot, SlotRegistry } from "./slots.js";
 import { formatDuration } from "./units.js";
 import { validateSync } from "./validate.js";
@@ -10,8 +12,9 @@ import { validateSync } from "./validate.js";
 /** What every plugin's context shares. */
 export type SharedContext = Omit<
   PluginContext,
-  "name" | "log" | "hooks" | "provide" | "daemon" | "principal"
+  "name" | "log" | "hooks" | "provide" | "services" | "daemon" | "principal"
 > & {
+  services: Omit<PluginContext["services"], "ensure"> & Pick<Services, "ensure">;
   daemon: Omit<PluginContext["daemon"], "degraded" | "recovered">;
 };
 
@@ -99,6 +102,10 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
         onFault: (tap, error) => fault(tap, error?.message),
       }),
       provide: (slot, implementation) => deps.slots.provide(slot, implementation, name),
+      services: Object.freeze({
+        ...deps.shared.services,
+        ensure: (service: string, spec: ServiceSpec) => deps.shared.services.ensure(service, spec, name),
+      }),
       daemon: Object.freeze({
         ...deps.shared.daemon,
         degraded: (problem: string) => fault("plugin", problem),

@@ -1,7 +1,9 @@
 import type { AgentCommands } from "./agent-commands.js";
 import type { Clock } from "./clock.js";
+import type { Agent } from "./contracts/agent.js";
 import type { Principal } from "./contracts/authenticator.js";
 import type { DaemonEvent } from "./contracts/events.js";
+import type { ServiceSpec } from "./contracts/service.js";
 import type { HookTaps } from "./hook-guard.js";
 import type { Dispatch } from "./operations.js";
 import type { Arity, Provided, Slot } from "./slots.js";
@@ -29,6 +31,11 @@ export interface Endpoint {
   health(): string | undefined;
   /** `undefined`: nothing for this agent. */
   urlFor(agent: { agent_id: string; run_id: string }): string | undefined;
+  /**
+   * An agent that requires it wants to start: brings it up, where that was left until it is needed.
+   * Returns at once; told again as long as `health` names a problem.
+   */
+  wanted?(): void;
 }
 
 /** A plugin as the kernel sees it. */
@@ -91,6 +98,16 @@ export interface PluginContext {
   readonly agents: AgentCommands;
   readonly services: {
     publishEndpoint(endpoint: Endpoint): void;
+    /**
+     * From `start` on: sees to it that the service `svc:NAME` runs, and runs as this spec says; one that
+     * runs so already is left alone, one that runs otherwise is restarted. Resolves when that is journaled;
+     * `agents.wait` tells when it is ready. A plugin asks for each of its services again at every start:
+     * those that nobody has asked for when all plugins are started are ended and forgotten. Rejects with
+     * `plugin_conflict` when another plugin has asked for that name.
+     */
+    ensure(name: string, spec: ServiceSpec): Promise<Agent>;
+    /** The service as it is; also one that an earlier daemon ran. */
+    get(name: string): Agent | undefined;
     endpoints(): readonly Endpoint[];
   };
   /** The daemon as a whole. */

@@ -4,11 +4,13 @@ import { isLive } from "./agent-state.js";
 import type { AgentTable } from "./agent-table.js";
 import type { AgentWorker } from "./agent-worker.js";
 import { checkConfigAgents } from "./config-agents.js";
+import { isService } from "./contracts/agent.js";
 import { journal } from "./contracts/journal.js";
 import { type AdoptSpec, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { toOpenStarryError } from "./errors.js";
+import type { Families } from "./families.js";
 import type { MasterFirst } from "./master-first.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { parseParams } from "./template.js";
@@ -17,6 +19,7 @@ export interface RecoveryDeps extends SupervisorDeps {
   table: AgentTable;
   drafts: AgentDrafts;
   masterFirst: MasterFirst;
+  families: Families;
   worker: (stored: StoredAgent) => AgentWorker;
   create: (spec: CreateAgent, intent: Intent) => Promise<unknown>;
   emit: (type: "record.quarantined", data: Record<string, unknown>) => Promise<void>;
@@ -35,20 +38,41 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
 
   async function load(): Promise<void> {
     const { agents, quarantined } = await slots.use(journal).load();
-    for (const { key, error } of quarantined) {
-      log.error({ key, error }, "a record could not be read and is left alone");
-      table.quarantine(key);
-      deps.problem(`record:${key}`, `record ${key} could not be read: ${error}`);
-      await deps.emit("record.quarantined", { key, error });
-    }
+    for (const { key, error } of quarantined)
+      await quarantine(key, `record ${key} could not be read: ${error}`);
     const adopted = await Promise.all(agents.map(adopt));
     const live = new Set(adopted.filter((runId) => runId !== undefined));
-    const unknown = new Set(quarantined.map(({ key }) => key));
     for (const it of slots.use(spawner).values()) {
-      await it
-        .sweep?.(live, unknown)
-        .catch((error) => log.error({ err: error }, "leftovers could not be cleared away"));
+      try {
+        const known = [...table.workers].map(([id, { stored }]) => [id, stored.agent.run_id] as const);
+        const strays = (await it.sweep?.(live, new Map(known))) ?? [];
+        for (const { agentId, pids } of strays) {
+          if (table.isQuarantined(agentId)) continue;
+          // Its record is of an earlier time: by that it would be started a second time.
+          const worker = table.workers.get(agentId);
+          worker?.dispose();
+          if (worker) table.remove(worker);
+          const pid = pids.join(", ");
+          await quarantine(
+            agentId,
+            `agent ${agentId} runs (pid ${pid}), and the journal does not know of it`,
+          );
+        }
+      } catch (error) {
+        log.error({ err: error }, "leftovers could not be cleared away");
+      }
     }
+  }
+
+  /** Unknown is not dead: it may live, and nobody here can tell. Its id stays taken. */
+  async function quarantine(agentId: string, problem: string): Promise<void> {
+    table.quarantine(agentId, problem);
+    deps.problem(
+      `agent:${agentId}`,
+      `${problem}; it is left alone (agent rm ${agentId} ends and forgets it)`,
+    );
+    // A journal that cannot be written is no reason to leave the others alone.
+    await deps.emit("record.quarantined", { key: agentId, error: problem }).catch(() => {});
   }
 
   /** Answers the run that lives on. */
@@ -58,13 +82,12 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     const worker = deps.worker({ ...stored, agent });
     table.add(worker);
     if (!isLive(agent.state)) return undefined;
-    const { stop } = stored.template.template;
-    const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop };
+    const { stop, logs } = stored.template.template;
+    const spec = { agentId: agent.agent_id, runId: agent.run_id ?? "", target: stored.target, stop, logs };
     const found = await takeOver(agent.spawner, spec);
-    if (!found) {
-      // Unknown is not dead: it may live, and nobody here can tell. Its id stays taken.
+    if ("problem" in found) {
       table.remove(worker);
-      table.quarantine(agent.agent_id);
+      await quarantine(agent.agent_id, found.problem);
       return agent.run_id;
     }
     if (found.handle) worker.adopt(found.handle);
@@ -72,15 +95,15 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     return found.handle ? agent.run_id : undefined;
   }
 
-  /** `undefined` when its spawner is not there, or could not say. */
+  /** A problem when its spawner is not there, or could not say. */
   async function takeOver(name: string, spec: AdoptSpec) {
     try {
       return await deps.drafts.spawner(name).adopt(spec);
     } catch (error) {
-      const text = `agent ${spec.agentId} could not be taken over: ${toOpenStarryError(error).message}`;
       log.error({ agent_id: spec.agentId, err: error }, "an agent could not be taken over");
-      deps.problem(`agent:${spec.agentId}`, text);
-      return undefined;
+      return {
+        problem: `agent ${spec.agentId} could not be taken over: ${toOpenStarryError(error).message}`,
+      };
     }
   }
 
@@ -96,10 +119,11 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
     });
     if (master !== undefined && !table.isQuarantined(master))
       deps.masterFirst.begin(master, [...named, ...table.workers.keys()]);
+    deps.families.catchUp();
     for (const wanted of config.agents) await bringBack(wanted);
     for (const worker of inOrder(config)) {
       const { agent } = worker.stored;
-      if (fresh && !named.has(agent.agent_id)) {
+      if (fresh && !named.has(agent.agent_id) && !isService(agent)) {
         const reason = "the daemon was started with --fresh";
         await worker.intend(
           isLive(agent.state) ? { ending: { cause: "stop_request", actor: "operator", reason } } : {},

@@ -55,7 +55,7 @@ export function whatFollows(
   policy: () => RestartPolicy,
   { daemonStops, ...time }: { nowMs: number; uptimeMs: number; daemonStops: boolean },
 ): Following {
-  const { agent, template, restart_memory: memory, deleting } = stored;
+  const { agent, template, restart_memory: memory, deleting, ending } = stored;
   const plainly = (event: AgentEvent): Following => ({
     event,
     reason: exit.reason,
@@ -66,7 +66,7 @@ export function whatFollows(
   const rests = deleting || agent.desired === "stopped" || (daemonStops && exit.cause === "daemon_stop");
   if (rests) return plainly("rest");
   if (exit.kind === "spawn_failed" && exit.cause === "policy") return plainly("give_up");
-  if (UNCOUNTED.includes(exit.cause)) return plainly("again");
+  if (UNCOUNTED.includes(exit.cause) || ending?.uncounted) return plainly("again");
   const rules = template.template.restart;
   let decision: RestartDecision;
   try {

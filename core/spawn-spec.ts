@@ -1,8 +1,10 @@
+import { isService } from "./contracts/agent.js";
 import type { SpawnSpec } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config } from "./define-config.js";
 import { expandPlaceholders } from "./placeholders.js";
 import type { Endpoint } from "./plugin.js";
+import { limitsOf, osLimitsOf } from "./resources.js";
 
 export interface SpecSources {
   dataDir: string;
@@ -30,10 +32,11 @@ export function buildSpec(stored: StoredAgent, runId: string, sources: SpecSourc
     ...(template.cwd === undefined ? {} : { cwd: expand(template.cwd) }),
     ...(pinned.baseDir === undefined ? {} : { baseDir: pinned.baseDir }),
     env: { ...Object.fromEntries(env), ...sources.secrets, ...identityEnv(stored, runId, sources) },
-    passEnv: [...sources.defaults.pass_env, ...template.pass_env],
+    passEnv: [...(isService(agent) ? [] : sources.defaults.pass_env), ...template.pass_env],
     envFiles: template.env_file,
     files: runFiles(params, sources.token),
     ...(template.user === undefined ? {} : { user: template.user }),
+    limits: osLimitsOf(limitsOf(template.resources, sources.defaults.resources)),
     stop: template.stop,
     logs: template.logs,
   });
@@ -48,7 +51,8 @@ function identityEnv(stored: StoredAgent, runId: string, sources: SpecSources): 
     OPENSTARRY_HOME: sources.dataDir,
   };
   if (agent.parent_id !== undefined) env["OPENSTARRY_PARENT_ID"] = agent.parent_id;
-  for (const endpoint of sources.endpoints) {
+  // What a service needs to know, its plugin tells it.
+  for (const endpoint of isService(agent) ? [] : sources.endpoints) {
     const url = endpoint.urlFor({ agent_id: agent.agent_id, run_id: runId });
     if (url !== undefined) env[endpoint.variable ?? `OPENSTARRY_${endpoint.name.toUpperCase()}_URL`] = url;
   }

@@ -1,11 +1,19 @@
+import { isService } from "./contracts/agent.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 
 /**
  * The order in which agents are ended together: an agent comes after all that need it (its children,
- * and those whose template requires it). Each wave ends before the next begins; agents in a cycle
- * share the last wave.
+ * and those whose template requires it), services after all agents. Each wave ends before the next
+ * begins; agents in a cycle share a wave.
  */
-export function stopWaves(agents: readonly StoredAgent[]): string[][] {
+export function stopWaves(all: readonly StoredAgent[]): string[][] {
+  const services = all.filter(({ agent }) => isService(agent));
+  const agents = all.filter(({ agent }) => !isService(agent));
+  const last = services.map(({ agent }) => agent.agent_id);
+  return [...wavesOf(agents), ...(last.length > 0 ? [last] : [])];
+}
+
+function wavesOf(agents: readonly StoredAgent[]): string[][] {
   const ids = new Set(agents.map(({ agent }) => agent.agent_id));
   const needs = new Map(
     agents.map((stored) => [stored.agent.agent_id, needsOf(stored).filter((id) => ids.has(id))]),

@@ -1,11 +1,11 @@
 import type { AgentCommands, CreateAgent, Intent } from "./agent-commands.js";
 import { createAgentDrafts } from "./agent-drafts.js";
-import { isEnded, isLive } from "./agent-state.js";
+import { isLive } from "./agent-state.js";
 import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
 import { rfc3339 } from "./clock.js";
 import { checkConfigAgents } from "./config-agents.js";
-import type { Agent, Resources } from "./contracts/agent.js";
+import { type Agent, isService, type Resources } from "./contracts/agent.js";
 import type { EventType } from "./contracts/events.js";
 import { type JournalBatch, journal } from "./contracts/journal.js";
 import { restartPolicy } from "./contracts/restart-policy.js";
@@ -13,9 +13,11 @@ import type { StoredAgent } from "./contracts/stored-agent.js";
 import { createAgentCommands } from "./create-agent-commands.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { OpenStarryError, toOpenStarryError } from "./errors.js";
+import { createFamilies } from "./families.js";
 import type { ResourceSample } from "./hooks.js";
 import { createMasterFirst } from "./master-first.js";
 import { createRecovery } from "./recovery.js";
+import { createServices, type Services } from "./services.js";
 import { stopWaves } from "./stop-waves.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createWaiters } from "./waiters.js";
@@ -30,6 +32,7 @@ export interface StopAllOptions {
 
 export interface Supervisor {
   readonly commands: AgentCommands;
+  readonly services: Services;
   /** Reads the journal and takes over what lives. The journal and the spawners are started. */
   load(): Promise<void>;
   /** Brings what is towards what is wanted. All plugins are started. */
@@ -57,6 +60,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const { clock, log, hooks, slots } = deps;
   const table = createAgentTable();
   const { workers } = table;
+  const families = createFamilies(table, log);
   const drafts = createAgentDrafts(deps);
   const waiters = createWaiters(clock, (id) => workers.get(id));
   const masterFirst = createMasterFirst(clock, (id) => workers.get(id)?.stored);
@@ -89,10 +93,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     spawner: drafts.spawner,
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
+    limits: drafts.limits,
+    want,
     blocker,
     changed(worker) {
       waiters.look(worker);
-      if (!table.closed && isEnded(worker.stored.agent.state)) seeToChildren(worker);
+      if (!table.closed) families.over(worker);
       // What they wait for may have come about.
       for (const other of waiting) if (other !== worker) other.poke();
     },
@@ -105,9 +111,15 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       waiting.delete(worker);
       table.remove(worker);
       waiters.gone(worker);
-      handUpChildren(worker.stored.agent);
+      families.gone(worker.stored.agent);
     },
   };
+
+  function want({ template }: StoredAgent) {
+    for (const endpoint of deps.endpoints()) {
+      if (template.template.requires.includes(endpoint.name)) endpoint.wanted?.();
+    }
+  }
 
   function blocker(stored: StoredAgent): string | undefined {
     for (const need of stored.template.template.requires) {
@@ -121,51 +133,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       const problem = endpoint ? endpoint.health() : "no plugin provides it";
       if (problem !== undefined) return `waits for ${need}: ${problem}`;
     }
-    return masterFirst.blocker(stored.agent.agent_id);
-  }
-
-  /** The records below one that is gone: a later agent of its id must not come by them. */
-  function handUpChildren({ agent_id, parent_id }: Agent) {
-    for (const child of workers.values()) {
-      if (child.stored.agent.parent_id === agent_id) handUp(child, parent_id);
-    }
-  }
-
-  function handUp(child: AgentWorker, parent_id: string | undefined) {
-    const change = child.intend({}, { agent: { parent_id } });
-    change.catch((error) => log.error({ err: error }, "a child could not be handed up"));
-  }
-
-  /** When an agent is over, and not about to restart, its children are ended or handed up. */
-  function seeToChildren(worker: AgentWorker) {
-    const { agent, template } = worker.stored;
-    if (agent.last_exit?.cause === "daemon_stop" && agent.desired === "running") return;
-    for (const child of workers.values()) {
-      if (child.stored.agent.parent_id !== agent.agent_id || child === worker) continue;
-      if (template.template.children?.on_exit === "reparent") {
-        handUp(child, agent.parent_id);
-      } else if (child.stored.agent.desired === "running" && !isEnded(child.stored.agent.state)) {
-        const ending = {
-          cause: "parent_exit",
-          actor: "daemon",
-          reason: `its parent ${agent.agent_id} is over`,
-        } as const;
-        const change = child.intend({ ending }, { agent: { desired: "stopped", reason: ending.reason } });
-        change.catch((error) => log.error({ err: error }, "the end of a child could not be journaled"));
-      }
-    }
-  }
-
-  /** Asked again here, where nothing comes between the answer and the record. */
-  function refuseTooManyChildren({ parent_id }: Agent) {
-    const max = parent_id && workers.get(parent_id)?.stored.template.template.children?.max;
-    if (!max) return;
-    const siblings = [...workers.values()].filter(({ stored: { agent } }) => agent.parent_id === parent_id);
-    if (siblings.filter(({ stored }) => !isEnded(stored.agent.state)).length < max) return;
-    throw new OpenStarryError("quota_exceeded", {
-      detail: `agent ${parent_id} has ${max} live children, and its template allows no more`,
-      hint: "stop or delete one of them first",
-    });
+    return isService(stored.agent) ? undefined : masterFirst.blocker(stored.agent.agent_id);
   }
 
   async function create(spec: CreateAgent, intent: Intent, origin: StoredAgent["origin"]): Promise<Agent> {
@@ -173,12 +141,14 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const { agent } = stored;
     const { secrets } = slots.use(journal);
     const hasValues = Object.keys(spec.env ?? {}).length > 0;
-    if (hasValues) await secrets.set(agent.agent_id, spec.env ?? {});
+    // Also where there are none: values of an earlier agent of its id, whose record was lost, are not its.
+    // A service has none of its own.
+    if (!isService(agent)) await secrets.set(agent.agent_id, spec.env ?? {});
     let worker: AgentWorker | undefined;
     try {
       // Asked again: a stop may have begun, or another child been made, while it was being drafted.
       if (table.closed) throw new OpenStarryError("daemon_stopping", { detail: "the daemon is stopping" });
-      refuseTooManyChildren(agent);
+      families.refuseTooMany(agent);
       // Enough to tell later, when the agent is gone, what it was and below whom.
       const data = { template_id: agent.template_id, parent_id: agent.parent_id, ...intent };
       const written = write({
@@ -207,14 +177,22 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   const commands = createAgentCommands({
     clock,
+    config: deps.config,
     templates: deps.templates,
     publish: deps.publish,
     table,
     drafts,
     waiters,
-    journal: () => slots.use(journal),
+    problem: deps.problem,
+    slots,
     write,
     create: (spec, intent) => table.reserve(spec.agent_id, () => create(spec, intent, "request")),
+  });
+
+  const services = createServices({
+    table,
+    drafts,
+    create: (spec, intent) => create(spec, intent, "service"),
   });
 
   const recovery = createRecovery({
@@ -222,6 +200,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     table,
     drafts,
     masterFirst,
+    families,
     worker: (stored) => createAgentWorker(stored, workerDeps),
     create: (spec, intent) => create(spec, intent, "config"),
     emit,
@@ -308,7 +287,9 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   return {
     commands,
     load: recovery.load,
+    services,
     async reconcile(options) {
+      await services.removeUnclaimed();
       await recovery.reconcile(options);
       table.open();
     },

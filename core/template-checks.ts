@@ -1,6 +1,7 @@
-import { type ProbeRole, probe, probeRunner } from "./contracts/probe.js";
+import { type Probe, type ProbeRole, probe, probeRunner } from "./contracts/probe.js";
 import type { PinnedTemplate } from "./contracts/template-source.js";
 import { nearest, OpenStarryError } from "./errors.js";
+import { expandAll, expandPlaceholders, placeholders } from "./placeholders.js";
 import type { Endpoint } from "./plugin.js";
 import type { SlotRegistry } from "./slots.js";
 import { validateSync } from "./validate.js";
@@ -27,31 +28,73 @@ export function checkRequires(agentId: string, pinned: PinnedTemplate, endpoints
   }
 }
 
-/** Refuses a template whose readiness or liveness names a probe that nobody provides, or misuses one. */
-export function checkProbes(pinned: PinnedTemplate, slots: SlotRegistry): void {
-  const { template, origin } = pinned;
-  const sections: [ProbeRole, Record<string, unknown> | undefined][] = [
-    ["readiness", template.readiness],
-    ["liveness", template.liveness],
-  ];
-  for (const [role, section] of sections) {
-    if (!section) continue;
-    const { type, timeoutMs: _own, ...options } = section;
-    const what = `template ${template.template_id} (${origin}): ${role}`;
-    if (!slots.has(probeRunner)) {
-      throw new OpenStarryError("template_invalid", {
-        detail: `${what}: no plugin runs probes`,
-        hint: `take ["health-checker", false] out of the config, or ${role} out of the template`,
-      });
-    }
-    const fitting = [...slots.use(probe).values()].filter(({ roles }) => roles.includes(role));
-    const found = fitting.find(({ name }) => name === type);
-    if (!found) {
-      throw new OpenStarryError("template_invalid", {
-        detail: `${what}: there is no ${role} probe of type "${type}"`,
-        hint: `known: ${fitting.map(({ name }) => name).join(", ") || "none"}; or add a plugin that provides it`,
-      });
-    }
-    validateSync(found.options, options, { code: "template_invalid", what });
+/** A probe at work in one role, with the options that it is to watch by. */
+export interface ChosenProbe {
+  readonly probe: Probe;
+  readonly options: unknown;
+}
+
+/** What the placeholders of a template stand for. */
+export interface TemplateValues {
+  readonly agentId: string;
+  readonly params: Record<string, unknown>;
+}
+
+/**
+ * The probe that a template names for a role, and the section's options, placeholders filled in.
+ * `undefined` when there is no such section. Throws `template_invalid` for a probe that nobody provides or
+ * that cannot be used here, and for options that it does not take.
+ */
+export function chooseProbe(
+  { template, origin }: PinnedTemplate,
+  role: ProbeRole,
+  slots: SlotRegistry,
+  values: TemplateValues | undefined,
+): ChosenProbe | undefined {
+  const section: Record<string, unknown> | undefined = template[role];
+  if (!section) return undefined;
+  const { type, timeoutMs: _own, ...given } = section;
+  const what = `template ${template.template_id} (${origin}): ${role}`;
+  requireRunner(slots, what, role);
+  const fitting = [...slots.use(probe).values()].filter(({ roles }) => roles.includes(role));
+  const found = fitting.find(({ name }) => name === type);
+  if (!found) {
+    throw new OpenStarryError("template_invalid", {
+      detail: `${what}: there is no ${role} probe of type "${type}"`,
+      hint: `known: ${fitting.map(({ name }) => name).join(", ") || "none"}; or add a plugin that provides it`,
+    });
   }
+  if (found.unavailable !== undefined) {
+    throw new OpenStarryError("template_invalid", {
+      detail: `${what}: the probe ${found.name} cannot be used here: ${found.unavailable}`,
+      hint: "choose another type of probe, or see to that",
+    });
+  }
+  const filled = values
+    ? expandAll(given, (text) => expandPlaceholders(text, values.agentId, values.params))
+    : given;
+  // What a placeholder will be is not known before there is an agent.
+  if (!values && placeholders(JSON.stringify(given)).length > 0) return { probe: found, options: given };
+  return { probe: found, options: validateSync(found.options, filled, { code: "template_invalid", what }) };
+}
+
+/**
+ * Refuses a template that wants to be watched in a way that nobody provides, or misuses one. Without
+ * `values` options with placeholders are not looked at.
+ */
+export function checkProbes(pinned: PinnedTemplate, slots: SlotRegistry, values?: TemplateValues): void {
+  const { template, origin } = pinned;
+  chooseProbe(pinned, "readiness", slots, values);
+  chooseProbe(pinned, "liveness", slots, values);
+  if (template.progress) {
+    requireRunner(slots, `template ${template.template_id} (${origin}): progress`, "progress");
+  }
+}
+
+function requireRunner(slots: SlotRegistry, what: string, section: string): void {
+  if (slots.has(probeRunner)) return;
+  throw new OpenStarryError("template_invalid", {
+    detail: `${what}: no plugin watches agents`,
+    hint: `take ["health-checker", false] out of the config, or ${section} out of the template`,
+  });
 }

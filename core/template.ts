@@ -4,29 +4,9 @@ import type { PinnedTemplate, TemplateDocument } from "./contracts/template-sour
 import { OpenStarryError } from "./errors.js";
 import { checkParamSchema } from "./param-schema.js";
 import { placeholders } from "./placeholders.js";
-import { parseDuration, parseSize } from "./units.js";
+import { resourcesSchema } from "./resources.js";
+import { duration, size } from "./unit-schemas.js";
 import { validateSync } from "./validate.js";
-
-/** A length of time with its unit, as in `"30s"`; becomes milliseconds. */
-export const duration = () =>
-  z
-    .string()
-    .max(40)
-    .refine(
-      (text) => parseDuration(text) !== undefined,
-      'expected a duration with its unit, such as "30s" or "10m"',
-    )
-    .transform((text) => parseDuration(text) ?? 0)
-    .meta({ description: 'A duration with its unit: "500ms", "30s", "10m", "2h", "1d".' });
-
-/** An amount of memory or disk with its unit, as in `"10MiB"`; becomes bytes. */
-export const size = () =>
-  z
-    .string()
-    .max(40)
-    .refine((text) => parseSize(text) !== undefined, 'expected a size with its unit, such as "10MiB"')
-    .transform((text) => parseSize(text) ?? 0)
-    .meta({ description: 'A size with its unit: "512KiB", "10MiB", "1GB".' });
 
 export const idSchema = z
   .string()
@@ -70,6 +50,7 @@ export const labelsSchema = z.record(
   z.string().max(255),
 );
 
+/** Signals that a template may name. */
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"] as const;
 
 const seconds = (count: number) => count * 1_000;
@@ -103,6 +84,62 @@ export type RestartRules = z.output<typeof restartSchema>;
 
 /** `type` names a probe; what else stands here is the probe's own. */
 const probeSection = z.looseObject({ type: z.string().max(63) });
+const readinessSection = probeSection.extend({ timeout: duration().optional() });
+const startupSection = z.strictObject({ timeout: duration() });
+
+const DEFAULT_START_MS = seconds(60);
+
+/**
+ * What makes a start-up complete, and how long it may take. An agent that declares `startup` and no
+ * readiness is ready when its liveness probe is content for the first time.
+ */
+function readinessOf(sections: {
+  startup?: z.output<typeof startupSection> | undefined;
+  readiness?: z.output<typeof readinessSection> | undefined;
+  liveness?: z.output<typeof probeSection> | undefined;
+}) {
+  const declared = sections.readiness?.type === "none" ? undefined : sections.readiness;
+  const wanted = declared ?? (sections.startup && sections.liveness);
+  if (!wanted) return undefined;
+  const { timeout: _, ...section } = wanted;
+  const timeoutMs = declared?.timeout ?? sections.startup?.timeout ?? DEFAULT_START_MS;
+  return { ...section, timeoutMs };
+}
+
+/**
+ * Signals that wake an agent which does not get on: none that ends a program which does not know it,
+ * unless the template asks for that one.
+ */
+const NUDGES = ["SIGCONT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH"] as const;
+
+const progressSection = z
+  .strictObject({
+    deadline: duration({ min: "1s" }),
+    grace: duration().default(seconds(60)),
+    nudge: z.enum(NUDGES).default("SIGCONT"),
+  })
+  .transform(({ deadline, grace, nudge }) => ({
+    deadlineMs: deadline,
+    graceMs: grace,
+    nudge: nudge as string,
+  }));
+/** What is done about an agent that does not get on; read by whoever provides `probeRunner`. */
+export type ProgressRules = z.output<typeof progressSection>;
+
+/** What an agent and all below it may use, by what they report. */
+const budgetSection = z
+  .strictObject({
+    tokens_max: z.int().min(1).optional(),
+    cost_max_usd: z.number().positive().max(1_000_000_000).optional(),
+    on_exceed: z.enum(["warn", "stop"]).default("stop"),
+  })
+  .refine(({ tokens_max, cost_max_usd }) => tokens_max !== undefined || cost_max_usd !== undefined, {
+    message: "it limits nothing: set tokens_max, cost_max_usd or both",
+  });
+export type BudgetRules = z.output<typeof budgetSection>;
+
+/** Below it, disk blocks and file names would outweigh the output. */
+const SMALLEST_LOG_BYTES = 64 * 1_024;
 
 /** The template document (a YAML or JSON file, or a `PUT` body) and what it becomes. */
 export const templateSchema = z
@@ -129,17 +166,18 @@ export const templateSchema = z
       )
       .max(100)
       .default([]),
-    readiness: probeSection
-      .extend({ timeout: duration().default(seconds(60)) })
-      .transform(({ timeout, ...rest }) => ({ ...rest, timeoutMs: timeout }))
-      .optional(),
+    startup: startupSection.optional(),
+    readiness: readinessSection.optional(),
     liveness: probeSection.optional(),
+    progress: progressSection.optional(),
     restart: restartSchema.prefault({}),
     success_exit_codes: z.array(z.int().min(0).max(255)).max(256).default([0]),
     stop: z
       .strictObject({ signal: z.enum(SIGNALS).default("SIGTERM"), grace: duration().default(seconds(10)) })
       .transform(({ signal, grace }) => ({ signal: signal as string, graceMs: grace }))
       .prefault({}),
+    resources: resourcesSchema.optional(),
+    budget: budgetSection.optional(),
     children: z
       .strictObject({
         max: z.int().min(1).max(10_000).default(8),
@@ -147,19 +185,33 @@ export const templateSchema = z
         on_exit: z.enum(["stop", "reparent"]).default("stop"),
       })
       .optional(),
+    detach: z.boolean().default(false),
+    priority: z.int().min(-1_000).max(1_000).default(0),
     logs: z
       .strictObject({
+        max_size: size()
+          .pipe(z.int().min(SMALLEST_LOG_BYTES, "expected at least 64KiB"))
+          .default(10 * 2 ** 20),
         keep: z.int().min(0).max(1_000).default(5),
         merge: z.boolean().default(false),
       })
+      .transform(({ max_size, ...rest }) => ({ maxSizeBytes: max_size, ...rest }))
       .prefault({}),
     remove_after: duration().optional(),
     labels: labelsSchema.default({}),
   })
-  .transform(({ remove_after, ...rest }) => ({
-    ...rest,
-    ...(remove_after === undefined ? {} : { removeAfterMs: remove_after }),
-  }))
+  .refine(({ startup, readiness, liveness }) => !startup || readinessOf({ startup, readiness, liveness }), {
+    path: ["startup"],
+    message: "nothing tells when the start-up is over: declare readiness or liveness",
+  })
+  .transform(({ remove_after, startup, readiness: declared, ...rest }) => {
+    const readiness = readinessOf({ startup, readiness: declared, liveness: rest.liveness });
+    return {
+      ...rest,
+      ...(readiness ? { readiness } : {}),
+      ...(remove_after === undefined ? {} : { removeAfterMs: remove_after }),
+    };
+  })
   .meta({ id: "Template" });
 
 /** A validated template: durations in milliseconds, sizes in bytes, defaults filled in. */
@@ -273,5 +325,16 @@ function placeholderFields(template: Template): [string, string][] {
     ...template.args.map((text, index): [string, string] => [`args[${index}]`, text]),
     ...Object.entries(template.env).map(([name, text]): [string, string] => [`env.${name}`, text]),
     ...(template.cwd === undefined ? [] : [["cwd", template.cwd] as [string, string]]),
+    ...textsIn(template.readiness, "readiness"),
+    ...textsIn(template.liveness, "liveness"),
   ];
+}
+
+/** Every text in a value of JSON, with its place. */
+function textsIn(value: unknown, place: string): [string, string][] {
+  if (typeof value === "string") return [[place, value]];
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    textsIn(inner, Array.isArray(value) ? `${place}[${key}]` : `${place}.${key}`),
+  );
 }

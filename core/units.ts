@@ -31,6 +31,12 @@ export function parseSize(text: string): number | undefined {
   return Math.round(Number(match[1]) * (SIZE_BYTES[match[2] ?? ""] ?? 0));
 }
 
+/** `"150%"`, `"12.5%"`: the number. */
+export function parsePercent(text: string): number | undefined {
+  const match = /^(\d{1,6}(?:\.\d{1,3})?)%$/.exec(text);
+  return match ? Number(match[1]) : undefined;
+}
+
 /** Bytes as a person reads them: `"512B"`, `"3.4KiB"`, `"128MiB"`, `"1.5GiB"`. */
 export function formatSize(bytes: number): string {
   let [amount, power] = [bytes, 0];

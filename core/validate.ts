@@ -34,10 +34,11 @@ export function validateSync<O>(
 }
 
 function issuesError(
-  issues: readonly StandardIssue[],
+  found: readonly StandardIssue[],
   schema: StandardSchema,
   options: ValidateOptions,
 ): OpenStarryError {
+  const issues = found.flatMap(ofNearestAlternative);
   const known = knownKeys(schema);
   const lines = issues.slice(0, 10).map((issue) => {
     const text = describe(issue, known);
@@ -127,6 +128,17 @@ function expectations({ code, expected, values, errors, path }: DetailedIssue): 
   const own = errors.map((issues) => issues.find((it) => (it.path ?? []).length === 0));
   if (own.some((issue) => issue === undefined)) return [];
   return [...new Set(own.flatMap((issue) => (issue ? expectations({ ...issue, path }) : [])))];
+}
+
+/** Instead of an issue about a union, those of the one alternative that the value nearly was. */
+function ofNearestAlternative(issue: DetailedIssue): DetailedIssue[] {
+  const isInside = ({ path = [], keys }: DetailedIssue) => path.length > 0 || Array.isArray(keys);
+  const near = issue.code === "invalid_union" ? issue.errors?.filter((it) => it.every(isInside)) : [];
+  const [only, another] = near ?? [];
+  if (!only || another) return [issue];
+  return only.flatMap((it) =>
+    ofNearestAlternative({ ...it, path: [...(issue.path ?? []), ...(it.path ?? [])] }),
+  );
 }
 
 function keysOf(issue: StandardIssue): PropertyKey[] {

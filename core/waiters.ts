@@ -120,7 +120,7 @@ function survived(worker: AgentWorker): OpenStarryError {
   const names = survivors.map(({ pid, name }) => `${name} (pid ${pid})`).join(", ");
   return new OpenStarryError("tree_survived", {
     detail: `agent ${stored.agent.agent_id}: these processes could not be ended: ${names}`,
-    hint: "they hang in the operating system; it goes on trying, and its record stays `stopping`",
+    hint: "they hang in the operating system, or are of another user; it goes on trying, and its record stays `stopping`",
     data: { survivors: survivors.map((survivor) => ({ ...survivor })) },
   });
 }

@@ -1,7 +1,7 @@
-import type { Agent } from "../../core/contracts/agent.js";
+import type { Agent, Usage } from "../../core/contracts/agent.js";
 import { formatDuration, formatSize, parseDuration } from "../../core/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client.js";
-import { describeExit, formatPercent, paintState, since } from "../agent-view.js";
+import { describeExit, describeLimits, formatPercent, paintState, since } from "../agent-view.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
@@ -70,7 +70,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     const age = since(time, nowMs);
     return age === undefined ? undefined : `${time} (${age} ago)`;
   };
-  const { last_exit: exit, usage, resources } = agent;
+  const { last_exit: exit, usage, spent, resources, throttle } = agent;
   const safe = (text: string | undefined) => (text === undefined ? undefined : neutralise(text));
   const lines = facts(terminal, [
     ["state", paintState(terminal, agent.state)],
@@ -92,11 +92,17 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     ["next start", agent.next_start_at],
     ["says", safe(agent.status)],
     ["progress", agent.progress === undefined ? undefined : `${Math.round(agent.progress * 100)}%`],
-    ["usage", usage && `${usage.input_tokens} tokens in, ${usage.output_tokens} out, $${usage.cost_usd}`],
+    ["usage", describeUsage(usage)],
+    ["spent in all", describeUsage(spent)],
     [
       "resources",
       resources &&
         `CPU ${formatPercent(resources.cpu_percent)} of a core (${formatDuration(resources.cpu_ms)} so far), memory ${formatSize(resources.memory_bytes)}, processes ${resources.processes}`,
+    ],
+    ["limits", describeLimits(agent)],
+    [
+      "slowed down",
+      safe(throttle && `to ${throttle.percent}% (${throttle.by}), ${throttle.reason} (${throttle.actor})`),
     ],
     ["last end", exit && safe(`${describeExit(exit)}, ${exit.ended_at}: ${exit.reason} (${exit.actor})`)],
     [
@@ -110,4 +116,8 @@ function printDetails(terminal: Terminal, agent: Agent): void {
   ]);
   terminal.print(terminal.style(agent.agent_id, "bold"));
   for (const line of lines) terminal.print(`  ${line}`);
+}
+
+function describeUsage(usage: Usage | undefined): string | undefined {
+  return usage && `${usage.input_tokens} tokens in, ${usage.output_tokens} out, $${usage.cost_usd}`;
 }

@@ -7,12 +7,16 @@ import type { Style, Terminal } from "../output.js";
 
 export interface LogOptions {
   follow?: boolean;
-  lines: number;
+  lines?: number;
+  since?: string;
+  until?: string;
   previous?: boolean;
   stream?: "stdout" | "stderr";
   raw?: boolean;
   json?: boolean;
 }
+
+const DEFAULT_LINES = 20;
 
 /** Shows what agents print; of several, every line says whose it is. */
 export const logs: CommandHandler<LogOptions> = async (invocation) => {
@@ -23,23 +27,38 @@ export const logs: CommandHandler<LogOptions> = async (invocation) => {
     terminal.warn("No agent is running; name one to see what it printed.");
     return undefined;
   }
-  const show = linePrinter(ids, options, terminal);
+  const printer = linePrinter(ids, options, terminal);
+  const { since, until, stream, previous } = options;
+  const tail = options.lines ?? (since === undefined ? DEFAULT_LINES : undefined);
   const query: LogQuery = {
-    tail: options.lines,
+    ...(tail === undefined ? {} : { tail }),
     // Exact bytes, for those who get them; JSON is text anyway.
     encoding: options.json ? "utf8" : "base64",
-    ...(options.previous ? { previous: true } : {}),
-    ...(options.stream === undefined ? {} : { stream: options.stream }),
+    ...(since === undefined ? {} : { since }),
+    ...(until === undefined ? {} : { until }),
+    ...(previous ? { previous } : {}),
+    ...(stream === undefined ? {} : { stream }),
   };
   if (options.follow) {
-    await Promise.all(ids.map((id) => follow(client, id, query, show)));
-    return undefined;
+    await Promise.all(ids.map((id) => follow(client, id, query, printer.show)));
+  } else {
+    for (const id of ids) await showPages(client, id, query, printer.show);
   }
-  for (const id of ids) {
-    for (const line of (await client.agents.logs(id, query)).items) await show(id, line);
-  }
+  await printer.end();
   return undefined;
 };
+
+/** One page; all of them where nothing says how many lines. */
+async function showPages(client: Client, id: string, query: LogQuery, show: ShowLine): Promise<void> {
+  let page = await client.agents.logs(id, query);
+  for (;;) {
+    for (const line of page.items) await show(id, line);
+    if (query.tail !== undefined || page.items.length === 0 || page.next_cursor === undefined) return;
+    page = await client.agents.logs(id, { ...query, tail: PAGE_LINES, cursor: page.next_cursor });
+  }
+}
+
+const PAGE_LINES = 10_000;
 
 async function liveAgents(client: Client): Promise<string[]> {
   return (await allAgents(client)).filter(({ pid }) => pid !== undefined).map(({ agent_id }) => agent_id);
@@ -53,8 +72,12 @@ async function follow(client: Client, agentId: string, query: LogQuery, show: Sh
 
 const COLOURS: readonly Style[] = ["cyan", "magenta", "green", "blue", "yellow"];
 const LINE_END = Buffer.from("\n");
+const GAPS = {
+  pruned: "older output of %s is gone: the template's logs.keep says how much is kept",
+  truncated: "agent %s emptied its output file here; what it had printed before may be gone",
+};
 
-function linePrinter(ids: readonly string[], options: LogOptions, terminal: Terminal): ShowLine {
+function linePrinter(ids: readonly string[], options: LogOptions, terminal: Terminal) {
   const width = Math.max(...ids.map((id) => id.length));
   const prefixes = new Map(
     ids.map((id, index) => {
@@ -62,11 +85,24 @@ function linePrinter(ids: readonly string[], options: LogOptions, terminal: Term
       return [id, `${terminal.style(`${id.padEnd(width)} |`, colour)} `];
     }),
   );
-  return async (id, line) => {
+  /** Whose line lacks its end. */
+  let open: string | undefined;
+  const show: ShowLine = async (id, line) => {
+    if (line.gap !== undefined) terminal.warn(GAPS[line.gap].replace("%s", id));
     if (options.json) return terminal.json({ agent_id: id, ...line }, "line");
     const bytes = Buffer.from(line.base64 ?? "", "base64");
     const shown = terminal.isTTY && !options.raw ? Buffer.from(neutraliseBytes(bytes)) : bytes;
-    const prefix = ids.length > 1 ? Buffer.from(prefixes.get(id) ?? "") : Buffer.alloc(0);
-    await terminal.write(Buffer.concat([prefix, shown, LINE_END]));
+    const source = `${id} ${line.run_id} ${line.stream}`;
+    const goesOn = open === source && line.gap === undefined;
+    const prefix = ids.length > 1 && !goesOn ? Buffer.from(prefixes.get(id) ?? "") : Buffer.alloc(0);
+    const before = open === undefined || goesOn ? [] : [LINE_END];
+    open = line.partial ? source : undefined;
+    await terminal.write(Buffer.concat([...before, prefix, shown, ...(line.partial ? [] : [LINE_END])]));
+  };
+  return {
+    show,
+    async end() {
+      if (open !== undefined) await terminal.write(LINE_END);
+    },
   };
 }

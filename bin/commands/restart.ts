@@ -14,8 +14,7 @@ const NOBODY_MS = 5_000;
 /** Has the daemon replaced and waits until its successor is ready. */
 export const restart: CommandHandler<{ json?: boolean }> = async (invocation) => {
   const { home, options, terminal } = invocation;
-  const before = readDaemonInfo(home);
-  if (!before) throw notRunning(home);
+  const before = readDaemonInfo(home) ?? unknownDaemon(home);
   const old = identify(before.pid);
   await connect(invocation).daemon.restart();
   const after = await successorOf(before, old);
@@ -24,6 +23,13 @@ export const restart: CommandHandler<{ json?: boolean }> = async (invocation) =>
     terminal.print(`The daemon was replaced: pid ${before.pid} is now pid ${after.pid}. Its agents run on.`);
   return undefined;
 };
+
+/** One that lives, and whose daemon.json is gone or damaged: its successor writes another. */
+function unknownDaemon(home: string): DaemonInfo {
+  const pid = lockHolder(home);
+  if (pid === undefined) throw notRunning(home);
+  return { pid, home, started_at: "", version: "" };
+}
 
 /** The successor, once it is ready and its predecessor gone. */
 async function successorOf(before: DaemonInfo, old: ProcessIdentity | undefined): Promise<DaemonInfo> {

@@ -8,6 +8,7 @@ import { daemonRunning, lockHolder } from "../lock.js";
 import { neutralise } from "../neutralise.js";
 import type { Terminal } from "../output.js";
 import type { ReadyReport } from "../parent-channel.js";
+import { dropServiceManager } from "../service-manager.js";
 import { spawnDaemon } from "../spawn-daemon.js";
 import { facts } from "../table.js";
 
@@ -39,7 +40,7 @@ export const start: CommandHandler<Options> = async (invocation) => {
   prepareHome(home);
   if (lockHolder(home) !== undefined) throw daemonRunning(home);
   closeInheritedDescriptors([]);
-  const daemon = spawnDaemon({ ...asked, env });
+  const daemon = spawnDaemon({ ...asked, env: dropServiceManager({ ...env }) });
   try {
     const report = await daemon.ready();
     if (options.json) terminal.json(report);

@@ -1,11 +1,12 @@
+import { formatDuration, formatSize } from "../../core/units.js";
 import type { Why } from "../../plugins/agent-manager-tool/client.js";
-import { paintState } from "../agent-view.js";
+import { formatPercent, paintState } from "../agent-view.js";
 import { hintForCommandLine } from "../cli-hints.js";
 import { connect } from "../context.js";
 import type { CommandHandler } from "../invocation.js";
 import { neutralise, neutraliseLines } from "../neutralise.js";
 import type { Terminal } from "../output.js";
-import { table } from "../table.js";
+import { wrap } from "../wrap.js";
 
 /** Explains an agent's state: what happened, what comes next, what to do. */
 export const why: CommandHandler<{ json?: boolean }> = async (invocation) => {
@@ -13,30 +14,86 @@ export const why: CommandHandler<{ json?: boolean }> = async (invocation) => {
   const [agentId = ""] = operands;
   const answer = await connect(invocation).agents.why(agentId);
   if (options.json) terminal.json(answer);
-  else explain(terminal, answer);
+  else for (const line of linesOf(terminal, answer)) terminal.print(line);
   return undefined;
 };
 
-function explain(terminal: Terminal, answer: Why): void {
-  const { print, style } = terminal;
-  print(`${style(answer.agent_id, "bold")} is ${paintState(terminal, answer.state)}`);
-  print("");
-  print(neutraliseLines(answer.summary));
-  print(`${style("Next:", "bold")} ${neutralise(answer.next)}`);
-  print(`${style("To do:", "bold")} ${neutralise(hintForCommandLine(answer.hint))}`);
-  if (answer.last_runs.length > 0) {
-    print("");
-    const lines = table(terminal, answer.last_runs, [
-      { header: "ENDED", value: ({ ended_at }) => ended_at },
-      { header: "LIVED", value: ({ uptime }) => uptime, align: "right" },
-      { header: "CAUSE", value: ({ cause }) => cause },
-      { header: "BY", value: ({ actor }) => actor },
-      { header: "HOW", value: ({ status }) => status, flexible: true },
-    ]);
-    for (const line of lines) print(line);
+/** Longer lines are hard to read, also where the terminal is wider. */
+const WIDEST = 100;
+
+/** The answer as a person reads it. */
+export function linesOf(terminal: Terminal, answer: Why): string[] {
+  const { style } = terminal;
+  const width = Math.min(terminal.columns ?? WIDEST, WIDEST);
+  const text = (words: string, hanging = 0) => wrap(neutralise(words), width, hanging);
+  const named = (name: string, words: string) => {
+    const [first = "", ...more] = text(`${name.padEnd(7)}${words}`, 7);
+    return [style(name, "bold") + first.slice(name.length), ...more];
+  };
+  return [
+    `${style(answer.agent_id, "bold")} is ${paintState(terminal, answer.state)}`,
+    "",
+    ...text(answer.summary),
+    "",
+    ...named("Next:", answer.next),
+    ...named("To do:", hintForCommandLine(answer.hint)),
+    ...section(
+      "What is known:",
+      answer.evidence.flatMap((it) => text(`  ${evidenceLine(it)}`, 4)),
+    ),
+    ...answer.curves.flatMap((curve) => section(curveTitle(curve, answer), curveLines(curve))),
+    ...section(
+      "How its last runs ended:",
+      answer.last_runs.flatMap((run) => runLines(run)),
+    ),
+    ...section("The last lines that it printed:", outputLines(answer.output_tail ?? "")),
+  ];
+
+  function section(title: string, lines: readonly string[]): string[] {
+    return lines.length === 0 ? [] : ["", ...text(title).map((line) => style(line, "dim")), ...lines];
   }
-  if (!answer.output_tail) return;
-  print("");
-  print(style("The last lines that it printed:", "dim"));
-  for (const line of neutraliseLines(answer.output_tail.trimEnd()).split("\n")) print(`  ${line}`);
+
+  function runLines({ ended_at, uptime, cause, actor, status }: Why["last_runs"][number]): string[] {
+    const lived = uptime === undefined ? "" : ` after ${uptime}`;
+    const by = actor === `agent:${answer.agent_id}` ? "" : `, by ${actor}`;
+    return text(`  ${ended_at}${lived}  ${cause}${by}: ${status}`, 4);
+  }
+
+  function outputLines(tail: string): string[] {
+    const trimmed = tail.trimEnd();
+    if (trimmed === "") return [];
+    return neutraliseLines(trimmed)
+      .split("\n")
+      .flatMap((line) => wrap(`  ${line}`, width, 4));
+  }
+}
+
+function evidenceLine({ at, kind, text }: Why["evidence"][number]): string {
+  return `${at === undefined ? "" : `${at}  `}${kind}: ${text}`;
+}
+
+type Curve = Why["curves"][number];
+
+function curveTitle({ run_id, since, until, samples }: Curve, { last_runs }: Why): string {
+  const ended = last_runs.some((run) => run.run_id === run_id);
+  const span = formatDuration(Date.parse(until) - Date.parse(since));
+  const when = ended ? "before its last run ended" : "lately";
+  return `What it used ${when} (${samples === 1 ? "one sample" : `${samples} samples, over ${span}`}):`;
+}
+
+function curveLines({ memory, cpu }: Curve): string[] {
+  const line = (name: string, sparkline: string, [min, max, last]: readonly [string, string, string]) =>
+    `  ${name.padEnd(6)}  ${sparkline}  ${min} to ${max}, last ${last}`;
+  return [
+    line("memory", memory.sparkline, [
+      formatSize(memory.min_bytes),
+      formatSize(memory.max_bytes),
+      formatSize(memory.last_bytes),
+    ]),
+    line("CPU", cpu.sparkline, [
+      formatPercent(cpu.min_percent),
+      formatPercent(cpu.max_percent),
+      formatPercent(cpu.last_percent),
+    ]),
+  ];
 }

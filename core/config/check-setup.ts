@@ -82,23 +82,30 @@ async function checkTemplates(
   report: SetupReport,
 ): Promise<void> {
   const { items, invalid } = await templates.list();
-  const check = (work: () => unknown, who = "") => {
+  const check = (work: () => unknown, who = ""): boolean => {
     try {
       work();
+      return true;
     } catch (error) {
       report.problems.push(who + problemText(error));
+      return false;
     }
   };
   report.templates = items.map(({ template }) => template.template_id);
   report.problems.push(...invalid.map(({ error }) => error));
+  const watchable = new Set<string>();
   for (const pinned of items) {
-    check(() => checkProbes(pinned, slots));
+    if (check(() => checkProbes(pinned, slots))) watchable.add(pinned.template.template_id);
     check(() => checkSpawner(pinned.template.spawner, pinned.origin, slots));
   }
   for (const [index, { agent_id, template_id, params }] of config.agents.entries()) {
     const found = items.find(({ template }) => template.template_id === template_id);
     const who = `agents[${index}] (${agent_id}): `;
-    check(() => (found ? parseParams(found, params) : unknownTemplate(template_id, report.templates)), who);
+    check(() => {
+      if (!found) return unknownTemplate(template_id, report.templates);
+      const values = { agentId: agent_id, params: parseParams(found, params) };
+      if (watchable.has(template_id)) checkProbes(found, slots, values);
+    }, who);
   }
 }
 
@@ -128,7 +135,7 @@ function nothingRuns(slots: SlotRegistry, dataDir: string): SharedContext {
     has: slots.has,
     dispatch: refuse,
     agents: refusing(),
-    services: { publishEndpoint: () => {}, endpoints: () => [] },
+    services: { publishEndpoint: () => {}, endpoints: () => [], ensure: refuse, get: () => undefined },
     daemon: {
       status: refuse,
       plugins: () => [],

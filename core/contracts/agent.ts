@@ -91,10 +91,18 @@ export interface Agent {
   created_at: string;
   started_at?: string;
   ready_at?: string;
+  /** In `backoff`, and in `pending` where a start was put off. */
   next_start_at?: string;
   last_exit?: Exit;
   resources?: Resources;
+  /** Of the current run, or the last one. */
+  limits?: AgentLimits;
+  /** While its CPU is slowed down. */
+  throttle?: Throttle;
+  /** Of the current run, or the last one. */
   usage?: Usage;
+  /** The usage of all its runs together, and of all agents below it: those that are gone count too. */
+  spent?: Usage;
   /** The last heartbeat's own words. */
   status?: string;
   progress?: number;
@@ -115,6 +123,62 @@ export interface Resources {
   sampled_at: string;
 }
 
+export const LIMIT_NAMES = [
+  "memory_max",
+  "cpu_max",
+  "pids_max",
+  "open_files_max",
+  "run_time_max",
+  "idle_max",
+] as const;
+export type LimitName = (typeof LIMIT_NAMES)[number];
+
+/** The limits of the section `budget`: of what is reported, not of what is measured. */
+export const BUDGET_NAMES = ["tokens_max", "cost_max_usd"] as const;
+export type BudgetName = (typeof BUDGET_NAMES)[number];
+
+/** What is done about a limit that was exceeded. */
+export type LimitAction = "warn" | "throttle" | "stop" | "restart";
+
+/** The limits that a run was started with. */
+export type AgentLimits = Partial<Record<LimitName, Limit>>;
+
+export interface Limit {
+  /** Bytes, percent of one core, a number, or for times seconds. */
+  value: number;
+  /**
+   * `kernel`: the operating system does not let it be exceeded. `polling`: somebody looks at regular
+   * intervals, and acts afterwards.
+   */
+  held_by: "kernel" | "polling";
+  /** Absent for `open_files_max`: the operating system refuses, and that is all. */
+  on_exceed?: LimitAction;
+}
+
+/** A limit was exceeded, or the operating system had to act so that it was not. */
+export interface LimitReport {
+  limit: LimitName | BudgetName;
+  /** As in `Limit`; of a budget, tokens or US dollars. */
+  value: number;
+  /** What was measured, in the same unit. Absent where the operating system counts only that it acted. */
+  measured?: number;
+  /** What is done: for a budget after some time. `kill` and `refuse` are the operating system's own. */
+  action: LimitAction | "kill" | "refuse";
+  /** In words, with the figures. */
+  reason: string;
+}
+
+/** The CPU of a whole tree, slowed down. */
+export interface Throttle {
+  /** Of one core. */
+  percent: number;
+  /** `quota`: it gets no more than that. `nice`: no quota could be set; it only gives way to others. */
+  by: "quota" | "nice";
+  /** Who asked, and why. */
+  actor: string;
+  reason: string;
+}
+
 /** What the agent said it has used: a report, not a measurement. */
 export interface Usage {
   input_tokens: number;
@@ -133,6 +197,13 @@ export interface RunRecord {
 
 /** `agent_id` and `template_id`. They become file names, so nothing else is allowed in them. */
 export const ID_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$/;
+
+/** The records of services (`ServiceSpec`) are kept among the agents', under ids that no agent can have. */
+export const SERVICE_ID_PATTERN = /^svc:[a-z][a-z0-9-]{0,40}$/;
+
+export function isService({ agent_id }: Pick<Agent, "agent_id">): boolean {
+  return agent_id.startsWith("svc:");
+}
 
 /** States in which no process lives and none will without being asked. */
 export const ENDED_STATES: readonly AgentState[] = ["stopped", "exited", "failed"];

@@ -1,8 +1,9 @@
 /**
  * Something that happened, in the order in which it was journaled.
  *
- * Types: `agent.created`, `agent.state`, `agent.health`, `agent.exited`, `agent.heartbeat`,
- * `agent.deleted`, `plugin.degraded`, `record.quarantined`, `daemon.ready`, `daemon.stopping`.
+ * Types: `agent.created`, `agent.state`, `agent.health`, `agent.progress`, `agent.exited`,
+ * `agent.heartbeat`, `agent.limit`, `agent.throttled`, `agent.deleted`, `plugin.degraded`,
+ * `record.quarantined`, `daemon.ready`, `daemon.stopping`.
  */
 export interface DaemonEvent {
   /** Rises by at least one; resume a stream after it. */
@@ -19,8 +20,11 @@ export const EVENT_TYPES = [
   "agent.created",
   "agent.state",
   "agent.health",
+  "agent.progress",
   "agent.exited",
   "agent.heartbeat",
+  "agent.limit",
+  "agent.throttled",
   "agent.deleted",
   "plugin.degraded",
   "record.quarantined",

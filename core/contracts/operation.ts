@@ -8,7 +8,8 @@ import type { Principal } from "./authenticator.js";
  *
  * `public`: no token needed. `any`: any valid token. `template:read`. `agent:list`: only what the
  * principal may see comes back. `agent:read`, `agent:control`, `agent:report`: about
- * `input.agent_id`. `agent:start`. `operator`: nobody else.
+ * `input.agent_id`. `agent:start`. `state:read`, `state:write`: about `input.namespace`. `operator`:
+ * nobody else.
  */
 export type Scope =
   | "public"
@@ -19,6 +20,8 @@ export type Scope =
   | "agent:report"
   | "agent:control"
   | "agent:start"
+  | "state:read"
+  | "state:write"
   | "operator";
 
 export interface OperationCall {
@@ -29,6 +32,9 @@ export interface OperationCall {
   readonly idempotencyKey?: string;
   /** Where a stream is to resume: the caller's `Last-Event-ID`. */
   readonly lastEventId?: string;
+  /** The caller's `If-Match` and `If-None-Match`, as they stand. */
+  readonly ifMatch?: string;
+  readonly ifNoneMatch?: string;
 }
 
 /** One item of a stream. */
@@ -59,6 +65,8 @@ export interface Operation<I = Record<string, unknown>, O = unknown> {
     readonly path: string;
     /** 200 when absent. */
     readonly status?: (output: O) => number;
+    /** The `ETag` of an answer, quotes included. */
+    readonly etag?: (output: O) => string;
     /** Answers are sent as server-sent events when the handler answers an AsyncIterable. */
     readonly contentType?: string;
   };

@@ -5,6 +5,11 @@ import type { Agent } from "./agent.js";
 /** What a probe tells of one run. */
 export interface ProbeReport {
   ready(): void;
+  /**
+   * Not ready yet. `reason`: why, in words; it is shown, and told when the start fails. `withinMs`: the
+   * agent asks for so long from now, where its readiness timeout leaves it less.
+   */
+  starting(note: { reason?: string; withinMs?: number }): void;
   /** `reason` in words, with the figures seen. */
   unhealthy(reason: string): void;
   healthy(): void;
@@ -14,7 +19,7 @@ export interface ProbeRun {
   readonly agent: Agent;
   readonly runId: string;
   readonly role: ProbeRole;
-  /** The template's `readiness` or `liveness` section, validated by `options`. */
+  /** The template's `readiness` or `liveness` section, placeholders filled in, validated by `options`. */
   readonly options: unknown;
   readonly report: ProbeReport;
   /** Aborted when the run is over, or its probe no longer wanted. */
@@ -28,13 +33,15 @@ export interface Probe {
   readonly name: string;
   readonly roles: readonly ProbeRole[];
   readonly options: StandardSchema;
+  /** Why it cannot be used on this machine: templates that name it are refused with this. */
+  readonly unavailable?: string;
   /** Returns at once; reports until `run.signal` aborts. */
   watch(run: ProbeRun): void;
 }
 
 export const probe = defineSlot<Probe, "many">("probe", "many");
 
-/** Runs the probes that templates name. Without one, a template with `readiness` or `liveness` is refused. */
+/** Runs the probes that templates name. Without one, a template with `readiness`, `liveness` or `progress` is refused. */
 export interface ProbeRunner {
   readonly name: string;
 }

@@ -26,6 +26,11 @@ export type RestartDecision =
  */
 export interface RestartPolicy {
   decide(input: RestartInput): RestartDecision;
+  /**
+   * How much of what it allows an agent is used up, in words: for those who ask why an agent is as it is.
+   * `undefined`: nothing. Absent: it does not tell.
+   */
+  used?(input: Pick<RestartInput, "rules" | "memory" | "nowMs">): string | undefined;
 }
 
 export const restartPolicy = defineSlot<RestartPolicy>("restartPolicy", "one");

@@ -1,5 +1,5 @@
 import { defineSlot } from "../slots.js";
-import type { Cause, Containment, ExitStatus } from "./agent.js";
+import type { Cause, Containment, ExitStatus, LimitReport, Throttle } from "./agent.js";
 
 /**
  * Everything needed to start one run. Taps of `beforeSpawn` may change all but the identity fields
@@ -26,13 +26,32 @@ export interface SpawnSpec {
   /** Files put where the agent alone can read them; each path is told in the variable `env`. */
   readonly files: readonly RunFile[];
   readonly user?: string;
+  /** What the operating system shall hold, as far as the spawner can have it do so. */
+  readonly limits?: OsLimits;
   readonly stop: { readonly signal: string; readonly graceMs: number };
-  readonly logs: {
-    /** How many older runs' output is kept. */
-    readonly keep: number;
-    /** Both streams in one file. */
-    readonly merge: boolean;
-  };
+  readonly logs: LogRules;
+}
+
+/** How the output of a run is kept. */
+export interface LogRules {
+  /** What is older is put away when an output file holds more than this. */
+  readonly maxSizeBytes: number;
+  /** How many older pieces of output are kept of each stream: what was put away, and what former runs left. */
+  readonly keep: number;
+  /** Both streams in one file. */
+  readonly merge: boolean;
+}
+
+/** Limits of a run as an operating system holds them. */
+export interface OsLimits {
+  /** Of the whole tree; what goes over it is killed. */
+  readonly memoryBytes?: number;
+  /** Of one core, for the whole tree; it gets no more. */
+  readonly cpuPercent?: number;
+  /** Of the whole tree; more are refused. */
+  readonly pids?: number;
+  /** Of each process; more are refused. */
+  readonly openFiles?: number;
 }
 
 /** `content` absent: a file that the agent may make there, such as its result. */
@@ -52,6 +71,12 @@ export interface ProcessRef {
   readonly pid: number;
   /** In clock ticks since boot. */
   readonly start_ticks: number;
+}
+
+/** Processes of an agent, or of a run, that the journal does not know or cannot read. */
+export interface Stray {
+  agentId: string;
+  pids: number[];
 }
 
 /** What a run left when it was over. */
@@ -75,6 +100,8 @@ export interface RunHandle {
   readonly target: unknown;
   readonly pid?: number;
   readonly containment: Containment;
+  /** What the operating system holds of the run's limits. Absent: nothing. */
+  readonly held?: OsLimits;
   /** Resolves once, when the agent's process and its whole tree are gone. Never rejects. */
   readonly exit: Promise<RunOutcome>;
   /** Sends a signal to the agent's own process. A run that is over: nothing happens. */
@@ -85,6 +112,13 @@ export interface RunHandle {
    * A further call may only shorten the grace.
    */
   stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }>;
+  /**
+   * Gives the tree so much CPU, in percent of one core, and no more than its limit; `undefined` gives it
+   * back. Resolves with how it is slowed down from now on. Absent: this spawner cannot.
+   */
+  throttle?(percent: number | undefined): Promise<Throttle["by"] | undefined>;
+  /** Calls back when the operating system acted on a limit and the run goes on. At most one listener. */
+  onLimit?(listener: (report: LimitReport) => void): void;
 }
 
 /** Which lines of a run's output to read. */
@@ -94,6 +128,10 @@ export interface LogQuery {
   tail?: number;
   /** The run before the current one. */
   previous?: boolean;
+  /** Nothing printed earlier, of whichever run; milliseconds since the epoch. May answer somewhat more. */
+  since?: number;
+  /** Nothing printed later; milliseconds since the epoch. May answer somewhat more. */
+  until?: number;
   /** Continue after the line that had this cursor: opaque, beginning with the run's id. */
   cursor?: string;
   /** Go on with what is printed later, over restarts, until `signal` aborts. */
@@ -107,6 +145,10 @@ export interface LogLine {
   /** Bytes as the agent wrote them, less the line end. */
   bytes: Uint8Array;
   cursor: string;
+  /** No line end followed yet: a long line goes on in the next of this stream. */
+  partial?: boolean;
+  /** What was there just before is gone: beyond `logs.keep`, or because the agent emptied its file. */
+  gap?: "pruned" | "truncated";
 }
 
 /**
@@ -127,7 +169,8 @@ export interface Spawner {
   /**
    * Creates the process held at a gate, calls `commit` with what identifies it, and lets it go on
    * only after `commit` resolved. When `commit` rejects, or the daemon dies first, the agent never
-   * ran. Rejects with what `check` rejects with, or `spawn_failed`.
+   * ran. Rejects with what `check` rejects with, with `spawn_failed`, or with `SpawnDeferred` where
+   * something is lacking that may come back (disk, descriptors, processes): that counts as no failure.
    */
   spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>): Promise<RunHandle>;
   /**
@@ -138,10 +181,17 @@ export interface Spawner {
     spec: AdoptSpec,
   ): Promise<{ handle: RunHandle; outcome?: never } | { handle?: never; outcome: RunOutcome }>;
   /**
-   * Called once after all adoptions: ends what is left of this home's runs that are not `live`. Agents
-   * that are `unknown` have a record that cannot be read: theirs may live rightly, and are left alone.
+   * Called once after all adoptions: ends what is left of this home's runs that are not `live` and that
+   * the journal knows to be over: of the agents that are `known`, up to the newest run that is known of
+   * each (ids of runs sort by age). Of other agents and of later runs the journal has lost the record, or
+   * cannot read it: what lives of those may live rightly, and is left alone. Answers whose that is.
    */
-  sweep?(live: ReadonlySet<string>, unknown: ReadonlySet<string>): Promise<void>;
+  sweep?(
+    live: ReadonlySet<string>,
+    known: ReadonlyMap<string, string | undefined>,
+  ): Promise<readonly Stray[]>;
+  /** Ends all that lives of an agent that has no readable record. Resolves with what survived even that. */
+  discard?(agentId: string): Promise<{ survivors: Survivor[] }>;
   /** Forgets what is kept of an agent: its output, its run folders. */
   forget?(agentId: string): Promise<void>;
   /**
@@ -149,6 +199,16 @@ export interface Spawner {
    * Runs that are over are absent. Rejects when it cannot be told. Absent: this spawner cannot tell.
    */
   processes?(runIds: readonly string[]): Promise<ReadonlyMap<string, readonly ProcessRef[]>>;
+  /**
+   * Runs a command beside a live run: as its user, in its folder, its environment and its containment. Its
+   * output is thrown away. Resolves with how it ended; once `signal` aborts it is killed, with what it has
+   * started. Rejects when it could not be run.
+   */
+  exec?(
+    run: { readonly agentId: string; readonly runId: string },
+    argv: readonly string[],
+    signal: AbortSignal,
+  ): Promise<ExitStatus>;
   /** Absent: this spawner keeps no output. */
   logs?(agentId: string, query: LogQuery): AsyncIterable<LogLine>;
 }
@@ -157,6 +217,8 @@ export interface RunIdentity {
   target: unknown;
   pid?: number;
   containment: Containment;
+  /** As in `RunHandle`. */
+  held?: OsLimits;
 }
 
 export interface AdoptSpec {
@@ -164,6 +226,7 @@ export interface AdoptSpec {
   readonly runId: string;
   readonly target: unknown;
   readonly stop: { readonly signal: string; readonly graceMs: number };
+  readonly logs: LogRules;
 }
 
 export const spawner = defineSlot<Spawner, "many">("spawner", "many");

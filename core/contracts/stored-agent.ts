@@ -9,14 +9,14 @@ export interface StoredAgent {
   /** The template came with the request: there is no other revision of it to look for. */
   inline?: boolean;
   params: Record<string, unknown>;
-  /** A config agent comes back at the next start after it was deleted. */
-  origin: "config" | "request";
+  /** A config agent comes back at the next start after it was deleted; a service is its plugin's. */
+  origin: "config" | "request" | "service";
   /** The spawner's own name for the live process: opaque to everybody else. */
   target?: unknown;
   /** What the restart policy wants to be reminded of: opaque to everybody else. */
   restart_memory?: unknown;
   /** Set while the run is being ended: what its exit will be attributed to. */
-  ending?: { cause: Exit["cause"]; actor: string; reason: string };
+  ending?: { cause: Exit["cause"]; actor: string; reason: string; uncounted?: boolean };
   /** A finished run whose `afterExit` has not been completed. */
   unreported?: RunRecord;
   /** The record goes when the run is over: an unfinished DELETE survives a crash. */

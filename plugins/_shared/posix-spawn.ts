@@ -1,5 +1,5 @@
-import { createRequire } from "node:module";
 import { constants } from "node:os";
+import { errnoError, type Libc, loadLibc } from "./libc.js";
 
 /**
  * posix_spawn(3) and what belongs to it, called in libc. Node forks, which takes longer the more memory
@@ -41,19 +41,14 @@ const SIGSET_BYTES = 128;
 /** `undefined` where there is no koffi for this machine, or its libc lacks a function. */
 export function loadPosixSpawn(): PosixSpawn | undefined {
   try {
-    return bind(createRequire(import.meta.url)("koffi") as Koffi);
+    const libc = loadLibc();
+    return libc && bind(libc);
   } catch {
     return undefined;
   }
 }
 
-type NativeFunction = (...args: unknown[]) => number;
-interface Koffi {
-  load(path: null): { func(prototype: string): NativeFunction };
-}
-
-function bind(koffi: Koffi): PosixSpawn {
-  const libc = koffi.load(null);
+function bind(libc: Libc): PosixSpawn {
   const posixSpawn = libc.func(
     "int posix_spawn(_Out_ int *pid, str path, void *fa, void *attr, str *argv, str *envp)",
   );
@@ -116,9 +111,4 @@ function bind(koffi: Koffi): PosixSpawn {
     },
     reap: (pid) => waitpid(pid, [0], WNOHANG) !== 0,
   };
-}
-
-function errnoError(call: string, errno: number): NodeJS.ErrnoException {
-  const code = Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? String(errno);
-  return Object.assign(new Error(`${call} failed: ${code}`), { code, errno });
 }

@@ -45,17 +45,20 @@ export function createClient(options: ClientOptions = {}) {
     transport.json<T>({ method: "GET", path, ...(query ? { query } : {}), ...control });
   let self = options.agentId;
 
-  async function heartbeat(report: Heartbeat = {}, control: Wire.CallControl = {}): Promise<void> {
+  async function heartbeat(
+    report: Heartbeat = {},
+    control: Wire.CallControl = {},
+  ): Promise<Wire.HeartbeatAnswer> {
     self ??= await ownId(() => get<Wire.WhoAmI>("/whoami", undefined, control));
     const path = `/agents/${encodeURIComponent(self)}/heartbeat`;
-    await transport.json({ method: "POST", path, body: report, repeatable: true, ...control });
+    return transport.json({ method: "POST", path, body: report, repeatable: true, ...control });
   }
 
   return {
     agents: agentsApi(transport),
     templates: templatesApi(transport),
     daemon: daemonApi(transport),
-    /** A sign of life of this agent, with what it is doing. */
+    /** A sign of life of this agent, with what it is doing; the answer says what is the matter, if anything. */
     heartbeat,
     /** The first heartbeat, which makes an agent with `readiness: heartbeat` ready. */
     ready: (control?: Wire.CallControl) => heartbeat({}, control),

@@ -221,6 +221,12 @@ export const DEFINITIONS: readonly ToolDefinition[] = [
         description: "Only this stream. Left out: both.",
       },
       previous: { type: "boolean", description: "True: of the run before the newest one. Default false." },
+      since: {
+        type: "string",
+        description:
+          'Only what was printed since then, over restarts: "10m" for ten minutes ago, or RFC 3339.',
+      },
+      until: { type: "string", description: "Only what was printed until then; written like since." },
       ...size,
     },
     ["agent_id"],

@@ -90,8 +90,8 @@ async function operatorToken(home: string): Promise<string> {
   const stat = await lstat(file).catch(() => undefined);
   if (!stat) {
     throw new OpenStarryError("daemon_not_running", {
-      detail: `there is no token in ${home}, so no daemon has run there`,
-      hint: "start one with: openstarry-daemon start, or name its folder with --home",
+      detail: `there is no token in ${home}`,
+      hint: "start a daemon there with: openstarry-daemon start, or name its folder with --home; one that runs gets a new token by: openstarry-daemon token rotate",
     });
   }
   const mine = stat.uid === process.getuid?.() || stat.uid === 0;

@@ -107,10 +107,14 @@ export interface Result {
 export interface LogQuery {
   /** Absent: both. */
   stream?: "stdout" | "stderr";
-  /** How many lines: the last ones, or with `cursor` the next ones. Default 100. */
+  /** How many lines: the last ones, or with `cursor` the next ones. Default 100; with `since` all that fit. */
   tail?: number;
   /** Of the run before the newest one. */
   previous?: boolean;
+  /** Nothing printed before, of whichever run: RFC 3339, or a duration such as `10m` for so long ago. */
+  since?: string;
+  /** Nothing printed later: likewise. */
+  until?: string;
   /** Only what came after the line of this cursor. */
   cursor?: string;
   /** `base64`: the very bytes. Default `utf8`: text, with a mark in place of bytes that are none. */
@@ -123,6 +127,10 @@ export interface LogLine {
   /** Absent when base64 was asked for. */
   text?: string;
   base64?: string;
+  /** True: no line end so far. What this stream of the run prints next goes on with it. */
+  partial?: boolean;
+  /** What was before it is gone: beyond `logs.keep`, or the agent emptied its own file. */
+  gap?: "pruned" | "truncated";
   cursor: string;
 }
 
@@ -159,12 +167,28 @@ export interface SamplePage {
 /** Why an agent is in the state that it is in. */
 export interface Why {
   agent_id: string;
-  state: AgentState;
+  /** `quarantined`: its record cannot be read. */
+  state: AgentState | "quarantined";
   /** What is the case and how it came about. */
   summary: string;
-  desired: "running" | "stopped";
+  /** Absent: in quarantine. */
+  desired?: "running" | "stopped";
   /** What will happen by itself, and when. */
   next: string;
+  /** What that rests on: what happened, oldest first, then what is the case now. */
+  evidence: {
+    /** `limit`, `requirement`, `signal` …: what it is about. */
+    kind: string;
+    /** In words, with the figures that were seen. */
+    text: string;
+    /** Absent: now. */
+    at?: string;
+    run_id?: string;
+    /** Whose doing it is. */
+    actor?: string;
+  }[];
+  /** What the run that lives, and the last one that ended, used. */
+  curves: WhyCurve[];
   /** Newest first. */
   last_runs: {
     run_id: string;
@@ -180,6 +204,17 @@ export interface Why {
   output_tail?: string;
   /** What to do, if anything. */
   hint: string;
+}
+
+/** One run's use of the machine. In `sparkline` the lowest block is nothing, the highest the maximum. */
+export interface WhyCurve {
+  run_id: string;
+  since: string;
+  until: string;
+  samples: number;
+  memory: { sparkline: string; min_bytes: number; max_bytes: number; last_bytes: number };
+  /** Of one core. */
+  cpu: { sparkline: string; min_percent: number; max_percent: number; last_percent: number };
 }
 
 export interface EventPageQuery {
@@ -245,6 +280,15 @@ export interface TemplatePut {
   origin: string;
   /** False: it has replaced one. */
   created: boolean;
+}
+
+/** What an agent's heartbeat is answered with. */
+export interface HeartbeatAnswer {
+  agent_id: string;
+  run_id: string;
+  state: string;
+  /** What is the matter, such as that it does not get on. */
+  reason?: string;
 }
 
 /** Who the token belongs to. */

@@ -3,18 +3,16 @@ import {
   type Agent,
   definePlugin,
   isOpenStarryError,
-  OpenStarryError,
   type PluginContext,
-  type Probe,
   type ProbeRole,
+  type ProgressStep,
   probe,
   probeRunner,
-  type Template,
-  validateSync,
 } from "../../core/index.js";
+import { createProgressWatch, type ProgressPlan } from "./progress.js";
 import { createWatches, type WatchPlan } from "./watches.js";
 
-/** Runs the probes that templates name, and tells the kernel what they see. */
+/** Runs the probes that templates name, sees that runs get on, and tells the kernel what it sees. */
 export default definePlugin({
   name: "health-checker",
   apiVersion: 1,
@@ -24,75 +22,94 @@ export default definePlugin({
   setup(ctx) {
     const watches = createWatches({
       ready: ({ agent, runId }) => tell(ctx, agent, ctx.agents.markReady(agent.agent_id, runId)),
+      starting: ({ agent, runId }, note) =>
+        tell(ctx, agent, ctx.agents.markStarting(agent.agent_id, runId, note)),
       health: ({ agent, runId }, health, reason) =>
         tell(ctx, agent, ctx.agents.markHealth(agent.agent_id, runId, health, reason)),
       failed: ({ agent }, role, error) => reportFault(ctx, agent, role, error),
     });
+    const progress = createProgressWatch(ctx.clock, (plan, step, reason) =>
+      tell(ctx, plan.agent, takeStep(ctx, plan, step, reason)),
+    );
     ctx.provide(probeRunner, { name: ctx.name });
     /** Runs adopted before the probes are there to watch them. */
-    let early: WatchPlan["agent"][] | undefined = [];
+    let early: Agent[] | undefined = [];
     const begin = (agent: Agent) => {
       const plan = planFor(ctx, agent);
       if (plan) watches.begin(plan);
+      if (agent.state !== "starting") expectProgress(agent);
+    };
+    const expectProgress = (agent: Agent) => {
+      const rules = ctx.agents.template(agent.agent_id)?.template.progress;
+      if (rules && agent.run_id !== undefined) progress.begin({ agent, runId: agent.run_id, rules });
     };
 
     ctx.hooks.afterSpawn.tap("watch", ({ agent }) => (early ? void early.push(agent) : begin(agent)));
-    ctx.hooks.onReady.tap("watch for liveness", ({ run_id }) => watches.becameReady(run_id));
+    ctx.hooks.onReady.tap("watch for liveness", ({ agent, run_id }) => {
+      watches.becameReady(run_id);
+      expectProgress(agent);
+    });
     ctx.hooks.afterExit.tap("stop watching", ({ run_id }) => {
       early = early?.filter((agent) => agent.run_id !== run_id);
       watches.end(run_id);
+      progress.end(run_id);
     });
+    let stopListening = () => {};
     return {
       start() {
+        stopListening = ctx.daemon.onEvent(progress.hear);
         const adopted = early ?? [];
         early = undefined;
         for (const agent of adopted) begin(ctx.agents.get(agent.agent_id) ?? agent);
       },
-      stop: watches.endAll,
+      stop() {
+        stopListening();
+        watches.endAll();
+        progress.endAll();
+      },
     };
   },
 });
 
 /** What the agent's template wants watched; `undefined` when that is nothing. */
 function planFor(ctx: PluginContext, agent: Agent): WatchPlan | undefined {
-  const template = ctx.agents.template(agent.agent_id)?.template;
-  if (agent.run_id === undefined || !(template?.readiness || template?.liveness)) return undefined;
+  if (agent.run_id === undefined) return undefined;
   const probes: WatchPlan["probes"] = {};
+  let wanted = false;
   for (const role of ["readiness", "liveness"] as const) {
     try {
-      const found = probeFor(ctx, template, role);
-      if (found) probes[role] = found;
+      const chosen = ctx.agents.probe(agent.agent_id, role);
+      if (chosen) probes[role] = chosen;
+      wanted ||= chosen !== undefined;
     } catch (error) {
+      wanted = true;
       reportFault(ctx, agent, role, error);
     }
   }
-  return { agent, runId: agent.run_id, probes };
+  return wanted ? { agent, runId: agent.run_id, probes } : undefined;
 }
 
-function probeFor(
+/** Every step is recorded before it is taken: it may be the run's last. */
+async function takeStep(
   ctx: PluginContext,
-  template: Template,
-  role: ProbeRole,
-): { probe: Probe; options: unknown } | undefined {
-  const section: Record<string, unknown> | undefined = template[role];
-  if (!section) return undefined;
-  const { type, timeoutMs: _kernels, ...options } = section;
-  const found = ctx.has(probe) ? ctx.use(probe).get(String(type)) : undefined;
-  if (!found?.roles.includes(role)) {
-    throw new OpenStarryError("template_invalid", {
-      detail: `no plugin provides the ${role} probe "${type}"`,
-      hint: "add the plugin that provides it to the config again",
-    });
-  }
-  const what = `${role} of template ${template.template_id}`;
-  return { probe: found, options: validateSync(found.options, options, { code: "template_invalid", what }) };
+  { agent: { agent_id }, runId, rules }: ProgressPlan,
+  step: ProgressStep,
+  reason: string,
+): Promise<void> {
+  const intent = { actor: `plugin:${ctx.name}`, reason, run_id: runId };
+  // It may be ending already, and is left alone then.
+  if (ctx.agents.get(agent_id)?.state !== "running") return;
+  await ctx.agents.markProgress(agent_id, runId, step, reason);
+  if (step === "nudge") await ctx.agents.signal(agent_id, rules.nudge, intent);
+  if (step === "interrupt") await ctx.agents.signal(agent_id, "SIGINT", intent);
+  if (step === "restart") await ctx.agents.markHealth(agent_id, runId, "unhealthy", reason);
 }
 
 /** Not awaited by the probe: what it sees next does not depend on it. */
 function tell(ctx: PluginContext, agent: Agent, told: Promise<void>): void {
   told.catch((error: unknown) => {
-    // The agent was deleted in the meantime.
-    if (isOpenStarryError(error) && error.code === "agent_not_found") return;
+    // The agent was deleted, or its process has ended, in the meantime.
+    if (isOpenStarryError(error) && ["agent_not_found", "agent_not_running"].includes(error.code)) return;
     ctx.log.warn({ agent_id: agent.agent_id, err: error }, "a probe's report could not be passed on");
   });
 }

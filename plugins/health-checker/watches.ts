@@ -1,14 +1,15 @@
-import type { Agent, Probe, ProbeReport, ProbeRole } from "../../core/index.js";
+import type { Agent, ChosenProbe, ProbeReport, ProbeRole } from "../../core/index.js";
 
 /** What one run is watched for. */
 export interface WatchPlan {
   readonly agent: Agent;
   readonly runId: string;
-  readonly probes: Partial<Record<ProbeRole, { probe: Probe; options: unknown }>>;
+  readonly probes: Partial<Record<ProbeRole, ChosenProbe>>;
 }
 
 export interface WatchesOptions {
   ready: (plan: WatchPlan) => void;
+  starting: (plan: WatchPlan, note: { reason?: string; withinMs?: number }) => void;
   health: (plan: WatchPlan, health: "healthy" | "unhealthy", reason: string) => void;
   /** A probe threw instead of watching. */
   failed: (plan: WatchPlan, role: ProbeRole, error: unknown) => void;
@@ -74,6 +75,7 @@ function reportOf(
   };
   return {
     ready: () => when("readiness", () => options.ready(plan)),
+    starting: (note) => when("readiness", () => options.starting(plan, note)),
     healthy: () => when("liveness", () => options.health(plan, "healthy", "")),
     unhealthy: (reason) => when("liveness", () => options.health(plan, "unhealthy", reason)),
   };

@@ -99,6 +99,8 @@ export function createCalls({ dispatch, authenticator, clock, maxStreams }: Call
 function sendOutput({ http }: Operation, output: unknown, reply: FastifyReply) {
   reply.code(http?.status?.(output) ?? (output === undefined ? 204 : 200));
   if (output === undefined) return reply.send();
+  const etag = http?.etag?.(output);
+  if (etag !== undefined) reply.header("etag", etag);
   reply.header("content-type", http?.contentType ?? "application/json");
   const isRaw =
     http?.contentType !== undefined && (typeof output === "string" || output instanceof Uint8Array);
@@ -118,7 +120,11 @@ function inputOf(route: Route, request: FastifyRequest): Record<string, unknown>
 function headerOptions(request: FastifyRequest): CallOptions {
   const idempotencyKey = printable(request, "idempotency-key");
   const lastEventId = printable(request, "last-event-id");
+  const ifMatch = printable(request, "if-match");
+  const ifNoneMatch = printable(request, "if-none-match");
   return {
+    ...(ifMatch === undefined ? {} : { ifMatch }),
+    ...(ifNoneMatch === undefined ? {} : { ifNoneMatch }),
     ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     ...(lastEventId === undefined ? {} : { lastEventId }),
   };

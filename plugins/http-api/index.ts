@@ -7,7 +7,8 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { type App, createApp } from "./app.js";
-import { listeningFd, listenTcp, listenUnix } from "./listen.js";
+import { type KeptSocket, keepSocket } from "./kept-socket.js";
+import { listeningFd, listenTcp } from "./listen.js";
 import { openApiOperation } from "./openapi.js";
 import { isLoopback, type Options, optionsSchema } from "./options.js";
 import { createPortMemory } from "./port-memory.js";
@@ -68,15 +69,16 @@ async function start(ctx: PluginContext, options: Options, operations: Operation
     servers.push(server);
     return server.server;
   };
-  let removeSocket: (() => void) | undefined;
+  let socket: KeptSocket | undefined;
   const stop = async (signal: AbortSignal) => {
-    if (!ctx.daemon.sockets.handedOver()) removeSocket?.();
+    socket?.release();
+    if (!ctx.daemon.sockets.handedOver()) socket?.remove();
     await drain(ctx, app, servers, signal);
     await app.fastify.close();
   };
   try {
     port = await openTcp(ctx, options, createListener("tcp"));
-    if (options.socket) removeSocket = await openUnix(ctx, createListener("unix"));
+    if (options.socket) socket = await openUnix(ctx, () => createListener("unix"));
   } catch (error) {
     await stop(AbortSignal.abort());
     throw error;
@@ -109,18 +111,24 @@ async function openTcp(
   return port;
 }
 
-async function openUnix(ctx: PluginContext, server: ApiServer["server"]): Promise<() => void> {
+async function openUnix(ctx: PluginContext, createServer: () => ApiServer["server"]): Promise<KeptSocket> {
   const path = socketPath(ctx.dataDir);
-  const remove = await listenUnix(server, { path, inherited: ctx.daemon.sockets.inherited("unix") });
-  offer(ctx, "unix", server);
+  const socket = await keepSocket({
+    path,
+    inherited: ctx.daemon.sockets.inherited("unix"),
+    createServer,
+    listens: (server) => offer(ctx, "unix", server),
+    clock: ctx.clock,
+    log: ctx.log,
+  });
   ctx.services.publishEndpoint({
     name: "api_socket",
     protocol: "unix",
     variable: "OPENSTARRY_API_SOCKET",
-    health: () => (server.listening ? undefined : "it does not listen"),
+    health: () => (socket.listening ? undefined : "it does not listen"),
     urlFor: () => path,
   });
-  return remove;
+  return socket;
 }
 
 function offer(ctx: PluginContext, name: string, server: ApiServer["server"]): void {

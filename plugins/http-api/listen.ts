@@ -29,7 +29,7 @@ export async function listenTcp(server: Server, place: TcpPlace): Promise<number
     }
     await listening(server, { host, port: 0 });
   }
-  if (port === 0) memory.write(portOf(server));
+  if (port === 0 && portOf(server) !== remembered) memory.write(portOf(server));
   return portOf(server);
 }
 

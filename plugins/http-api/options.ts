@@ -23,7 +23,7 @@ export const optionsSchema = z
       .array(z.string().regex(HOST, "expected a host name or address, with or without a port"))
       .max(100)
       .default([]),
-    body_limit: size().default(2 ** 20),
+    body_limit: size().default(5 * 2 ** 20),
     /** For each of the two listeners. Beyond it, the connection that has been idle longest is closed. */
     max_connections: z.int().min(1).max(100_000).default(2_000),
     /** How long a client may take to send a request. */

@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
 /** Which port was taken last when any would do, so that addresses that agents hold stay true. */
 export interface PortMemory {
   /** 0 when there is none. */
   read(): number;
+  /** Does nothing where it cannot: a daemon that listens is worth more than its next one's port. */
   write(port: number): void;
 }
 
@@ -21,8 +22,12 @@ export function createPortMemory(path: string): PortMemory {
     },
     write(port) {
       const beside = `${path}.${randomBytes(6).toString("hex")}`;
-      writeFileSync(beside, `${JSON.stringify({ port })}\n`, { flag: "wx", mode: 0o600 });
-      renameSync(beside, path);
+      try {
+        writeFileSync(beside, `${JSON.stringify({ port })}\n`, { flag: "wx", mode: 0o600 });
+        renameSync(beside, path);
+      } catch {
+        rmSync(beside, { force: true });
+      }
     },
   };
 }

@@ -10,10 +10,35 @@ export function unavailable<T>(what: string, act: () => T): T {
     if (isOpenStarryError(cause)) throw cause;
     throw new OpenStarryError("journal_unavailable", {
       detail: `${what}: ${messageOf(cause)}`,
-      hint: "free disk space and check the folder's permissions; then ask again",
+      hint: hintFor(cause),
       cause,
     });
   }
+}
+
+/** What to do about an error of SQLite or of the file system. */
+export function hintFor(cause: unknown): string {
+  if (isDiskFull(cause)) return "free disk space; nothing has to be restarted";
+  if (codeOf(cause).startsWith("SQLITE_BUSY")) {
+    return `another program is writing to ${FILE_NAME}: see which, and end that; nothing has to be restarted`;
+  }
+  if (isDamage(cause)) {
+    return `${FILE_NAME} is damaged: stop the daemon with --keep-agents, put a backup in its place, and start`;
+  }
+  return "see that the file and its folder can be written and that the disk works; then ask again";
+}
+
+/** SQLite says so of what is not a database, or not a sound one (sqlite.org/rescode.html). */
+export function isDamage(cause: unknown): boolean {
+  return /^SQLITE_(CORRUPT|NOTADB|IOERR_SHORT_READ)|^SQLITE_ERROR$/.test(codeOf(cause));
+}
+
+export function isDiskFull(cause: unknown): boolean {
+  return /^(SQLITE_FULL|ENOSPC|EDQUOT)/.test(codeOf(cause));
+}
+
+function codeOf(cause: unknown): string {
+  return String((cause as { code?: unknown } | undefined)?.code);
 }
 
 export function messageOf(error: unknown): string {

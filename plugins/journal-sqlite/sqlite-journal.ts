@@ -1,11 +1,12 @@
 import { type DaemonEvent, type Journal, OpenStarryError } from "../../core/index.js";
-import { openJournalFile } from "./database-file.js";
+import { openJournalFile, rewriteJournalFile } from "./database-file.js";
 import { type EncodedBatch, encodeBatch } from "./encode.js";
 import { FILE_NAME, messageOf, unavailable } from "./failures.js";
 import { createGroupCommit, type GroupCommit } from "./group-commit.js";
 import { createLogSync } from "./log-sync.js";
+import { watchOpenFiles } from "./open-files.js";
 import { createSecretFiles, type SecretFiles } from "./secret-files.js";
-import { createTables, type Tables } from "./tables.js";
+import type { Tables } from "./tables.js";
 import { createWriter, type WriterOptions } from "./writer.js";
 
 export interface SqliteJournalOptions extends WriterOptions {
@@ -46,21 +47,47 @@ export function createSqliteJournal(options: SqliteJournalOptions) {
 
 async function open(state: State, secrets: SecretFiles, options: SqliteJournalOptions): Promise<void> {
   const { default: DatabaseOf } = await import("libsql");
-  const database = openJournalFile(DatabaseOf, options.dataDir);
-  const tables = createTables(database);
-  state.lastEventId = tables.lastEventId();
-  const write = createWriter(tables, secrets, options, (lastEventId) => {
+  const { dataDir } = options;
+  const log = createLogSync(dataDir);
+  let file = openJournalFile(DatabaseOf, dataDir);
+  state.lastEventId = file.lastEventId;
+  let files = watchOpenFiles(dataDir);
+
+  /** What is written must be found again: files that were removed under the daemon are made anew. */
+  const ready = (): Tables => {
+    const lost = files.lost();
+    if (lost === undefined) return file.tables;
+    log.close();
+    if (lost === "log") {
+      // Leaving the mode folds the log into the file; entering it makes a new one.
+      file.database.exec("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = WAL");
+    } else {
+      file = rewriteJournalFile(DatabaseOf, dataDir, file);
+      // So that it knows which records are in quarantine.
+      file.tables.agents();
+    }
+    // The log is there as soon as something was read.
+    file.tables.lastEventId();
+    files = watchOpenFiles(dataDir);
+    return file.tables;
+  };
+  const write = createWriter(ready, secrets, options, (lastEventId) => {
     state.lastEventId = lastEventId;
   });
-  const log = createLogSync(options.dataDir);
   state.opened = {
-    tables,
+    get tables() {
+      return file.tables;
+    },
     commits: createGroupCommit({ write, sync: log.sync, needsSync: ({ sync }) => sync }),
     close() {
-      log.close();
-      // The package closes a file only when its statements are collected; this leaves nothing to lose.
-      database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-      database.close();
+      try {
+        ready();
+        // The package closes a file only when its statements are collected; this leaves nothing to lose.
+        file.database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+      } finally {
+        log.close();
+        file.database.close();
+      }
     },
   };
 }
@@ -104,7 +131,7 @@ function createFace(state: State, secrets: SecretFiles, options: SqliteJournalOp
   };
 }
 
-/** Values of an agent that is gone must never reach a later one of its name. */
+/** Values of an agent that is gone are nobody's. A journal that knows nobody may be one that was lost. */
 function sweepSecrets(
   loaded: Awaited<ReturnType<Journal["load"]>>,
   secrets: SecretFiles,
@@ -114,6 +141,7 @@ function sweepSecrets(
     ...loaded.agents.map((record) => record.agent.agent_id),
     ...loaded.quarantined.map(({ key }) => key),
   ]);
+  if (known.size === 0) return;
   try {
     secrets.sweep((agentId) => known.has(agentId));
   } catch (error) {

@@ -8,7 +8,7 @@ import {
   type StoredAgent,
 } from "../../core/index.js";
 import type { EncodedBatch } from "./encode.js";
-import { readStoredAgent } from "./stored-agent-check.js";
+import { checksumOf, readStoredAgent, textOf } from "./stored-agent-check.js";
 
 /** Runs kept of each agent. */
 const RUNS_KEPT = 20;
@@ -33,7 +33,8 @@ export interface Tables {
 }
 
 type Sql = ReturnType<typeof prepareAll>;
-type Row = Record<string, string | number | null | undefined>;
+/** Texts come as their bytes: the package ends the process when one that it decodes is not UTF-8. */
+type Row = Record<string, ArrayBuffer | number | null | undefined>;
 
 export function createTables(database: Database): Tables {
   const sql = prepareAll(database);
@@ -56,9 +57,9 @@ export function createTables(database: Database): Tables {
       const agents: StoredAgent[] = [];
       quarantine.clear();
       for (const row of sql.agents.all() as Row[]) {
-        const agentId = String(row.agent_id);
+        const agentId = Buffer.from((row.agent_id ?? []) as ArrayBuffer).toString("utf8");
         try {
-          agents.push(readStoredAgent(agentId, String(row.record)));
+          agents.push(readStoredAgent(agentId, row));
         } catch (error) {
           quarantine.set(agentId, error instanceof Error ? error.message : String(error));
         }
@@ -102,7 +103,7 @@ export function createTables(database: Database): Tables {
 function writeOne(sql: Sql, quarantine: Map<string, string>, batch: EncodedBatch): DaemonEvent[] {
   for (const row of batch.put) {
     assertNotInQuarantine(row.agentId, quarantine);
-    sql.put.run(row.agentId, row.record);
+    sql.put.run(row.agentId, row.record, checksumOf(row.record));
   }
   for (const run of batch.runs) {
     sql.putRun.run(run.runId, run.agentId, run.record);
@@ -131,19 +132,21 @@ function assertNotInQuarantine(agentId: string, quarantine: ReadonlyMap<string, 
 }
 
 /** `undefined` for what is not JSON. */
-function parsed(text: Row[string]): unknown {
+function parsed(bytes: Row[string]): unknown {
   try {
-    return JSON.parse(String(text));
+    return JSON.parse(textOf(bytes));
   } catch {
     return undefined;
   }
 }
 
+const bytesOf = (column: string) => `CAST(${column} AS BLOB) AS ${column}`;
+
 function prepareAll(database: Database) {
   const prepare = (text: string): Statement<unknown[]> => database.prepare(text);
   return {
     put: prepare(
-      "INSERT INTO agents (agent_id, record) VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET record = excluded.record",
+      "INSERT INTO agents (agent_id, record, checksum) VALUES (?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET record = excluded.record, checksum = excluded.checksum",
     ),
     putRun: prepare(
       "INSERT INTO runs (run_id, agent_id, record) VALUES (?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET record = excluded.record",
@@ -155,13 +158,15 @@ function prepareAll(database: Database) {
     forgetRuns: prepare("DELETE FROM runs WHERE agent_id = ?"),
     addEvent: prepare("INSERT INTO events (agent_id, record) VALUES (?, ?)"),
     putMemo: prepare("INSERT OR REPLACE INTO memos (key, value, expires_at) VALUES (?, ?, ?)"),
-    agents: prepare("SELECT agent_id, record FROM agents ORDER BY seq"),
-    events: prepare("SELECT id, record FROM events WHERE id > ? ORDER BY id LIMIT ?"),
-    eventsOf: prepare("SELECT id, record FROM events WHERE agent_id = ? AND id > ? ORDER BY id LIMIT ?"),
+    agents: prepare(`SELECT ${bytesOf("agent_id")}, ${bytesOf("record")}, checksum FROM agents ORDER BY seq`),
+    events: prepare(`SELECT id, ${bytesOf("record")} FROM events WHERE id > ? ORDER BY id LIMIT ?`),
+    eventsOf: prepare(
+      `SELECT id, ${bytesOf("record")} FROM events WHERE agent_id = ? AND id > ? ORDER BY id LIMIT ?`,
+    ),
     oldestEvent: prepare("SELECT id FROM events ORDER BY id LIMIT 1"),
     newestEvent: prepare("SELECT id FROM events ORDER BY id DESC LIMIT 1"),
-    runs: prepare("SELECT record FROM runs WHERE agent_id = ? ORDER BY seq DESC LIMIT ?"),
-    memo: prepare("SELECT value FROM memos WHERE key = ? AND expires_at > ?"),
+    runs: prepare(`SELECT ${bytesOf("record")} FROM runs WHERE agent_id = ? ORDER BY seq DESC LIMIT ?`),
+    memo: prepare(`SELECT ${bytesOf("value")} FROM memos WHERE key = ? AND expires_at > ?`),
     pruneEvents: prepare("DELETE FROM events WHERE id <= ?"),
     pruneMemos: prepare("DELETE FROM memos WHERE expires_at <= ?"),
   };

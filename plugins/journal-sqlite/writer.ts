@@ -15,9 +15,9 @@ export interface WriterOptions {
 /** Events are pruned so many at a time, or an eighth of what is kept where that is less. */
 const PRUNE_CHUNK = 128;
 
-/** What one group commit does: the transaction, then what follows from it. */
+/** What one group commit does: the transaction, then what follows from it. `ready` answers where to. */
 export function createWriter(
-  tables: Tables,
+  ready: () => Tables,
   secrets: SecretFiles,
   options: WriterOptions,
   onWritten: (lastEventId: number) => void,
@@ -33,7 +33,7 @@ export function createWriter(
   };
 
   /** The batches are durable: nothing here may make them look as if they were not. */
-  const clearUp = (batches: readonly EncodedBatch[], last: number) => {
+  const clearUp = (tables: Tables, batches: readonly EncodedBatch[], last: number) => {
     try {
       for (const batch of batches) for (const agentId of batch.forget) secrets.remove(agentId);
       if (last - options.maxEvents - prunedThrough >= chunk) {
@@ -48,10 +48,11 @@ export function createWriter(
 
   return (batches) => {
     try {
+      const tables = unavailable(`${FILE_NAME} could not be put back`, ready);
       const numbered = unavailable(`${FILE_NAME} could not be written`, () => tables.write(batches));
       const last = numbered.flat().at(-1)?.id ?? 0;
       if (last > 0) onWritten(last);
-      clearUp(batches, last);
+      clearUp(tables, batches, last);
       return numbered;
     } catch (error) {
       // Without a cause the journal is sound and refused this one batch. A group is tried again in parts.

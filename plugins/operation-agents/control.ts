@@ -9,8 +9,8 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { asAccepted, launchError, statusOf } from "./answers.js";
-import { requireAgent } from "./lookup.js";
-import { agentSchema, ofAgent, waitFlag } from "./schemas.js";
+import { requireOwnAgent } from "./lookup.js";
+import { agentSchema, discardedSchema, ofAgent, waitFlag } from "./schemas.js";
 
 /** What `POST /agents/{id}/signal` sends. */
 const SIGNALS = [
@@ -43,7 +43,7 @@ function graceOf({ grace, force }: Ending): { graceMs?: number } {
 /** `agents.stop`, `agents.start`, `agents.restart`, `agents.signal`. */
 export function controlOperations(ctx: PluginContext): Operation<never>[] {
   const about = (agentId: string, { principal, signal }: OperationCall, what: string) => ({
-    agent: requireAgent(ctx.agents, agentId, principal),
+    agent: requireOwnAgent(ctx.agents, agentId, principal),
     intent: { actor: principal.id, reason: `${what} was asked for by ${principal.id}` },
     settled: () => ctx.agents.wait(agentId, "settled", { signal }),
   });
@@ -114,11 +114,17 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
         "Ends the agent's process and all that belongs to it, and forgets the record; answers how it was at last.",
       scope: "agent:control",
       input: z.strictObject({ ...ofAgent, ...ending, wait: waitFlag }),
-      output: agentSchema,
+      output: z.union([agentSchema, discardedSchema]),
       http: { method: "DELETE", path: "/agents/{agent_id}", status: statusOf },
       async handler(input, { principal, signal }) {
         const { agent_id } = input;
-        requireAgent(ctx.agents, agent_id, principal);
+        const quarantined = ctx.agents.quarantined(agent_id);
+        if (quarantined !== undefined && principal.kind === "operator") {
+          const reason = `its deletion was asked for by ${principal.id}`;
+          await ctx.agents.discard(agent_id, { actor: principal.id, reason });
+          return { agent_id, quarantined };
+        }
+        requireOwnAgent(ctx.agents, agent_id, principal);
         const over = new AbortController();
         // Asked for first: an agent without a process may be gone before `remove` has answered.
         const gone = ctx.agents.wait(agent_id, "gone", { signal: AbortSignal.any([signal, over.signal]) });

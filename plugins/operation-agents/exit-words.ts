@@ -34,15 +34,21 @@ const CODE_WORDS: Readonly<Record<number, string>> = {
   127: "a command was not found",
 };
 
-/** How a run ended, with what the number or signal means: `exit 137: killed by SIGKILL…`. */
+/**
+ * How a run ended, with what the number or signal means: `status 143: ended by SIGTERM…`. What a shell
+ * reports as 128 and a signal's number may as well be the program's own code: where nobody here sent that
+ * signal, both are told.
+ */
 export function exitInWords(exit: Exit): string {
   switch (exit.kind) {
     case "exited":
       return `exit ${exit.code}: ${codeInWords(exit.code, exit.success)}`;
-    case "signaled":
-      return exit.raw_status === undefined
-        ? signalInWords(exit.signal)
-        : `exit ${exit.raw_status}: ${signalInWords(exit.signal)}`;
+    case "signaled": {
+      const { raw_status: status, signal, cause } = exit;
+      if (status === undefined) return signalInWords(signal);
+      const also = cause === "self" ? `; or it ended itself with code ${status}, which looks the same` : "";
+      return `status ${status}: ${signalInWords(signal)}${also}`;
+    }
     case "spawn_failed":
       return `could not be started: ${exit.error.detail} (${exit.error.code})`;
     case "lost":
@@ -55,7 +61,7 @@ function codeInWords(code: number, success: boolean): string {
   if (success) return "counted as success";
   const signal = code > 128 ? signalOfNumber(code - 128) : undefined;
   // A shell that ran the program says so with 128 and the signal's number.
-  if (signal) return `${signalInWords(signal)}; reported by a shell`;
+  if (signal) return `what a shell says of a program that was ${signalInWords(signal)}`;
   return CODE_WORDS[code] ?? "a failure of the program's own kind";
 }
 
@@ -65,4 +71,37 @@ function signalInWords(signal: string): string {
 
 function signalOfNumber(number: number): string | undefined {
   return Object.entries(constants.signals).find(([, value]) => value === number)?.[0];
+}
+
+/** `the operator`, `agent boss`, `plugin resource-policy`, `the daemon`. */
+export function actorInWords(actor: string): string {
+  const [kind = "", name] = actor.split(/:(.*)/s);
+  return name === undefined ? `the ${kind}` : `${kind} ${name}`;
+}
+
+/** Whose doing the end of a run was. */
+export function enderInWords({ cause, actor }: Pick<Exit, "cause" | "actor">): string {
+  const who = actorInWords(actor);
+  switch (cause) {
+    case "self":
+      return "by itself";
+    case "stop_request":
+      return `${who} asked for it`;
+    case "restart":
+      return `${who} asked for a restart`;
+    case "policy":
+      return `${who} had it ended`;
+    case "oom":
+      return "the operating system killed it for its memory";
+    case "start_timeout":
+      return "it was not ready in time";
+    case "unhealthy":
+      return "it was found unhealthy";
+    case "parent_exit":
+      return "the agent that started it is over";
+    case "daemon_stop":
+      return "with the daemon";
+    case "host_reboot":
+      return "with the machine";
+  }
 }

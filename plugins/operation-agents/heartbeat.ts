@@ -8,22 +8,37 @@ import {
   type Principal,
   type Usage,
 } from "../../core/index.js";
-import { requireAgent } from "./lookup.js";
+import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
-const amount = () => z.number().min(0).max(Number.MAX_SAFE_INTEGER).optional();
+/** Beyond what any run can have used: a mistake of the one who reports. */
+const MOST_TOKENS = 1e12;
+const MOST_USD = 1e6;
+
+const amount = (most: number) => z.number().min(0).max(most).optional();
 
 const inputSchema = z.strictObject({
   ...ofAgent,
   status: z.string().max(1_000).optional().meta({ description: "What it is doing, in its own words." }),
   progress: z.number().min(0).max(1).optional().meta({ description: "From 0 to 1." }),
   usage: z
-    .strictObject({ input_tokens: amount(), output_tokens: amount(), cost_usd: amount() })
+    .strictObject({
+      input_tokens: amount(MOST_TOKENS),
+      output_tokens: amount(MOST_TOKENS),
+      cost_usd: amount(MOST_USD),
+    })
     .optional()
-    .meta({ description: "What this run has used so far; what is left out stays as it was." }),
+    .meta({
+      description: "What this run has used so far; what is left out, or less than before, stays as it was.",
+    }),
 });
 
-const outputSchema = z.object({ agent_id: z.string(), run_id: z.string(), state: z.string() });
+const outputSchema = z.object({
+  agent_id: z.string(),
+  run_id: z.string(),
+  state: z.string(),
+  reason: z.string().optional().meta({ description: "What is the matter, such as that it does not get on." }),
+});
 
 /** `agents.heartbeat`: what an agent says of itself. */
 export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
@@ -37,14 +52,15 @@ export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
       output: outputSchema,
       http: { method: "POST", path: "/agents/{agent_id}/heartbeat" },
       async handler({ agent_id, status, progress, usage }, { principal }) {
-        const agent = requireAgent(ctx.agents, agent_id, principal);
+        const agent = requireOwnAgent(ctx.agents, agent_id, principal);
         const runId = runOf(agent, principal);
         await ctx.agents.heartbeat(agent_id, runId, {
           ...(status === undefined ? {} : { status }),
           ...(progress === undefined ? {} : { progress }),
           ...(usage === undefined ? {} : { usage: merged(agent.usage, usage) }),
         });
-        return { agent_id, run_id: runId, state: ctx.agents.get(agent_id)?.state ?? agent.state };
+        const { state, reason } = ctx.agents.get(agent_id) ?? agent;
+        return { agent_id, run_id: runId, state, ...(reason === undefined ? {} : { reason }) };
       },
     }),
   ];

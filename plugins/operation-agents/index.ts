@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { definePlugin, operation, sampler, spawner } from "../../core/index.js";
+import { definePlugin, operation, restartPolicy, sampler, spawner } from "../../core/index.js";
 import { controlOperations, deleteOperations } from "./control.js";
 import { createOperations } from "./create.js";
 import { eventOperations } from "./events.js";
@@ -14,7 +14,7 @@ import { whyOperations } from "./why.js";
 export default definePlugin({
   name: "operation-agents",
   apiVersion: 1,
-  optional: [spawner, sampler],
+  optional: [restartPolicy, spawner, sampler],
   provides: [operation],
   options: z.strictObject({
     samples: z.int().min(1).max(100_000).default(300).meta({
@@ -34,7 +34,7 @@ export default definePlugin({
       ...heartbeatOperations(ctx),
       ...logOperations(ctx),
       ...eventOperations(ctx),
-      ...whyOperations(ctx),
+      ...whyOperations(ctx, history),
       ...sampleOperations(ctx, history),
     ];
     for (const it of operations) ctx.provide(operation, it);

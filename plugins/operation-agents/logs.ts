@@ -8,19 +8,48 @@ import {
   type Operation,
   type OperationCall,
   type PluginContext,
+  parseDuration,
   type StreamItem,
   spawner,
 } from "../../core/index.js";
 import { requireAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
+const DEFAULT_LINES = 100;
+const MOST_LINES = 10_000;
+
+/** A moment, or how long ago it was. */
+const moment = (what: string) =>
+  z
+    .string()
+    .max(60)
+    .refine(
+      (text) => parseMoment(text, 0) !== undefined,
+      'expected a time such as "2026-01-31T12:00:00Z", or a duration such as "10m" for so long ago',
+    )
+    .optional()
+    .meta({ description: `${what} A time (RFC 3339), or a duration such as "10m": so long ago.` });
+
+const RFC3339 = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/;
+
+/** Milliseconds since the epoch; `undefined` for what is neither a time nor a duration. */
+function parseMoment(text: string, nowMs: number): number | undefined {
+  const ago = parseDuration(text);
+  if (ago !== undefined) return Math.max(0, nowMs - ago);
+  const time = RFC3339.test(text) ? Date.parse(text.replace(" ", "T").toUpperCase()) : Number.NaN;
+  return Number.isNaN(time) ? undefined : time;
+}
+
 const inputSchema = z.strictObject({
   ...ofAgent,
   stream: z.enum(["stdout", "stderr"]).optional().meta({ description: "Absent: both." }),
-  tail: z.int().min(0).max(10_000).optional().meta({
-    description: "How many lines: the last ones, or with cursor the next ones. Default 100.",
+  tail: z.int().min(0).max(MOST_LINES).optional().meta({
+    description:
+      "How many lines: the last ones, or with cursor the next ones. Default 100; with since all that fit, from there on.",
   }),
   previous: z.boolean().default(false).meta({ description: "Of the run before the newest one." }),
+  since: moment("Nothing printed before, of whichever run. May answer a little more."),
+  until: moment("Nothing printed later. May answer a little more."),
   cursor: z.string().max(200).optional().meta({
     description: "Go on after the line that had this cursor: a line's, or next_cursor.",
   }),
@@ -38,11 +67,16 @@ const lineSchema = z.object({
   stream: z.enum(["stdout", "stderr"]),
   text: z.string().optional(),
   base64: z.string().optional(),
+  partial: z.boolean().optional().meta({
+    description: "True: no line end so far. What this stream of the run prints next goes on with it.",
+  }),
+  gap: z.enum(["pruned", "truncated"]).optional().meta({
+    description: "What was before it is gone: beyond logs.keep, or the agent emptied its own file.",
+  }),
   cursor: z.string(),
 });
 type ShownLine = z.output<typeof lineSchema>;
 
-const DEFAULT_LINES = 100;
 /** An answer holds no more bytes of output than this, and at least one line. */
 const MAX_ANSWER_BYTES = 4 * 2 ** 20;
 
@@ -74,16 +108,19 @@ export function readLines(ctx: PluginContext, agent: Agent, query: LogQuery): As
   });
 }
 
-/** The newest lines that fit; after a cursor, the oldest that do. */
+/** The newest lines that fit; after a cursor, and since a time, the oldest that do. */
 async function page(ctx: PluginContext, agent: Agent, input: Input) {
-  const { cursor, encoding, tail = DEFAULT_LINES } = input;
+  const { cursor, encoding } = input;
+  const query = queryOf(input, ctx.clock.now());
+  const fromThere = query.tail === undefined;
+  const most = input.tail ?? (cursor === undefined ? MOST_LINES : DEFAULT_LINES);
   const items: { shown: ShownLine; bytes: number }[] = [];
   let total = 0;
-  for await (const line of readLines(ctx, agent, queryOf(input))) {
-    if (cursor !== undefined && (items.length >= tail || total >= MAX_ANSWER_BYTES)) break;
+  for await (const line of readLines(ctx, agent, query)) {
+    if (fromThere && (items.length >= most || total >= MAX_ANSWER_BYTES)) break;
     items.push({ shown: show(line, encoding), bytes: line.bytes.length });
     total += line.bytes.length;
-    while (cursor === undefined && total > MAX_ANSWER_BYTES && items.length > 1) {
+    while (!fromThere && total > MAX_ANSWER_BYTES && items.length > 1) {
       total -= items.shift()?.bytes ?? 0;
     }
   }
@@ -91,15 +128,30 @@ async function page(ctx: PluginContext, agent: Agent, input: Input) {
   return { items: items.map(({ shown }) => shown), ...(next === undefined ? {} : { next_cursor: next }) };
 }
 
-function queryOf({ stream, tail = DEFAULT_LINES, previous, cursor }: Input): LogQuery {
+function queryOf({ stream, tail, previous, cursor, ...input }: Input, nowMs: number): LogQuery {
+  const since = input.since === undefined ? undefined : parseMoment(input.since, nowMs);
+  const until = input.until === undefined ? undefined : parseMoment(input.until, nowMs);
+  const lines = tail ?? (since === undefined ? DEFAULT_LINES : undefined);
+  const start = {
+    previous,
+    ...(lines === undefined ? {} : { tail: lines }),
+    ...(since === undefined ? {} : { since }),
+  };
   return {
     ...(stream === undefined ? {} : { stream }),
-    ...(cursor === undefined ? { tail, previous } : { cursor }),
+    ...(until === undefined ? {} : { until }),
+    ...(cursor === undefined ? start : { cursor }),
   };
 }
 
 /** Ends with the caller, or when the agent is deleted. */
 function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationCall) {
+  if (input.until !== undefined) {
+    throw new OpenStarryError("input_invalid", {
+      detail: "until: what is followed has no end",
+      hint: "leave out until or follow",
+    });
+  }
   const cursor = input.cursor ?? call.lastEventId;
   return (async function* (): AsyncGenerator<StreamItem> {
     const deleted = new AbortController();
@@ -108,7 +160,8 @@ function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationC
     });
     try {
       const signal = AbortSignal.any([call.signal, deleted.signal]);
-      const query = { ...queryOf(cursor === undefined ? input : { ...input, cursor }), follow: true, signal };
+      const start = queryOf(cursor === undefined ? input : { ...input, cursor }, ctx.clock.now());
+      const query = { ...start, follow: true, signal };
       for await (const line of readLines(ctx, agent, query)) {
         yield { id: line.cursor, event: "line", data: show(line, input.encoding) };
       }
@@ -118,9 +171,9 @@ function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationC
   })();
 }
 
-function show({ run_id, stream, bytes, cursor }: LogLine, encoding: Input["encoding"]): ShownLine {
+function show({ bytes, ...line }: LogLine, encoding: Input["encoding"]): ShownLine {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const content =
     encoding === "base64" ? { base64: buffer.toString("base64") } : { text: buffer.toString("utf8") };
-  return { run_id, stream, ...content, cursor };
+  return { ...line, ...content };
 }

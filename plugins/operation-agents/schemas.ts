@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { AGENT_STATES, duration, idSchema } from "../../core/index.js";
+import { AGENT_STATES, duration, ID_PATTERN, LIMIT_NAMES, SERVICE_ID_PATTERN } from "../../core/index.js";
 
 const time = () => z.string().meta({ description: "RFC 3339, UTC." });
 
@@ -10,6 +10,19 @@ const resourcesSchema = z.object({
   processes: z.int(),
   pss_bytes: z.int().optional().meta({ description: "With what processes share counted once." }),
   sampled_at: time(),
+});
+
+const limitSchema = z.object({
+  value: z.number().meta({ description: "Bytes, percent of one core, a number, or for times seconds." }),
+  held_by: z.enum(["kernel", "polling"]),
+  on_exceed: z.enum(["warn", "throttle", "stop", "restart"]).optional(),
+});
+
+const throttleSchema = z.object({
+  percent: z.number().meta({ description: "Of one core." }),
+  by: z.enum(["quota", "nice"]),
+  actor: z.string(),
+  reason: z.string(),
 });
 
 const usageSchema = z.object({
@@ -73,12 +86,25 @@ export const agentSchema = z
     next_start_at: time().optional(),
     last_exit: exitSchema.optional(),
     resources: resourcesSchema.optional(),
-    usage: usageSchema.optional(),
+    limits: z.partialRecord(z.enum(LIMIT_NAMES), limitSchema).optional(),
+    throttle: throttleSchema.optional(),
+    usage: usageSchema.optional().meta({ description: "Of the current run, or the last one." }),
+    spent: usageSchema.optional().meta({
+      description: "The usage of all its runs, and of all agents below it, deleted ones too.",
+    }),
     status: z.string().optional().meta({ description: "The last heartbeat's own words." }),
     progress: z.number().optional(),
     labels: z.record(z.string(), z.string()),
   })
   .meta({ id: "Agent" });
+
+/** The answer to a DELETE where there is no record to show. */
+export const discardedSchema = z
+  .strictObject({
+    agent_id: z.string(),
+    quarantined: z.string().meta({ description: "Why there was no readable record." }),
+  })
+  .meta({ id: "Discarded" });
 
 /** An event as pages show it, and as the data of streams. */
 export const eventSchema = z
@@ -92,8 +118,16 @@ export const eventSchema = z
   })
   .meta({ id: "Event" });
 
-/** The input of everything that is about one agent. */
-export const ofAgent = { agent_id: idSchema };
+const recordId = z
+  .string()
+  .regex(
+    new RegExp(`${ID_PATTERN.source}|${SERVICE_ID_PATTERN.source}`),
+    "expected 1 to 63 letters, digits, '.', '_' or '-', not starting with '.' or '-'",
+  )
+  .meta({ description: "1 to 63 of A-Z a-z 0-9 . _ - ; not starting with . or - ; or svc:NAME" });
+
+/** The input of everything that is about one agent, or about a service. */
+export const ofAgent = { agent_id: recordId };
 
 const MAX_WAIT_MS = 600_000;
 

@@ -1,25 +1,28 @@
-import { type Agent, formatDuration, type RunRecord, type Template } from "../../core/index.js";
-import { exitInWords } from "./exit-words.js";
+import { formatDuration, rfc3339 } from "../../core/index.js";
+import { actorInWords, enderInWords, exitInWords } from "./exit-words.js";
+import type { WhyFacts } from "./why-facts.js";
 
 /** What is the case and how it came about, in one paragraph. Pure, as everything here. */
-export function summaryOf(agent: Agent, runs: readonly RunRecord[], nowMs: number): string {
-  const sentences = [stateSentence(agent, nowMs)];
+export function summaryOf(facts: WhyFacts): string {
+  const { agent, runs, host, ending } = facts;
+  const sentences = [stateSentence(facts)];
+  if (host !== undefined) sentences.push(`It is a service of ${host}.`);
   if (agent.desired === "stopped" && agent.pid !== undefined) sentences.push("It is wanted stopped.");
+  if (ending && agent.state === "stopping") sentences.push(`Why: ${enderInWords(ending)}.`);
   if (agent.health === "unhealthy") sentences.push("It is not healthy.");
-  if (agent.status !== undefined) sentences.push(`Its own last words: ${quoted(agent.status)}.`);
-  const { last_exit: exit } = agent;
-  if (exit) {
-    const ago = formatDuration(Math.max(0, nowMs - Date.parse(exit.ended_at)));
-    const by = exit.actor === `agent:${agent.agent_id}` ? "" : `, by ${exit.actor}`;
-    sentences.push(`Its last run ended ${ago} ago (${exitInWords(exit)}; cause ${exit.cause}${by}).`);
+  if (agent.throttle) {
+    const { percent, actor, reason } = agent.throttle;
+    sentences.push(`Its CPU is slowed down to ${percent}% of a core by ${actorInWords(actor)}: ${reason}.`);
   }
+  if (agent.status !== undefined) sentences.push(`Its own last words: ${quoted(agent.status)}.`);
+  sentences.push(...lastRunSentence(facts));
   const failures = runs.filter(({ exit: { success } }) => !success).length;
   if (failures > 1) sentences.push(`Of its last ${runs.length} runs ${failures} failed.`);
   if (agent.restarts > 0) sentences.push(`It was restarted automatically ${times(agent.restarts)}.`);
   return sentences.join(" ");
 }
 
-function stateSentence(agent: Agent, nowMs: number): string {
+function stateSentence({ agent, nowMs }: WhyFacts): string {
   const { agent_id: id, reason } = agent;
   const because = reason === undefined ? "" : `: ${reason}`;
   const since =
@@ -30,9 +33,9 @@ function stateSentence(agent: Agent, nowMs: number): string {
     case "pending":
       return `${id} waits to be started${because || ", and its start is under way"}.`;
     case "starting":
-      return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet.`;
+      return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet${because}.`;
     case "running":
-      return `${id} has been running for ${since} as process ${agent.pid}.`;
+      return `${id} has been running for ${since} as process ${agent.pid}${because}.`;
     case "stopping":
       return `${id} is being ended${because}.`;
     case "backoff":
@@ -46,82 +49,116 @@ function stateSentence(agent: Agent, nowMs: number): string {
   }
 }
 
+function lastRunSentence({ agent: { last_exit: exit }, nowMs }: WhyFacts): string[] {
+  if (!exit) return [];
+  const ago = formatDuration(Math.max(0, nowMs - Date.parse(exit.ended_at)));
+  const livedMs = Date.parse(exit.ended_at) - Date.parse(exit.started_at ?? "");
+  const after = livedMs >= 0 ? `, after ${formatDuration(livedMs)}` : "";
+  const how = exitInWords(exit);
+  if (exit.kind === "spawn_failed") return [`Its last start, ${ago} ago, failed: it ${how}.`];
+  return [`Its last run ended ${ago} ago${after}: ${enderInWords(exit)} (${how}).`];
+}
+
 /** What will happen by itself, and when. */
-export function nextFor(agent: Agent, template: Template | undefined, nowMs: number): string {
+export function nextFor(facts: WhyFacts): string {
+  const { agent, nowMs } = facts;
   switch (agent.state) {
     case "pending":
-      return agent.reason === undefined
-        ? "its process is started now"
-        : "it is started as soon as what it waits for is there";
+      return nextOfPending(facts);
     case "starting":
-      return `it becomes running once it says that it is ready${readinessLimit(agent, template, nowMs)}`;
+      return `it becomes running once it says that it is ready${readinessLimit(facts)}`;
     case "running":
-      return agent.desired === "running"
-        ? "it runs on; if it ends, its restart rules decide"
-        : "it is ended now";
+      return nextOfRunning(facts);
     case "stopping":
-      return agent.desired === "running"
-        ? "it is started again once all its processes are gone"
-        : `once all its processes are gone it is stopped${stopLimit(template)}`;
-    case "backoff": {
-      if (agent.next_start_at === undefined) return "it is started again";
-      const left = Date.parse(agent.next_start_at) - nowMs;
-      return `it is started again at ${agent.next_start_at} (${left > 0 ? `in ${formatDuration(left)}` : "now"})`;
-    }
+      return nextOfStopping(facts);
+    case "backoff":
+      return agent.next_start_at === undefined
+        ? "it is started again"
+        : `it is started again at ${moment(agent.next_start_at, nowMs)}`;
     case "stopped":
+      if (agent.desired === "running") return "it is started again when the daemon is started again";
+      return nothing(facts);
     case "exited":
     case "failed":
-      return `nothing until somebody starts it${removal(agent, template)}`;
+      return nothing(facts);
   }
 }
 
-function readinessLimit(agent: Agent, template: Template | undefined, nowMs: number): string {
+function nextOfPending({ agent, held, needs, nowMs }: WhyFacts): string {
+  if (held) return `it is started once ${actorInWords(held.by)} releases it`;
+  if (needs.length > 0) {
+    const names = needs.map(({ name, agentId }) => (agentId === undefined ? name : `agent ${agentId}`));
+    const all =
+      names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)} are` : `${names[0]} is`;
+    const hopeless = needs.some((need) => need.hopeless) ? "; that does not come about by itself" : "";
+    return `it is started as soon as ${all} ${names.some((it) => it.startsWith("agent ")) ? "running" : "there"}${hopeless}`;
+  }
+  if (agent.next_start_at !== undefined)
+    return `its start is tried again at ${moment(agent.next_start_at, nowMs)}`;
+  return agent.reason === undefined
+    ? "its process is started now"
+    : "it is started as soon as what it waits for is there";
+}
+
+function nextOfRunning({ agent, template, nowMs }: WhyFacts): string {
+  if (agent.desired === "stopped") return "it is ended now";
+  const time = agent.limits?.run_time_max;
+  const { policy, max_restarts: max, periodMs } = template?.restart ?? {};
+  const rules =
+    policy === undefined || policy === "never"
+      ? "its restart rules decide"
+      : `its restart rules decide (${policy}, at most ${max} restarts within ${formatDuration(periodMs ?? 0)})`;
+  const then = policy === "never" ? "it is not started again" : rules;
+  if (!time || agent.started_at === undefined) return `it runs on; if it ends, ${then}`;
+  const end = rfc3339(Date.parse(agent.started_at) + time.value * 1_000);
+  return `it may run until ${moment(end, nowMs)}, its run_time_max; if it ends, ${then}`;
+}
+
+function nextOfStopping(facts: WhyFacts): string {
+  const { agent, ending, deleting, survivors } = facts;
+  const first = survivors.length > 0 ? "the daemon goes on trying; " : "";
+  return `${first}once all its processes are gone ${after()}${first === "" ? stopLimit(facts) : ""}`;
+
+  function after(): string {
+    if (deleting) return "its record is forgotten";
+    if (agent.desired === "stopped") return "it is stopped";
+    if (ending?.cause === "daemon_stop") return "it rests until the daemon is started again";
+    if (ending && ["policy", "unhealthy", "start_timeout"].includes(ending.cause))
+      return "its restart rules decide";
+    return "it is started again";
+  }
+}
+
+function readinessLimit({ agent, template, nowMs }: WhyFacts): string {
   const timeoutMs = template?.readiness?.timeoutMs;
   if (timeoutMs === undefined || agent.started_at === undefined) return "";
-  const left = Date.parse(agent.started_at) + timeoutMs - nowMs;
-  return `; after ${formatDuration(timeoutMs)} without that it is ended (${formatDuration(Math.max(0, left))} left)`;
+  const leftMs = Date.parse(agent.started_at) + timeoutMs - nowMs;
+  const left = leftMs > 0 ? `${formatDuration(leftMs)} left` : "it has got more time than that";
+  return `; after ${formatDuration(timeoutMs)} without that it is ended (${left})`;
 }
 
-function stopLimit(template: Template | undefined): string {
+function stopLimit({ template, events, agent }: WhyFacts): string {
   if (!template) return "";
   const { signal, graceMs } = template.stop;
-  return `; it was sent ${signal}, and is killed when its grace (${formatDuration(graceMs)} by its template) is over`;
+  const began = events.findLast(
+    ({ type, data, run_id }) =>
+      type === "agent.state" && data["to"] === "stopping" && run_id === agent.run_id,
+  );
+  const when = began ? `at ${rfc3339(Date.parse(began.at) + graceMs)} at the latest` : "when that is over";
+  return `; it was sent ${signal}, and is killed ${when} (its grace is ${formatDuration(graceMs)} by its template)`;
 }
 
-function removal(agent: Agent, template: Template | undefined): string {
-  if (template?.removeAfterMs === undefined) return "";
+function nothing({ agent, template, host }: WhyFacts): string {
+  const first = host === undefined ? "nothing until somebody starts it" : `nothing until ${host} asks for it`;
+  if (template?.removeAfterMs === undefined) return first;
   const ended = Date.parse(agent.last_exit?.ended_at ?? agent.created_at);
-  return `; its record is forgotten at ${new Date(ended + template.removeAfterMs).toISOString()}`;
+  return `${first}; its record is forgotten at ${rfc3339(ended + template.removeAfterMs)}`;
 }
 
-/** What to do, if anything. */
-export function hintFor(agent: Agent, runs: readonly RunRecord[]): string {
-  const id = agent.agent_id;
-  const { last_exit: exit } = agent;
-  switch (agent.state) {
-    case "pending":
-      return "wait, or see to what it waits for; DELETE it if it is no longer wanted";
-    case "starting":
-      return `wait with GET /agents/${id}?wait_for=ready, and look at what it prints: GET /agents/${id}/logs`;
-    case "running":
-      return agent.health === "unhealthy"
-        ? `look at what it prints: GET /agents/${id}/logs; or restart it: POST /agents/${id}/restart`
-        : "nothing has to be done";
-    case "stopping":
-      return `wait; DELETE /agents/${id}?force=true ends it without further grace`;
-    case "backoff":
-      return `read the output of the run that failed: GET /agents/${id}/logs; POST /agents/${id}/start does not wait`;
-    case "stopped":
-      return `start it with POST /agents/${id}/start, or forget it with DELETE /agents/${id}`;
-    case "exited":
-      return exit?.success && runs[0]?.result !== undefined
-        ? `its result: GET /agents/${id}/result; then DELETE /agents/${id}`
-        : `its output: GET /agents/${id}/logs; start it again with POST /agents/${id}/start`;
-    case "failed":
-      return exit?.kind === "spawn_failed"
-        ? `put right what kept it from starting, then POST /agents/${id}/start; or DELETE /agents/${id}`
-        : `read its output (GET /agents/${id}/logs), put right what makes it fail, then POST /agents/${id}/start; or DELETE /agents/${id}`;
-  }
+/** A time, and how long it is till then. */
+function moment(time: string, nowMs: number): string {
+  const left = Date.parse(time) - nowMs;
+  return `${time} (${left > 0 ? `in ${formatDuration(left)}` : "now"})`;
 }
 
 function times(count: number): string {

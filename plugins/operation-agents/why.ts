@@ -5,43 +5,55 @@ import {
   formatDuration,
   type Operation,
   type PluginContext,
+  type Principal,
   type RunRecord,
 } from "../../core/index.js";
+import { curveSchema, curvesOf } from "./curve.js";
 import { exitInWords } from "./exit-words.js";
 import { readLines } from "./logs.js";
 import { requireAgent } from "./lookup.js";
+import type { SampleHistory } from "./sample-history.js";
 import { ofAgent } from "./schemas.js";
-import { hintFor, nextFor, summaryOf } from "./why-words.js";
+import { evidenceOf, evidenceSchema } from "./why-evidence.js";
+import { gatherFacts, runsInQuestion } from "./why-facts.js";
+import { hintFor } from "./why-hints.js";
+import { nextFor, summaryOf } from "./why-words.js";
 
-const whySchema = z
+const runSchema = z.object({
+  run_id: z.string(),
+  status: z.string().meta({ description: "How it ended, in words." }),
+  cause: z.string(),
+  actor: z.string(),
+  reason: z.string(),
+  uptime: z.string().optional(),
+  ended_at: z.string(),
+});
+
+export const whySchema = z
   .object({
     agent_id: z.string(),
-    state: z.string(),
+    state: z.string().meta({ description: "An agent's, or quarantined: its record cannot be read." }),
     summary: z.string().meta({ description: "What is the case and how it came about, in one paragraph." }),
-    desired: z.enum(["running", "stopped"]),
+    desired: z.enum(["running", "stopped"]).optional().meta({ description: "Absent: in quarantine." }),
     next: z.string().meta({ description: "What will happen by itself, and when." }),
-    last_runs: z.array(
-      z.object({
-        run_id: z.string(),
-        status: z.string().meta({ description: "How it ended, in words." }),
-        cause: z.string(),
-        actor: z.string(),
-        reason: z.string(),
-        uptime: z.string().optional(),
-        ended_at: z.string(),
-      }),
-    ),
+    evidence: z.array(evidenceSchema).meta({
+      description:
+        "What the answer rests on: what happened to the run that lives and to the last one that ended, oldest first; then what is the case now.",
+    }),
+    curves: z.array(curveSchema).meta({
+      description: "What the run that lives, and the last one that ended, used: as far as samples are kept.",
+    }),
+    last_runs: z.array(runSchema),
     output_tail: z.string().optional().meta({ description: "The last lines it printed, at most 4 KiB." }),
     hint: z.string().meta({ description: "What to do, if anything." }),
   })
   .meta({ id: "Why" });
 
-const RUNS_SHOWN = 5;
 const TAIL_LINES = 20;
 const TAIL_BYTES = 4_096;
 
 /** `agents.why`. */
-export function whyOperations(ctx: PluginContext): Operation<never>[] {
+export function whyOperations(ctx: PluginContext, history: SampleHistory): Operation<never>[] {
   return [
     defineOperation({
       name: "agents.why",
@@ -51,23 +63,46 @@ export function whyOperations(ctx: PluginContext): Operation<never>[] {
       output: whySchema,
       http: { method: "GET", path: "/agents/{agent_id}/why" },
       async handler({ agent_id }, { principal }) {
-        const agent = requireAgent(ctx.agents, agent_id, principal);
-        const runs = await ctx.agents.runs(agent_id, RUNS_SHOWN);
-        const nowMs = ctx.clock.now();
-        const tail = agent.pid === undefined ? agent.last_exit?.output_tail : await liveTail(ctx, agent);
-        return {
-          agent_id,
-          state: agent.state,
-          summary: summaryOf(agent, runs, nowMs),
-          desired: agent.desired,
-          next: nextFor(agent, ctx.agents.template(agent_id)?.template, nowMs),
-          last_runs: runs.map(runView),
-          ...(tail ? { output_tail: tail } : {}),
-          hint: hintFor(agent, runs),
-        };
+        const problem = principal.kind === "operator" ? ctx.agents.quarantined(agent_id) : undefined;
+        if (problem !== undefined) return explainQuarantined(ctx, agent_id, problem);
+        return explain(ctx, history, requireAgent(ctx.agents, agent_id, principal), principal);
       },
     }),
   ];
+}
+
+async function explain(ctx: PluginContext, history: SampleHistory, agent: Agent, principal: Principal) {
+  const facts = await gatherFacts(ctx, agent, principal);
+  const { agent_id, state, desired, pid, last_exit } = agent;
+  const tail = (pid === undefined ? undefined : await liveTail(ctx, agent)) || last_exit?.output_tail;
+  return {
+    agent_id,
+    state,
+    summary: summaryOf(facts),
+    desired,
+    next: nextFor(facts),
+    evidence: evidenceOf(facts),
+    curves: curvesOf(history.read(agent_id, Number.NEGATIVE_INFINITY), runsInQuestion(agent, facts.runs)),
+    last_runs: facts.runs.map(runView),
+    ...(tail ? { output_tail: tail } : {}),
+    hint: hintFor(facts),
+  };
+}
+
+/** What is known of an agent whose record says nothing. */
+async function explainQuarantined(ctx: PluginContext, agent_id: string, problem: string) {
+  // Its runs may be readable all the same.
+  const runs = await ctx.agents.runs(agent_id, 1).catch(() => []);
+  return {
+    agent_id,
+    state: "quarantined",
+    summary: `${agent_id} is in quarantine: ${problem}. It may be alive; nobody touches it, and its id stays taken.`,
+    next: "nothing until somebody ends and forgets it, or mends its record and starts the daemon again",
+    evidence: [],
+    curves: [],
+    last_runs: runs.map(runView),
+    hint: `DELETE /agents/${agent_id} ends what lives of it and forgets it`,
+  };
 }
 
 function runView({ run_id, exit }: RunRecord) {

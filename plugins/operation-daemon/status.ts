@@ -3,6 +3,7 @@ import {
   AGENT_STATES,
   type AgentCommands,
   defineOperation,
+  isService,
   type Operation,
   type PluginContext,
 } from "../../core/index.js";
@@ -109,10 +110,11 @@ export function statusOperations(ctx: PluginContext): Operation<never>[] {
   ];
 }
 
-/** Every state is there, with 0 where there is none. */
+/** Every state is there, with 0 where there is none. Services are no agents. */
 export function countByState(agents: Pick<AgentCommands, "list">): Record<string, number> {
   const counts = Object.fromEntries(AGENT_STATES.map((state) => [state, 0]));
-  for (const { state } of agents.list()) counts[state] = (counts[state] ?? 0) + 1;
+  for (const agent of agents.list())
+    if (!isService(agent)) counts[agent.state] = (counts[agent.state] ?? 0) + 1;
   return counts;
 }
 

@@ -48,6 +48,8 @@ function describe(principal: Principal, ctx: PluginContext): WhoAmI {
     "agent:list",
     "agent:read",
     "agent:report",
+    "state:read",
+    "state:write",
   ]);
   if (children) scopes.add("agent:start").add("agent:control");
   return {
@@ -59,6 +61,7 @@ function describe(principal: Principal, ctx: PluginContext): WhoAmI {
     may: [
       "see the templates, itself, and the agents below it",
       "send heartbeats and reports for itself",
+      'use the state store: its own namespace, "shared", and those of the agents below it',
       children
         ? `start agents from templates, at most ${children.max} at a time and ${children.depth} deep, and stop, restart and remove what it started`
         : 'start no agents: its template has no "children" section',

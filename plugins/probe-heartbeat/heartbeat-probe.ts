@@ -1,11 +1,6 @@
 import { z } from "zod";
-import { type Clock, type DaemonEvent, duration, formatDuration, type Probe } from "../../core/index.js";
-
-const optionsSchema = z.strictObject({
-  interval: duration().default(60_000),
-  misses: z.int().min(1).max(1_000).default(3),
-});
-type Options = z.output<typeof optionsSchema>;
+import type { Clock, DaemonEvent, Probe } from "../../core/index.js";
+import { expectSigns, type SignOptions, signOptions } from "../_shared/probe-loop.js";
 
 /** The probe, and the ear through which it hears of heartbeats. */
 export interface HeartbeatProbe {
@@ -14,11 +9,7 @@ export interface HeartbeatProbe {
   hear(event: DaemonEvent): void;
 }
 
-/**
- * Readiness: the first heartbeat. Liveness: `interval` times `misses` without one is unhealthy, and the
- * next one is healthy again; before the first one nothing is said. Time runs by the monotonic clock from
- * when the watch began, so that a daemon that was away holds nothing against a run that it adopts.
- */
+/** Readiness: the first heartbeat. Liveness: `interval` times `misses` without one is unhealthy. */
 export function createHeartbeatProbe(clock: Clock): HeartbeatProbe {
   const watchers = new Map<string, Set<() => void>>();
 
@@ -38,26 +29,13 @@ export function createHeartbeatProbe(clock: Clock): HeartbeatProbe {
   const probe: Probe = {
     name: "heartbeat",
     roles: ["readiness", "liveness"],
-    options: optionsSchema,
-    watch({ runId, role, options, report, signal }) {
+    options: z.strictObject(signOptions),
+    watch(run) {
+      const { runId, role, options, report, signal } = run;
       if (signal.aborted) return;
-      if (role === "readiness") {
-        onHeartbeat(runId, signal, report.ready);
-        return;
-      }
-      const { interval, misses } = options as Options;
-      const limitMs = interval * misses;
-      const missed = () =>
-        report.unhealthy(
-          `no heartbeat for ${formatDuration(limitMs)} (${misses} × ${formatDuration(interval)})`,
-        );
-      let cancel = clock.after(limitMs, missed);
-      onHeartbeat(runId, signal, () => {
-        cancel();
-        cancel = clock.after(limitMs, missed);
-        report.healthy();
-      });
-      signal.addEventListener("abort", () => cancel(), { once: true });
+      const heard =
+        role === "readiness" ? report.ready : expectSigns(clock, "heartbeat", options as SignOptions, run);
+      onHeartbeat(runId, signal, heard);
     },
   };
 

@@ -1,12 +1,12 @@
 import { z } from "zod";
 import { definePlugin, type Probe, probe } from "../../core/index.js";
 
-/** Liveness by the process alone: who watches a run sees it live, and its end is seen by its spawner. */
+/** By the process alone: who watches a run sees it live, and its end is seen by its spawner. */
 const pid: Probe = {
   name: "pid",
-  roles: ["liveness"],
+  roles: ["readiness", "liveness"],
   options: z.strictObject({}),
-  watch: ({ report }) => report.healthy(),
+  watch: ({ role, report }) => (role === "readiness" ? report.ready() : report.healthy()),
 };
 
 /** The probe `pid`. */

@@ -29,6 +29,9 @@ export const CHAIN_FACTOR = 3;
 /** Ends that say nothing about the agent. */
 const UNCOUNTED: readonly Cause[] = ["stop_request", "daemon_stop", "host_reboot", "restart"];
 
+/** Failures that the agent did not end by itself. */
+const ENDED_BY_OTHERS: readonly Cause[] = ["start_timeout", "unhealthy", "policy", "oom"];
+
 const NOTHING: RestartMemory = { restarts_ms: [], streak: 0 };
 
 /**
@@ -60,6 +63,15 @@ export function decide(input: RestartInput, options: DecideOptions): RestartDeci
   };
 }
 
+/** How many of the allowed restarts, and of the failures in a row, there were. */
+export function used({ rules, memory, nowMs }: Pick<RestartInput, "rules" | "memory" | "nowMs">) {
+  const { restarts_ms, streak } = readMemory(memory);
+  const recent = recentRestarts({ restarts_ms, streak }, nowMs, rules.periodMs).length;
+  if (recent === 0 && streak === 0) return undefined;
+  const { max_restarts: max, periodMs } = rules;
+  return `${recent} of ${count(max, "restart")} within ${formatDuration(periodMs)}, ${streak} of ${count(CHAIN_FACTOR * max, "failure")} in a row`;
+}
+
 /** What was asked for is not the agent's doing: the memory stays as it was. */
 function decideUncounted({ exit, memory }: RestartInput): RestartDecision {
   if (exit.cause === "stop_request") return { action: "exit", reason: "it was asked to stop", memory };
@@ -76,8 +88,7 @@ function decideUncounted({ exit, memory }: RestartInput): RestartDecision {
  * told by whoever tells this reason.
  */
 function leave({ exit, rules }: RestartInput): RestartDecision {
-  const givenUp =
-    exit.kind === "spawn_failed" || exit.cause === "start_timeout" || exit.cause === "unhealthy";
+  const givenUp = exit.kind === "spawn_failed" || ENDED_BY_OTHERS.includes(exit.cause);
   const reason = `its restart policy is ${rules.policy}`;
   return { action: givenUp ? "fail" : "exit", reason, memory: NOTHING };
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { definePlugin, restartPolicy } from "../../core/index.js";
-import { decide } from "./decide.js";
+import { decide, used } from "./decide.js";
 
 /** Restarts with intensity and backoff. */
 export default definePlugin({
@@ -15,6 +15,7 @@ export default definePlugin({
   setup(ctx, options) {
     ctx.provide(restartPolicy, {
       decide: (input) => decide(input, { jitter: options.jitter, random: Math.random }),
+      used,
     });
   },
 });

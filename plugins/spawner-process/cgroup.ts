@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readKernelFile } from "../_shared/kernel-file.js";
+import { baseOfGroups, groupsIn, removeIfEmpty } from "./controllers.js";
 import { readIfThere } from "./identity.js";
 
 /**
@@ -8,6 +8,9 @@ import { readIfThere } from "./identity.js";
  * fork, and `cgroup.kill` ends all of it at once.
  */
 export interface Cgroups {
+  /** Where the groups of the runs are, and the group that this is in. */
+  readonly folder: string;
+  readonly base: string;
   /** Makes the group of a run; `undefined` when it cannot be made. */
   create(runId: string): string | undefined;
   /** Runs that have a group. */
@@ -22,7 +25,7 @@ export interface Cgroups {
  * may not be written (then containment is by session, ancestry and environment tag).
  */
 export function openCgroups(homeTag: string): Cgroups | undefined {
-  const base = ownCgroup();
+  const base = baseOfGroups();
   if (base === undefined) return undefined;
   const folder = join(base, `openstarry-${homeTag}`);
   try {
@@ -33,6 +36,8 @@ export function openCgroups(homeTag: string): Cgroups | undefined {
     if ((error as NodeJS.ErrnoException).code !== "EINVAL") return undefined;
   }
   return {
+    base,
+    folder,
     create(runId) {
       const path = join(folder, runId);
       try {
@@ -42,37 +47,14 @@ export function openCgroups(homeTag: string): Cgroups | undefined {
         return undefined;
       }
     },
-    runs() {
-      try {
-        return readdirSync(folder, { withFileTypes: true })
-          .filter((entry) => entry.isDirectory())
-          .map((entry) => entry.name);
-      } catch {
-        return [];
-      }
-    },
+    runs: () => groupsIn(folder),
     pathOf: (runId) => join(folder, runId),
     release() {
-      try {
-        rmdirSync(folder);
-      } catch {
-        // Runs live on in it, or it is gone.
-      }
+      // Some may have had threads that were still ending.
+      for (const runId of groupsIn(folder)) removeCgroup(join(folder, runId));
+      removeIfEmpty(folder);
     },
   };
-}
-
-function ownCgroup(): string | undefined {
-  try {
-    const mount = readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .find((line) => line.includes(" - cgroup2 "))
-      ?.split(" ")[4];
-    const own = /^0::(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1];
-    return mount === undefined || own === undefined ? undefined : join(mount, own);
-  } catch {
-    return undefined;
-  }
 }
 
 /** A group that is gone, or that is being removed. */
@@ -90,7 +72,7 @@ function pidsBelow(path: string): number[] {
 }
 
 function pidsOf(path: string, absent: readonly string[]): number[] {
-  const text = readIfThere(join(path, "cgroup.procs"), absent, readKernelFile) ?? "";
+  const text = readIfThere(join(path, "cgroup.procs"), absent) ?? "";
   return text.split("\n").filter(Boolean).map(Number);
 }
 

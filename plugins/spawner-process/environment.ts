@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseEnv } from "node:util";
 import { OpenStarryError, type SpawnSpec } from "../../core/index.js";
-import type { User } from "./users.js";
+import type { User } from "../_shared/users.js";
 
 /** All that an agent gets of the daemon's environment without being asked for by name. */
 const INHERITED = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"] as const;

@@ -7,13 +7,20 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  rmdirSync,
   writeFileSync,
 } from "node:fs";
 import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ID_PATTERN, OpenStarryError, type RunFile, type SpawnSpec } from "../../core/index.js";
+import {
+  ID_PATTERN,
+  OpenStarryError,
+  type RunFile,
+  SERVICE_ID_PATTERN,
+  type SpawnSpec,
+} from "../../core/index.js";
+import type { User } from "../_shared/users.js";
 import { isOther } from "./privileges.js";
-import type { User } from "./users.js";
 
 /** Where the files of runs are. */
 export interface RunFolders {
@@ -22,14 +29,18 @@ export interface RunFolders {
   /** The agent's own: its parameters, token and result. Readable by its user alone. */
   runFolder(agentId: string, runId: string, user: User | undefined): string;
   logFolder(agentId: string): string;
+  /** Agents that have left something here. */
+  agents(): string[];
   /** The runs of an agent that have left something here: the newest at least. */
   runs(agentId: string): string[];
   /** Makes the folders of a run; answers where its files will be, by variable. */
   make(spec: SpawnSpec, user: User | undefined): Record<string, string>;
   /** Writes the files of a run that have content, and gives its folder to its user. */
   fill(spec: SpawnSpec, user: User | undefined): void;
-  /** Removes what is left of an agent's older runs. */
-  prune(agentId: string, keepRunId: string, keepLogs: number): Promise<void>;
+  /** Removes what was made for a run that nobody ran. */
+  undo(agentId: string, runId: string): Promise<void>;
+  /** Removes what is left of an agent's older runs, but for their output. */
+  prune(agentId: string, keepRunId: string): Promise<void>;
   forget(agentId: string): Promise<void>;
   /** Removes the folders of other users' agents that belong to no run which has left anything else. */
   sweepShared(live: ReadonlySet<string>): Promise<void>;
@@ -58,7 +69,11 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
     statusFile: (agentId, runId) => join(runsFolder(agentId), `${runId}.status`),
     runFolder,
     logFolder,
-    runs: (agentId) => (ID_PATTERN.test(agentId) ? list(runsFolder(agentId)).map(runOf) : []),
+    agents: () => list(agentsFolder),
+    runs: (agentId) =>
+      ID_PATTERN.test(agentId) || SERVICE_ID_PATTERN.test(agentId)
+        ? list(runsFolder(agentId)).map(runOf)
+        : [],
     make(spec, user) {
       const { agentId, runId } = spec;
       for (const folder of [
@@ -80,16 +95,23 @@ export function createRunFolders(home: string, sharedFolder: string): RunFolders
       // Last: in a folder of its own, that user could put links where files are about to be made.
       if (isOther(user)) lchownSync(folder, user.uid, user.gid);
     },
-    async prune(agentId, keepRunId, keepLogs) {
+    async undo(agentId, runId) {
+      const ofRun = (folder: string) => list(folder).filter((name) => runOf(name) === runId);
+      const [runs, logs] = [runsFolder(agentId), logFolder(agentId)];
+      const shared = sharedOf([runId]);
+      await Promise.all(
+        [runs, logs]
+          .flatMap((folder) => ofRun(folder).map((name) => join(folder, name)))
+          .concat(shared)
+          .map(remove),
+      );
+      // Where it would have been the first.
+      for (const folder of [runs, logs, join(agentsFolder, agentId)]) removeIfEmpty(folder);
+    },
+    async prune(agentId, keepRunId) {
       const runs = runsFolder(agentId);
-      const logs = logFolder(agentId);
       const old = list(runs).filter((name) => runOf(name) < keepRunId);
-      const newestLogs = [...new Set(list(logs).map(runOf))].sort().reverse();
-      const tooOld = new Set(newestLogs.slice(keepLogs + 1));
-      await Promise.all([
-        ...[...old.map((name) => join(runs, name)), ...sharedOf(old)].map(remove),
-        ...list(logs).flatMap((name) => (tooOld.has(runOf(name)) ? [remove(join(logs, name))] : [])),
-      ]);
+      await Promise.all([...old.map((name) => join(runs, name)), ...sharedOf(old)].map(remove));
     },
     async forget(agentId) {
       const shared = sharedOf(list(runsFolder(agentId)));
@@ -160,6 +182,14 @@ function list(folder: string): string[] {
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
     throw error;
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // There are others' things in it.
   }
 }
 

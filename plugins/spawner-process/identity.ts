@@ -1,4 +1,7 @@
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { readKernelFile } from "../_shared/kernel-file.js";
+import { openPidfd, type Pidfd } from "../_shared/pidfd.js";
 
 /**
  * What proves that a pid is the process that was started: its kernel start time (field 22 of
@@ -33,13 +36,9 @@ export function bootId(): string {
  * A file of proc(5) or of a cgroup; `undefined` for one that is not there, by the error codes that say
  * so. Throws for all others: without free descriptors or memory nobody can tell what is there.
  */
-export function readIfThere(
-  path: string,
-  absent: readonly string[],
-  read: (path: string) => string = (it) => readFileSync(it, "latin1"),
-): string | undefined {
+export function readIfThere(path: string, absent: readonly string[]): string | undefined {
   try {
-    return read(path);
+    return readKernelFile(path);
   } catch (error) {
     if (absent.includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw error;
@@ -53,22 +52,9 @@ export const NOT_TO_BE_SEEN: readonly string[] = [...NO_SUCH_PROCESS, "EACCES", 
 /** As `readStat`, for processes at large: `undefined` also for one that is hidden from this user. */
 export const readVisibleStat = (pid: number) => readStat(pid, NOT_TO_BE_SEEN);
 
-/** Longer than `stat` can be. */
-const line = Buffer.allocUnsafe(4_096);
-
-/** In one read: whole tables of processes are read so, and readFile takes more than twice as long. */
-function readLine(path: string): string {
-  const fd = openSync(path, "r");
-  try {
-    return line.toString("latin1", 0, readSync(fd, line, 0, line.length, 0));
-  } finally {
-    closeSync(fd);
-  }
-}
-
 /** `undefined` when there is no such process. Throws when that cannot be told. */
 export function readStat(pid: number, absent: readonly string[] = NO_SUCH_PROCESS): ProcessStat | undefined {
-  const text = readIfThere(`/proc/${pid}/stat`, absent, readLine);
+  const text = readIfThere(`/proc/${pid}/stat`, absent);
   if (text === undefined) return undefined;
   // The name is whatever the process chose, brackets included: what follows the last one is fixed.
   const open = text.indexOf("(");
@@ -103,7 +89,7 @@ export function isAlive(identity: ProcessIdentity): boolean {
 }
 
 /** Pids that are never signalled, whatever a record says: everybody, init, this process and its ancestors. */
-function isForbidden(pid: number): boolean {
+export function isForbidden(pid: number): boolean {
   if (!Number.isSafeInteger(pid) || pid <= 1) return true;
   for (let it: number | undefined = process.pid; it !== undefined && it > 1; it = readVisibleStat(it)?.ppid) {
     if (it === pid) return true;
@@ -112,42 +98,42 @@ function isForbidden(pid: number): boolean {
 }
 
 /** Signals this very process; false when it is gone, cannot be told, or was never ours to signal. */
-export function signalProcess(identity: ProcessIdentity, signal: string | number): boolean {
-  return isOurs(identity) && kill(identity.pid, signal);
+export function signalProcess(identity: ProcessIdentity, signal: string | 0): boolean {
+  return whileOurs(identity, (pidfd) => pidfd?.send(numberOf(signal)) ?? kill(identity.pid, signal));
 }
 
-/** Signals the process group that this process leads. */
-export function signalGroup(leader: ProcessIdentity, signal: string | number): boolean {
-  if (!isOurs(leader)) return false;
-  return kill(leadsGroup(leader.pid) ? -leader.pid : leader.pid, signal);
+/** Signals the process group that this process leads; only the process where it leads none. */
+export function signalGroup(leader: ProcessIdentity, signal: string | 0): boolean {
+  return whileOurs(leader, (pidfd) => {
+    const leads = readStat(leader.pid)?.pgid === leader.pid;
+    if (leads) return pidfd?.sendToGroup(numberOf(signal)) ?? kill(-leader.pid, signal);
+    return pidfd?.send(numberOf(signal)) ?? kill(leader.pid, signal);
+  });
 }
 
-/** Whether a signal to this pid reaches this very process; what cannot be told is left alone. */
-function isOurs(identity: ProcessIdentity): boolean {
+/**
+ * Sends to a pid that is proven to be this very process. With a handle, which is taken before the proof,
+ * it still is when the signal arrives; without, nearly always. What cannot be told is left alone.
+ */
+function whileOurs(identity: ProcessIdentity, send: (pidfd: Pidfd | undefined) => boolean): boolean {
+  let pidfd: Pidfd | undefined;
   try {
-    return !isForbidden(identity.pid) && isAlive(identity);
+    if (isForbidden(identity.pid)) return false;
+    pidfd = openPidfd(identity.pid);
+    return isAlive(identity) && send(pidfd);
   } catch {
+    // Gone meanwhile, not ours (EPERM), or not to be told: either way it was not signalled.
     return false;
+  } finally {
+    pidfd?.close();
   }
 }
 
-function leadsGroup(pid: number): boolean {
-  try {
-    return readStat(pid)?.pgid === pid;
-  } catch {
-    return false;
-  }
+function numberOf(signal: string | 0): number {
+  return signal === 0 ? 0 : constants.signals[signal as NodeJS.Signals];
 }
 
-function kill(pid: number, signal: string | number): boolean {
-  try {
-    process.kill(pid, signal);
-    return true;
-  } catch {
-    // Gone meanwhile, or not ours (EPERM): either way it was not signalled.
-    return false;
-  }
-}
+const kill = (pid: number, signal: string | 0): boolean => process.kill(pid, signal);
 
 /** A record's target, if it has the shape of one: records can be damaged. */
 export function parseIdentity(value: unknown): ProcessIdentity | undefined {

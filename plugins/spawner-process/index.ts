@@ -4,14 +4,18 @@ import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, spawner } from "../../core/index.js";
 import { loadPosixSpawn } from "../_shared/posix-spawn.js";
+import { loadPunchHole } from "../_shared/punch-hole.js";
 import { openCgroups } from "./cgroup.js";
+import { openControllers } from "./controllers.js";
 import { createRunFolders } from "./folders.js";
+import { createLimitGroups } from "./limits.js";
+import { protectDaemon } from "./oom-score.js";
 import { createProcessSpawner } from "./spawner.js";
 
 const options = z.strictObject({
   /** Put every run into a cgroup of its own where the system allows it. */
   cgroups: z.boolean().default(true),
-  /** Make processes by posix_spawn(3), where koffi is installed; else by fork, which takes longer. */
+  /** Make processes and holes in files by calls of libc, where koffi is installed; else by fork and fallocate(1). */
   native: z.boolean().default(true),
   /** Where the folders of agents that run as another user are made. */
   shared_folder: z.string().startsWith("/").optional(),
@@ -26,16 +30,20 @@ export default definePlugin({
   setup(ctx, { cgroups, native, shared_folder }) {
     const tag = createHash("sha256").update(ctx.dataDir).digest("hex").slice(0, 12);
     const sharedBase = shared_folder ?? (process.getuid?.() === 0 ? "/run" : tmpdir());
+    const own = cgroups ? openCgroups(tag) : undefined;
     const processes = createProcessSpawner({
       clock: ctx.clock,
       log: ctx.log,
       home: ctx.dataDir,
       folders: createRunFolders(ctx.dataDir, join(sharedBase, `openstarry-${tag}`)),
-      cgroups: cgroups ? openCgroups(tag) : undefined,
+      cgroups: own,
+      limits: cgroups ? createLimitGroups(openControllers(tag, own)) : undefined,
       native: native ? loadPosixSpawn() : undefined,
+      punch: native ? loadPunchHole() : undefined,
       env: process.env,
+      onProblem: ctx.daemon.degraded,
     });
     ctx.provide(spawner, processes);
-    return { stop: () => processes.release() };
+    return { start: () => protectDaemon(), stop: () => processes.release() };
   },
 });

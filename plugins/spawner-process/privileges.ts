@@ -1,7 +1,7 @@
 import { OpenStarryError } from "../../core/index.js";
+import type { User } from "../_shared/users.js";
 import { searchPath } from "./command.js";
 import { DEFAULT_PATH } from "./environment.js";
-import type { User } from "./users.js";
 
 /** Whether an agent of this user runs with other rights than the daemon. */
 export function isOther(user: User | undefined): user is User {

@@ -16,14 +16,6 @@ export function living(pids: readonly number[], stat = readStat): ProcessStat[] 
 
 /** A variable of a process, as it was given when the process began. Throws when that cannot be told. */
 export function environmentOf(pid: number, name: string): string | undefined {
-  const entry = environment(pid).find((it) => it.startsWith(`${name}=`));
-  return entry?.slice(name.length + 1);
-}
-
-export function environmentHas(pid: number, entry: string): boolean {
-  return environment(pid).includes(entry);
-}
-
-function environment(pid: number): string[] {
-  return readIfThere(`/proc/${pid}/environ`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
+  const entries = readIfThere(`/proc/${pid}/environ`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
+  return entries.find((it) => it.startsWith(`${name}=`))?.slice(name.length + 1);
 }

@@ -1,16 +1,31 @@
 import { existsSync, type FSWatcher, statSync, watch } from "node:fs";
 import { join } from "node:path";
-import type { Clock, ExitStatus, Logger, RunHandle, RunOutcome, Survivor } from "../../core/index.js";
+import type {
+  Clock,
+  ExitStatus,
+  Logger,
+  OsLimits,
+  RunHandle,
+  RunOutcome,
+  Survivor,
+} from "../../core/index.js";
 import { endLeftovers } from "./end-tree.js";
 import { readPlainFile, readStatusFile } from "./exit-status.js";
 import { isAlive, type ProcessIdentity, parseIdentity, signalGroup, signalProcess } from "./identity.js";
-import { readTail } from "./output.js";
-import type { Tree } from "./tree.js";
+import { createRunLimits, type RunLimitsOptions } from "./run-limits.js";
+import { members, type Tree } from "./tree.js";
+import type { TreeWatch } from "./tree-watch.js";
 
 /** What a run is known by on disk and to the kernel: the spawner's `target`. */
 export interface ProcessTarget extends ProcessIdentity {
   readonly shim?: ProcessIdentity;
   readonly cgroup?: string | undefined;
+  /** What it was started with. */
+  readonly limits?: OsLimits;
+  /** Of that, what is held by the process itself and what descends from it (setrlimit(2)). */
+  readonly rlimits?: OsLimits;
+  /** The user that its template names. */
+  readonly user?: string;
   /** Where its result is. */
   readonly folder: string;
 }
@@ -18,14 +33,25 @@ export interface ProcessTarget extends ProcessIdentity {
 export function parseTarget(value: unknown): ProcessTarget | undefined {
   const identity = parseIdentity(value);
   if (!identity) return undefined;
-  const { shim, cgroup, folder } = value as Partial<ProcessTarget>;
+  const { shim, cgroup, user, folder, limits, rlimits } = value as Partial<ProcessTarget>;
   const parsedShim = parseIdentity(shim);
   return {
     ...identity,
     ...(parsedShim ? { shim: parsedShim } : {}),
     ...(typeof cgroup === "string" ? { cgroup } : {}),
+    limits: parseLimits(limits),
+    rlimits: parseLimits(rlimits),
+    ...(typeof user === "string" ? { user } : {}),
     folder: typeof folder === "string" ? folder : "",
   };
+}
+
+/** The numbers that are some. */
+function parseLimits(value: unknown): OsLimits {
+  const limits = typeof value === "object" && value !== null ? value : {};
+  return Object.fromEntries(
+    Object.entries(limits).filter(([, limit]) => Number.isFinite(limit) && limit > 0),
+  );
 }
 
 export interface RunHandleOptions {
@@ -34,11 +60,13 @@ export interface RunHandleOptions {
   clock: Clock;
   log: Logger;
   statusFile: string;
-  /** Its output files, newest output last. */
-  logFiles: readonly string[];
+  /** The last lines that it printed. */
+  outputTail(): Promise<string | undefined>;
   stop: { signal: string; graceMs: number };
-  /** Called before its agent is asked to end: what descends from it is hard to see afterwards. */
-  beforeEnd?: () => void;
+  /** What holds its limits besides the process itself; absent where nothing does. */
+  groups: RunLimitsOptions["groups"];
+  /** Sees all runs at once. Absent: this one is looked at alone. */
+  watch?: Pick<TreeWatch, "lookNow" | "membersOf">;
   /** Resolves when the shim is gone; absent for an adopted run, whose shim is nobody's child. */
   shimExit?: Promise<void>;
 }
@@ -53,8 +81,10 @@ export interface OwnedRun {
   release(): void;
 }
 
-/** How often an adopted run is looked at where no event tells of its end. */
+/** How often a run is looked at where no event tells of its end, since its shim is gone. */
 const LOOK_MS = 500;
+/** And where one should: events can be lost, and a shim can be stopped. */
+const RECHECK_MS = 5_000;
 /** How long the shim may take to write down what the agent's end was. */
 const STATUS_PATIENCE_MS = 2_000;
 /** What an agent leaves behind when it ends by itself is asked for at most so long. */
@@ -73,6 +103,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     ...(target.cgroup === undefined ? {} : { cgroup: target.cgroup }),
     led: options.shimExit !== undefined,
   };
+  const left = () => options.watch?.membersOf(tree) ?? members(tree);
   let watcher: FSWatcher | undefined;
   let cancelLook = () => {};
   let released = false;
@@ -113,16 +144,36 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       return;
     }
     cancelLook();
-    cancelLook = clock.after(LOOK_MS, look);
+    cancelLook = clock.after(isToldOf() ? RECHECK_MS : LOOK_MS, look);
   }
+
+  function isToldOf(): boolean {
+    try {
+      const tells = options.shimExit !== undefined || watcher !== undefined;
+      return tells && target.shim !== undefined && isAlive(target.shim);
+    } catch {
+      return false;
+    }
+  }
+
+  const limits = createRunLimits({
+    runId: options.runId,
+    clock,
+    groups: options.groups,
+    wanted: target.limits ?? {},
+    otherwise: target.rlimits ?? {},
+    pid: target.pid,
+    pids: () => members(tree).map(({ pid }) => pid),
+    over: isOver(),
+  });
 
   if (options.shimExit !== undefined) {
     // The shim's end is only a hint: it may have been killed while the agent lives.
     void options.shimExit.then(look);
   } else {
     watcher = watchFile(statusFile, look);
-    look();
   }
+  look();
 
   const exit = main.then(finish);
 
@@ -140,22 +191,26 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function finish(): Promise<RunOutcome> {
     const status = await persist(knownStatus);
+    const verdict = limits.verdict(status, stopping !== undefined);
     const { signal, graceMs } = options.stop;
-    const left = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
-    const how = { signal, graceMs: Math.min(left, LEFTOVER_GRACE_MS) };
+    const graceLeftMs = stopping ? Math.max(0, graceEndsAt - clock.monotonic()) : graceMs;
+    const how = { signal, graceMs: Math.min(graceLeftMs, LEFTOVER_GRACE_MS) };
     // Nothing else may take its place while any of it lives.
     await persist(async () => {
-      const survivors = await endLeftovers(tree, clock, how);
+      const survivors = await endLeftovers(tree, clock, how, left);
       how.graceMs = 0;
       if (survivors.length > 0) throw new Error(`not to be ended: ${nameAll(survivors)}`);
     });
     cancelKill();
-    return persist(() => outcomeOf(status));
+    limits.remove();
+    return persist(() => outcomeOf(status, verdict));
   }
 
   /** The status file, given the shim a moment to write it. */
   async function knownStatus(): Promise<ExitStatus | undefined> {
     const end = clock.monotonic() + STATUS_PATIENCE_MS;
+    // A shim that somebody has stopped cannot write.
+    if (target.shim) signalProcess(target.shim, "SIGCONT");
     for (;;) {
       const status = readStatusFile(statusFile);
       const mayCome = target.shim !== undefined && isAlive(target.shim) && clock.monotonic() < end;
@@ -164,14 +219,20 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
     }
   }
 
-  function outcomeOf(status: ExitStatus | undefined): RunOutcome {
-    const outcome: RunOutcome = { status: status ?? { kind: "lost" } };
+  async function outcomeOf(
+    status: ExitStatus | undefined,
+    verdict: Pick<RunOutcome, "cause" | "note">,
+  ): Promise<RunOutcome> {
+    const outcome: RunOutcome = { status: status ?? { kind: "lost" }, ...verdict };
     // It was not the agent's doing.
     if (status?.kind === "spawn_failed") outcome.cause = "daemon_stop";
-    const tail = readTail(options.logFiles);
+    const tail = await options.outputTail();
     if (tail) outcome.outputTail = tail;
     const result = readPlainFile(join(target.folder, "result"), MAX_RESULT_BYTES);
-    if (result === "too large") outcome.note = "its result was larger than 1 MiB and was not kept";
+    if (result === "too large")
+      outcome.note = [verdict.note, "its result was larger than 1 MiB and was not kept"]
+        .filter(Boolean)
+        .join("; ");
     else if (result && result.length > 0) outcome.result = result.toString("utf8");
     const written = options.shimExit === undefined && statSync(statusFile, { throwIfNoEntry: false });
     if (status && written) outcome.endedAtMs = written.mtimeMs;
@@ -180,7 +241,8 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
 
   async function stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }> {
     const endsAt = clock.monotonic() + how.graceMs;
-    options.beforeEnd?.();
+    // What descends from it is hard to see afterwards.
+    options.watch?.lookNow();
     if (!stopping && how.graceMs > 0) {
       signalGroup(target, how.signal);
       // What is stopped (SIGSTOP) cannot act on a signal.
@@ -190,7 +252,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       graceEndsAt = endsAt;
       cancelKill();
       const survived = new Promise<Survivor[]>((resolve) => {
-        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }));
+        const kill = () => persist(() => endLeftovers(tree, clock, { ...how, graceMs: 0 }, left));
         cancelKill = clock.after(how.graceMs, () => void kill().then(resolve));
       });
       stopping = survived;
@@ -207,6 +269,9 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       pid: target.pid,
       containment: target.cgroup === undefined ? "best_effort" : "full",
       exit,
+      held: limits.held,
+      throttle: limits.throttle,
+      onLimit: limits.onLimit,
       signal: async (name) => void signalProcess(target, name),
       stop,
     },
@@ -217,6 +282,7 @@ export function createRunHandle(options: RunHandleOptions): OwnedRun {
       watcher?.close();
       cancelLook();
       cancelKill();
+      limits.release();
     },
   };
 }

@@ -2,26 +2,42 @@ import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { NOT_TO_BE_SEEN, readIfThere } from "./identity.js";
 
 /**
  * The process between the daemon and the agent: it outlives the daemon, and writes how the agent
  * ended. It is POSIX sh, so that it needs nothing installed and costs a tenth of a megabyte.
  *
- * Descriptors: 3 is the status file, 4 the gate. `$1` is the run's cgroup or empty, `$2` and `$3` the
- * files of its output, which only the inner shell opens, `$4` is setsid(1): all else is built into the
- * shell, so that the agent's `PATH` decides nothing here. The inner shell becomes the agent: it joins
- * the cgroup, tells its pid, waits for "go", and executes the agent as the leader of a session of its
- * own. End of file at the gate means that the daemon died before it let the agent go, whether or not it
- * had journaled the pid: then the agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the agent inheriting
- * that (an ignored signal would be inherited, a trapped one is not).
+ * Descriptors: 3 is the status file, 4 the gate. `$1` and `$2` are the files of its output, which only
+ * the inner shell opens, `$3` is setsid(1): all else is built into the shell, so that the agent's `PATH`
+ * decides nothing here. `$4` is how many files the agent may open, `$5` how soon it is killed when memory
+ * runs out (a daemon that is spared does not have its agents spared), either or both empty; then the run's
+ * cgroups up to `--`. The inner shell becomes the agent: it joins the cgroups, takes the limits, tells its
+ * pid, waits for "go", and executes the agent as the leader of a session of its own. End of file at the gate
+ * means that the daemon died before it let the agent go, whether or not it had journaled the pid: then the
+ * agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the
+ * agent inheriting that (an ignored signal would be inherited, a trapped one is not).
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
-cg=$1 out=$2 err=$3 setsid=$4; shift 4
+out=$1 err=$2 setsid=$3 files=$4 score=$5; shift 5
 (read -r p r </proc/self/stat
-[ -n "$cg" ] && { echo 0 >"$cg/cgroup.procs"; } 2>/dev/null
+while [ "$1" != -- ]; do { echo 0 >"$1/cgroup.procs"; } 2>/dev/null; shift; done; shift
+[ -n "$files" ] && ulimit -n "$files" 2>/dev/null
+[ -n "$score" ] && { echo "$score" >/proc/self/oom_score_adj; } 2>/dev/null
 echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
 exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
 echo "exit $?" >&3`;
+
+/** The code of the error when there is no process to hold. */
+export const ENDED_EARLY = "ended_early";
+
+const SHIM_NAME = "openstarry-shim";
+
+/** Whether a process is a shim, or one that is held at its gate: it runs no agent. */
+export function isShim(pid: number): boolean {
+  const words = readIfThere(`/proc/${pid}/cmdline`, NOT_TO_BE_SEEN)?.split("\0") ?? [];
+  return words[1] === "-c" && words[3] === SHIM_NAME;
+}
 
 export interface ShimOptions {
   /** The program setsid(1). Absolute. */
@@ -30,7 +46,11 @@ export interface ShimOptions {
   argv: readonly string[];
   cwd: string;
   env: Record<string, string>;
-  cgroup?: string;
+  /** Those that the agent is put into. */
+  cgroups: readonly string[];
+  /** Of each of its processes, soft and hard; a lower hard limit of the daemon stays. */
+  openFiles?: number;
+  oomScore?: number;
   /** Files that exist, opened for append. */
   stdout: string;
   stderr: string;
@@ -54,8 +74,9 @@ const LONGEST_PAUSE_MS = 100;
 
 /** Starts a shim; by fork where there is no `native`. Throws an errno error when it cannot be made. */
 export function startShim(options: ShimOptions, native: PosixSpawn | undefined): Shim {
-  const { cgroup = "", stdout, stderr, setsid } = options;
-  const argv = ["-c", SCRIPT, "openstarry-shim", cgroup, stdout, stderr, setsid, ...options.argv];
+  const { stdout, stderr, setsid, openFiles = "", oomScore = "", cgroups } = options;
+  const limits = [String(openFiles), String(oomScore), ...cgroups, "--"];
+  const argv = ["-c", SCRIPT, SHIM_NAME, stdout, stderr, setsid, ...limits, ...options.argv];
   return native ? spawnShim(options, argv, native) : forkShim(options, argv);
 }
 
@@ -110,7 +131,9 @@ function gateOf(gate: Socket): Pick<Shim, "agentPid" | "go" | "abort"> {
       if (text.endsWith("\n")) resolve(Number(text));
     });
     gate.on("error", reject);
-    gate.on("close", () => reject(new Error("the process ended before it could be held")));
+    gate.on("close", () => {
+      reject(Object.assign(new Error("the process ended before it could be held"), { code: ENDED_EARLY }));
+    });
   });
   // Whoever waits gets the error; nobody else has to.
   agentPid.catch(() => {});

@@ -1,4 +1,5 @@
 import { closeSync } from "node:fs";
+import { join } from "node:path";
 import {
   type AdoptSpec,
   type Clock,
@@ -6,24 +7,32 @@ import {
   type Logger,
   OpenStarryError,
   type RunIdentity,
+  SpawnDeferred,
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
 import type { PosixSpawn } from "../_shared/posix-spawn.js";
+import { type PunchHole, punchByTool } from "../_shared/punch-hole.js";
+import { findUser, type User } from "../_shared/users.js";
 import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
 import { resolveCommand, resolveCwd } from "./command.js";
 import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
+import { runBeside } from "./exec.js";
 import { openNew, type RunFolders } from "./folders.js";
 import { bootId, identify } from "./identity.js";
-import { readLogs } from "./logs.js";
-import { logFile } from "./output.js";
+import type { LimitGroups } from "./limits.js";
+import { createLogKeeper } from "./logs/keeper.js";
+import { readTail } from "./logs/output-tail.js";
+import { liveName, STREAMS } from "./logs/pieces.js";
+import { readLogs } from "./logs/read.js";
+import { oomScoreOfAgents } from "./oom-score.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
+import { limitProcesses, openFilesHeld } from "./rlimits.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
-import { type Shim, type ShimOptions, startShim } from "./shim.js";
-import { sweepLeftovers } from "./sweep.js";
+import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
+import { sweepLeftovers, treesOf } from "./sweep.js";
 import { createTreeWatch } from "./tree-watch.js";
-import { findUser, type User } from "./users.js";
 
 export interface ProcessSpawnerDeps {
   clock: Clock;
@@ -32,23 +41,36 @@ export interface ProcessSpawnerDeps {
   folders: RunFolders;
   /** Absent where cgroup v2 cannot be used. */
   cgroups: Cgroups | undefined;
+  /** Absent where no cgroup can limit anything. */
+  limits?: LimitGroups | undefined;
   /** Absent: processes are made by fork. */
   native: PosixSpawn | undefined;
+  /** Absent: holes in output files are made by fallocate(1). */
+  punch: PunchHole | undefined;
   /** The daemon's own environment, for `pass_env`. */
   env: Readonly<Record<string, string | undefined>>;
+  /** Told, in words, of a fault that belongs to no agent. */
+  onProblem(problem: string): void;
 }
 
 /** Runs agents as operating system processes behind a gated shim. */
 export interface ProcessSpawner extends Spawner {
-  /** Lets go of every process; they live on. */
-  release(): void;
+  /** Lets go of every process; they live on. Resolves when nothing is written to their output any more. */
+  release(): Promise<void>;
 }
 
 export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
-  const { clock, folders, cgroups } = deps;
+  const { clock, folders, cgroups, limits } = deps;
+  const oomScore = oomScoreOfAgents();
   const owned = new Map<string, OwnedRun>();
-  const trees = createTreeWatch(clock);
+  const trees = createTreeWatch(clock, deps.log, join(deps.home, "remembered.json"));
   const tool = createToolFinder(deps.env["PATH"]);
+  const keeper = createLogKeeper({
+    clock,
+    log: deps.log,
+    punches: [...(deps.punch ? [deps.punch] : []), punchByTool(() => tool("fallocate"))],
+    onProblem: deps.onProblem,
+  });
 
   /** Everything that can be known before there is a process. */
   function resolve(spec: SpawnSpec) {
@@ -57,40 +79,66 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     checkEnvironment(env, user);
     const file = resolveCommand(spec, env["PATH"] ?? "");
     const cwd = resolveCwd(spec, folders.runFolder(spec.agentId, spec.runId, user));
-    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool) };
+    const nproc = limits?.can("pids") ? [] : limitProcesses(spec.limits?.pids, user, tool);
+    return { user, env, cwd, file, setsid: tool("setsid"), drop: dropTo(user, tool), nproc };
   }
 
   async function spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>) {
-    const { user, env, cwd, file, setsid, drop } = resolve(spec);
-    const { agentId, runId } = spec;
+    const { user, env, cwd, file, setsid, drop, nproc } = resolve(spec);
+    const { agentId, runId, limits: wanted = {} } = spec;
     let shim: Shim | undefined;
     const cgroup = cgroups?.create(runId);
+    const groups = new Set([
+      ...(cgroup === undefined ? [] : [cgroup]),
+      ...(limits?.create(runId, wanted) ?? []),
+    ]);
     try {
       const paths = folders.make(spec, user);
       shim = openFilesAndStart(spec, user, {
-        argv: [...drop, file, ...spec.args],
+        argv: [...drop, ...nproc, file, ...spec.args],
         setsid,
         env: { ...env, ...paths, PWD: cwd },
         cwd,
-        ...(cgroup === undefined ? {} : { cgroup }),
+        cgroups: [...groups],
+        ...(wanted.openFiles === undefined ? {} : { openFiles: wanted.openFiles }),
+        ...(oomScore === undefined ? {} : { oomScore }),
       });
       // While the shim comes up.
       folders.fill(spec, user);
       const folder = folders.runFolder(agentId, runId, user);
-      const target = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const identified = identifyRun(await shim.agentPid, shim, cgroup, folder);
+      const rlimits = {
+        ...openFilesHeld(identified.pid, wanted.openFiles),
+        ...(wanted.pids !== undefined && nproc.length > 0 ? { pids: wanted.pids } : {}),
+      };
+      const target = {
+        ...identified,
+        ...(spec.user === undefined ? {} : { user: spec.user }),
+        limits: wanted,
+        rlimits,
+      };
       const containment = target.cgroup === undefined ? "best_effort" : "full";
-      await commit({ target, pid: target.pid, containment });
+      const held = { ...limits?.holding(runId, wanted, target.pid), ...rlimits };
+      await commit({ target, pid: target.pid, containment, held });
       const run = own(spec, target, shim.ended);
       shim.go();
       void folders
-        .prune(agentId, runId, spec.logs.keep)
+        .prune(agentId, runId)
         .catch((error) =>
           deps.log.warn({ agent_id: agentId, err: error }, "older runs could not be cleared away"),
         );
       return run.handle;
     } catch (cause) {
       shim?.abort();
-      if (cgroup !== undefined) void (shim?.ended ?? Promise.resolve()).then(() => removeCgroup(cgroup));
+      void (shim?.ended ?? Promise.resolve()).then(() => {
+        if (cgroup !== undefined) removeCgroup(cgroup);
+        limits?.remove(runId);
+      });
+      await folders
+        .undo(agentId, runId)
+        .catch((error) =>
+          deps.log.warn({ agent_id: agentId, err: error }, "a run that was not could not be cleared away"),
+        );
       if (isOpenStarryError(cause) || typeof cause === "symbol") throw cause;
       throw spawnFailed(spec, cause);
     }
@@ -103,8 +151,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   ): Shim {
     const { agentId, runId, logs } = spec;
     const folder = folders.logFolder(agentId);
-    const stdout = logFile(folder, runId, "stdout");
-    const stderr = logs.merge ? stdout : logFile(folder, runId, "stderr");
+    const stdout = join(folder, liveName(runId, "stdout"));
+    const stderr = logs.merge ? stdout : join(folder, liveName(runId, "stderr"));
     for (const file of new Set([stdout, stderr])) closeSync(openNew(file, user));
     const statusFd = openNew(folders.statusFile(agentId, runId));
     try {
@@ -132,15 +180,18 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   function own(spec: SpawnSpec | AdoptSpec, target: ProcessTarget, shimExit?: Promise<void>): OwnedRun {
     const { agentId, runId, stop } = spec;
     const logs = folders.logFolder(agentId);
+    const streams = spec.logs.merge ? (["stdout"] as const) : STREAMS;
+    const over = keeper.keep({ agentId, runId, folder: logs, streams, rules: spec.logs });
     const run = createRunHandle({
       runId,
       target,
       clock,
       log: deps.log,
       statusFile: folders.statusFile(agentId, runId),
-      logFiles: [logFile(logs, runId, "stdout"), logFile(logs, runId, "stderr")],
+      outputTail: () => readTail(logs, runId),
       stop,
-      beforeEnd: trees.lookNow,
+      groups: limits,
+      watch: trees,
       ...(shimExit === undefined ? {} : { shimExit }),
     });
     owned.set(runId, run);
@@ -148,6 +199,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     void run.handle.exit.then(() => {
       owned.delete(runId);
       trees.drop(run.tree);
+      void over();
     });
     return run;
   }
@@ -167,35 +219,67 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
+      if (target.pid === process.pid) return { outcome: { status: { kind: "lost" }, note: NAMES_DAEMON } };
       const { handle, isOver } = own(spec, target);
       if (!isOver()) return { handle };
       // What it left may hang in the kernel; the others have to be taken over all the same.
       const outcome = await within(handle.exit, ADOPT_PATIENCE_MS, clock);
       return outcome ? { outcome } : { handle };
     },
-    async sweep(live, unknown) {
-      const spared = new Set([...live, ...[...unknown].flatMap(folders.runs)]);
-      await sweepLeftovers({
-        live: spared,
-        unknown,
+    async sweep(live, known) {
+      const strays = await sweepLeftovers({
+        live,
+        known,
+        ownerOf: (runId) => folders.agents().find((agentId) => folders.runs(agentId).includes(runId)),
         home: deps.home,
         cgroups,
+        remembered: trees.unclaimed(),
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
+      const unknown = folders.agents().filter((agentId) => !known.has(agentId));
+      const spared = new Set([...live, ...unknown.flatMap(folders.runs)]);
+      trees.forgetUnclaimed(spared);
+      for (const runId of limits?.runs() ?? []) if (!spared.has(runId)) limits?.remove(runId);
       await folders.sweepShared(spared);
+      return strays;
+    },
+    async discard(agentId) {
+      const runs = new Set(folders.runs(agentId));
+      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed() };
+      const left = treesOf(scene, (run) =>
+        run.agentId === undefined ? runs.has(run.runId) : run.agentId === agentId,
+      );
+      const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
+      const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
+      return { survivors: survivors.flat() };
     },
     processes: trees.processes,
-    forget: (agentId) => folders.forget(agentId),
-    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query),
+    async forget(agentId) {
+      await keeper.forget(folders.logFolder(agentId));
+      await folders.forget(agentId);
+    },
+    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, keeper.seen),
+    async exec({ runId }, argv, signal) {
+      const target = parseTarget(owned.get(runId)?.handle.target);
+      if (!target) throw new Error("the run is over");
+      const drop = dropTo(target.user === undefined ? undefined : findUser(target.user), tool);
+      return runBeside({ target, argv: [...drop, ...argv], clock, signal });
+    },
     release() {
       for (const run of owned.values()) run.release();
       owned.clear();
+      limits?.release();
       trees.release();
       cgroups?.release();
+      return keeper.release();
     },
   };
 }
+
+const NAMES_DAEMON = "its record names the daemon itself";
+/** What the template would have said is not known. */
+const DISCARD_GRACE_MS = 10_000;
 
 /** How long a boot waits for what a run that is over has left behind. */
 const ADOPT_PATIENCE_MS = 5_000;
@@ -209,18 +293,25 @@ async function within<T>(promise: Promise<T>, limitMs: number, clock: Clock): Pr
   return Promise.race([promise, late]).finally(() => cancel());
 }
 
+/** What passes, and is no fault of the agent's: by error code. */
+const LACKING: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EMFILE: "there are no file descriptors left",
+  ENFILE: "there are no file descriptors left",
+  EAGAIN: "the system allows no more processes",
+  ENOMEM: "there is no memory left",
+  [ENDED_EARLY]: "its process ended before it could be held, as it does where no more processes are allowed",
+};
+/** How long a start waits for what is lacking. */
+const LACKING_RETRY_MS = 2_000;
+
 function spawnFailed(spec: SpawnSpec, cause: unknown): OpenStarryError {
-  const { code, message } = cause as NodeJS.ErrnoException;
+  const { code = "", message } = cause as NodeJS.ErrnoException;
+  const lacking = LACKING[code];
+  if (lacking !== undefined) return new SpawnDeferred(lacking, { retryAfterMs: LACKING_RETRY_MS });
   const why =
-    code === "E2BIG"
-      ? "its arguments and environment are too long for one process"
-      : code === "ENOSPC"
-        ? "the disk is full"
-        : code === "EMFILE" || code === "ENFILE"
-          ? "there are no file descriptors left"
-          : code === "EAGAIN"
-            ? "the system allows no more processes"
-            : (code ?? message);
+    code === "E2BIG" ? "its arguments and environment are too long for one process" : code || message;
   return new OpenStarryError("spawn_failed", {
     detail: `agent ${spec.agentId} could not be started: ${why}`,
     hint: "look into the daemon's log; what is lacking may have to be freed first",

@@ -1,53 +1,111 @@
-import type { Logger, Survivor } from "../../core/index.js";
-import type { Cgroups } from "./cgroup.js";
-import { bootId, type ProcessIdentity } from "./identity.js";
+import type { Logger, Stray, Survivor } from "../../core/index.js";
+import { type Cgroups, cgroupPids } from "./cgroup.js";
+import { bootId, isAlive, type ProcessIdentity } from "./identity.js";
 import { allProcesses, environmentOf } from "./process-table.js";
+import type { Remembered } from "./remembered-file.js";
+import { isShim } from "./shim.js";
 import type { Tree } from "./tree.js";
 
 export interface SweepOptions {
   /** Runs that go on. */
   live: ReadonlySet<string>;
-  /** Agents whose runs are left alone, whether they go on or not. */
-  unknown: ReadonlySet<string>;
+  /** Agents with a record, and the newest run that it knows of. What else there is, is left alone. */
+  known: ReadonlyMap<string, string | undefined>;
+  /** Whose a run is, by what it left on the disk. */
+  ownerOf: (runId: string) => string | undefined;
   home: string;
   cgroups: Cgroups | undefined;
+  /** What the daemon before has seen of them, by run. */
+  remembered: ReadonlyMap<string, Remembered>;
   end: (tree: Tree) => Promise<Survivor[]>;
   log: Logger;
 }
 
 /**
  * Ends what is left of this home's runs that are over: what outlived its agent while no daemon was
- * alive, found by its cgroup or by the run's id and this home in its environment.
+ * alive, found by its cgroup, by the run's id and this home in its environment, or because the daemon before
+ * remembered it. Answers what it left alone, since the journal does not know of it.
  */
-export async function sweepLeftovers(options: SweepOptions): Promise<void> {
-  const { cgroups, log } = options;
-  const trees = new Map<string, Tree>();
-  const marked = markedProcesses(options.home);
-  const left = marked.filter(({ agentId }) => options.unknown.has(agentId));
-  const live = new Set([...options.live, ...left.map(({ runId }) => runId)]);
-  for (const runId of cgroups?.runs() ?? []) {
-    if (!live.has(runId)) trees.set(runId, { runId, main: NOBODY, cgroup: cgroups?.pathOf(runId) ?? "" });
-  }
-  for (const { runId } of marked) {
-    if (!live.has(runId) && !trees.has(runId)) trees.set(runId, { runId, main: NOBODY });
-  }
+export async function sweepLeftovers(options: SweepOptions): Promise<Stray[]> {
+  const { log } = options;
+  const strays = straysOf(options);
+  const spared = new Set([...options.live, ...strays.map(({ runId }) => runId)]);
+  const trees = treesOf(options, ({ runId }) => !spared.has(runId));
   const endOne = async (tree: Tree) => {
     const survivors = await options.end(tree);
     if (survivors.length > 0) {
       log.error({ run_id: tree.runId, survivors }, "leftovers of a former run could not be ended");
     }
   };
-  await Promise.all([...trees.values()].map(endOne));
-  if (trees.size > 0) log.info({ runs: trees.size }, "leftovers of former runs were cleared away");
+  await Promise.all(trees.map(endOne));
+  if (trees.length > 0) log.info({ runs: trees.length }, "leftovers of former runs were cleared away");
+  return [...new Set(strays.map(({ agentId }) => agentId))].map((agentId) => ({
+    agentId,
+    pids: [...new Set(strays.filter((it) => it.agentId === agentId).map(({ pid }) => pid))],
+  }));
+}
+
+type Scene = Pick<SweepOptions, "home" | "cgroups" | "remembered">;
+
+/** The trees of the runs that are `wanted`, each with its group where it has one. */
+export function treesOf(
+  { home, cgroups, remembered }: Scene,
+  wanted: (run: { runId: string; agentId?: string }) => boolean,
+): Tree[] {
+  const marked = markedProcesses(home).filter(wanted);
+  const runs = new Set(marked.map(({ runId }) => runId));
+  const groups = new Set(cgroups?.runs());
+  for (const runId of [...groups, ...remembered.keys()]) if (wanted({ runId })) runs.add(runId);
+  return [...runs].map((runId) => ({
+    runId,
+    main: NOBODY,
+    ...(groups.has(runId)
+      ? { cgroup: cgroups?.pathOf(runId) ?? "" }
+      : { remembered: remembered.get(runId) ?? new Map() }),
+  }));
+}
+
+/** What runs on of what the journal does not know of. A shim, or who is held at its gate, is no agent. */
+function straysOf(options: SweepOptions): MarkedProcess[] {
+  const { live, known } = options;
+  const isKnown = ({ agentId, runId }: MarkedProcess) =>
+    known.has(agentId) && runId <= (known.get(agentId) ?? "");
+  const found = [...markedProcesses(options.home), ...groupMembers(options), ...rememberedOnes(options)];
+  return found.filter((it) => !live.has(it.runId) && !isKnown(it) && !isShim(it.pid));
+}
+
+/** Those in groups of runs that have left their owner's name on the disk, if not in their environment. */
+function groupMembers({ cgroups, ownerOf }: SweepOptions): MarkedProcess[] {
+  return (cgroups?.runs() ?? []).flatMap((runId) => {
+    const agentId = ownerOf(runId);
+    if (agentId === undefined) return [];
+    return cgroupPids(cgroups?.pathOf(runId) ?? "").map((pid) => ({ pid, runId, agentId }));
+  });
+}
+
+/** Those that hide from both, and were seen before they did. */
+function rememberedOnes({ remembered, ownerOf }: SweepOptions): MarkedProcess[] {
+  return [...remembered].flatMap(([runId, pids]) => {
+    const agentId = ownerOf(runId);
+    if (agentId === undefined) return [];
+    const living = [...pids].filter(([pid, start_ticks]) => isAlive({ pid, start_ticks, boot_id: bootId() }));
+    return living.map(([pid]) => ({ pid, runId, agentId }));
+  });
+}
+
+interface MarkedProcess {
+  pid: number;
+  agentId: string;
+  runId: string;
 }
 
 /** Whose run every process with the marks of this home is, the daemon's own apart. */
-function markedProcesses(home: string): { agentId: string; runId: string }[] {
+function markedProcesses(home: string): MarkedProcess[] {
   return allProcesses().flatMap(({ pid }) => {
     if (pid === process.pid || environmentOf(pid, "OPENSTARRY_HOME") !== home) return [];
     const runId = environmentOf(pid, "OPENSTARRY_RUN_ID");
     const agentId = environmentOf(pid, "OPENSTARRY_AGENT_ID") ?? "";
-    return runId === undefined ? [] : [{ agentId, runId }];
+    return runId === undefined ? [] : [{ pid, agentId, runId }];
   });
 }
 

@@ -1,6 +1,7 @@
 import { cgroupPids } from "./cgroup.js";
 import type { ProcessIdentity, ProcessStat } from "./identity.js";
-import { allProcesses, environmentHas, living } from "./process-table.js";
+import { allProcesses, environmentOf, living } from "./process-table.js";
+import type { Remembered } from "./remembered-file.js";
 
 /** How the processes of one run are told from all others. */
 export interface Tree {
@@ -16,30 +17,41 @@ export interface Tree {
    * else's. Without that, a session is only proven by somebody in it who is.
    */
   led?: boolean;
-  /** Those of it that were alive at the last look: when they began, by pid. Nothing hides them any more. */
-  remembered?: ReadonlyMap<number, number>;
+  /** Those of it that were alive at the last look: nothing hides them any more. */
+  remembered?: Remembered;
 }
 
 /**
  * The living processes of a run. With a cgroup: all in it. Without: the agent, those remembered, their
- * sessions and descendants, and when `thorough` whatever carries the run's id in its environment (as far
- * as that may be read; it costs ten times the rest). Never this daemon or, through it, the runs that it
- * started: an agent may have started the daemon itself. Throws when it cannot be told who is there.
+ * sessions and descendants, and whatever carries the run's id in its environment (as far as that may be
+ * read). Never this daemon or, through it, the runs that it started: an agent may have started the daemon
+ * itself. Throws when it cannot be told who is there.
  */
-export function members(tree: Tree, { thorough = true } = {}): ProcessStat[] {
+export function members(tree: Tree): ProcessStat[] {
   const inGroup = membersOfGroup(tree);
   if (inGroup) return inGroup;
   const all = allProcesses();
-  let found = sortByTree(all, [tree]).get(tree) ?? [];
-  if (thorough) {
-    const known = new Set(found.map(({ pid }) => pid));
-    const tag = `OPENSTARRY_RUN_ID=${tree.runId}`;
-    const mayBe = all.filter((it) => !known.has(it.pid) && it.start_ticks >= tree.main.start_ticks);
-    const tagged = new Set(mayBe.filter(({ pid }) => environmentHas(pid, tag)).map(({ pid }) => pid));
-    if (tagged.size > 0) found = sortByTree(all, [tree], tagged).get(tree) ?? [];
-  }
+  const sure = sortByTree(all, [tree]).get(tree) ?? [];
+  const known = new Set(sure.map(({ pid }) => pid));
+  const mayBe = all.filter((it) => !known.has(it.pid) && it.start_ticks >= tree.main.start_ticks);
+  const marked = readMarks(mayBe, [tree]);
+  const found = marked.size > 0 ? (sortByTree(all, [tree], marked).get(tree) ?? []) : sure;
   remember(tree, found);
   return found;
+}
+
+/** Which of these processes carry the id of one of these runs in their environment. */
+export function readMarks(
+  processes: readonly ProcessStat[],
+  trees: readonly Tree[],
+): ReadonlyMap<number, Tree> {
+  const byRun = new Map(trees.map((tree) => [tree.runId, tree]));
+  const marked = new Map<number, Tree>();
+  for (const { pid } of processes) {
+    const tree = byRun.get(environmentOf(pid, "OPENSTARRY_RUN_ID") ?? "");
+    if (tree) marked.set(pid, tree);
+  }
+  return marked;
 }
 
 /** `undefined` without a cgroup of its own, or when the daemon itself is in it. */
@@ -54,13 +66,13 @@ export function remember(tree: Tree, found: readonly ProcessStat[]): void {
 
 /**
  * Whose each of `all` processes is, the agent first, in one pass for all trees: from those that are
- * proven on to their descendants and their sessions. `tagged` are taken for the first tree's; they prove no
- * session but one that they lead, or the agent's.
+ * proven on to their descendants and their sessions. Those that are only `marked` as a tree's prove no session but
+ * one that they lead, or the agent's.
  */
 export function sortByTree(
   all: readonly ProcessStat[],
   trees: readonly Tree[],
-  tagged: ReadonlySet<number> = new Set(),
+  marked: ReadonlyMap<number, Tree> = new Map(),
 ): Map<Tree, ProcessStat[]> {
   const byPid = new Map(all.map((it) => [it.pid, it]));
   const byParent = group(all, ({ ppid }) => ppid);
@@ -93,8 +105,8 @@ export function sortByTree(
       if (byPid.get(pid)?.start_ticks === startTicks) take(tree, byPid.get(pid));
     }
     if (tree.led) takeSession(tree, tree.main.pid);
-    if (tree === trees[0]) for (const pid of tagged) take(tree, byPid.get(pid));
   }
+  for (const [pid, tree] of marked) take(tree, byPid.get(pid));
   for (const [tree, mine] of found) {
     // It grows meanwhile.
     for (const it of mine) {
@@ -102,7 +114,7 @@ export function sortByTree(
         if (child.start_ticks >= it.start_ticks) take(tree, child);
       const led = it.sid === it.pid || it.sid === tree.main.pid;
       // Whoever is there to lead it speaks for the session; marks can be copied, a session cannot.
-      if (led || !(byPid.has(it.sid) || tagged.has(it.pid))) takeSession(tree, it.sid);
+      if (led || !(byPid.has(it.sid) || marked.has(it.pid))) takeSession(tree, it.sid);
     }
   }
   return found;

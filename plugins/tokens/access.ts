@@ -6,7 +6,8 @@ import {
   type OperationRequest,
   type Scope,
 } from "../../core/index.js";
-import { childrenOf, isBelow, lineage } from "./subtree.js";
+import { lineage } from "../_shared/lineage.js";
+import { childrenOf, isBelow } from "./subtree.js";
 
 /** What the decision needs to know of the agents. */
 export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;
@@ -41,6 +42,9 @@ export function decideAccess(request: OperationRequest, agents: AgentLookup): De
     case "agent:report":
     case "agent:control":
       return decideOnTarget(request, scope, principal.agentId, agents);
+    case "state:read":
+    case "state:write":
+      return decideOnNamespace(request, principal.agentId, agents);
     case "agent:start":
       return decideStart(request, principal.agentId, agents);
     default:
@@ -72,6 +76,22 @@ function decideOnTarget(
   }
   const why = isBelowSelf ? "an agent reports only for itself" : "it did not start it, or it is gone";
   return forbidden(`agent ${self} may not ${verb} ${String(target)}: ${why}`, mayDo(self, agents));
+}
+
+/** Every agent has the shared namespace, its own, and those of the agents below it. */
+function decideOnNamespace(
+  { input, operation }: OperationRequest,
+  self: string,
+  agents: AgentLookup,
+): Denial | undefined {
+  const { namespace } = input;
+  if (namespace === "shared" || namespace === `agent:${self}`) return undefined;
+  const owner = /^agent:(.+)$/.exec(String(namespace))?.[1];
+  if (owner !== undefined && isBelow(self, owner, agents)) return undefined;
+  return forbidden(
+    `agent ${self} may not do ${operation} in ${String(namespace)}`,
+    `it has "agent:${self}", "shared", and "agent:ID" of the agents that it started`,
+  );
 }
 
 function decideStart(request: OperationRequest, self: string, agents: AgentLookup): Denial | undefined {

@@ -6,5 +6,6 @@ export * from "./journal.js";
 export * from "./memory-plugins.js";
 export * from "./sampler.js";
 export * from "./spawner.js";
+export * from "./state-store.js";
 export * from "./test-host.js";
 export * from "./test-kernel.js";

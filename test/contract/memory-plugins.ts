@@ -5,6 +5,7 @@ import {
   type Journal,
   type JournalBatch,
   journal,
+  type LimitReport,
   type Memo,
   OpenStarryError,
   type RestartPolicy,
@@ -109,6 +110,10 @@ export interface MemoryRun {
   /** The signals it got, in order. */
   readonly signals: string[];
   readonly live: boolean;
+  /** The CPU that it was given; `undefined`: all. */
+  readonly throttledTo: number | undefined;
+  /** Plays an operating system that acts on a limit. */
+  limit(report: LimitReport): void;
   end(outcome: ExitStatus | RunOutcome): void;
 }
 
@@ -120,12 +125,17 @@ export interface MemorySpawner extends Spawner {
   failNext(error: unknown): void;
 }
 
-/** Processes that are objects. A stop signal ends them unless `stubborn` names their agent. */
-export function memorySpawner(options: { stubborn?: readonly string[]; name?: string } = {}): MemorySpawner {
+/**
+ * Processes that are objects. A stop signal ends them unless `stubborn` names their agent. With `holds`
+ * it says that the operating system holds every limit that it was given.
+ */
+export function memorySpawner(
+  options: { stubborn?: readonly string[]; name?: string; holds?: boolean } = {},
+): MemorySpawner {
   const runs: (MemoryRun & { handle: RunHandle })[] = [];
   let failure: unknown;
 
-  function begin(spec: Pick<SpawnSpec, "agentId" | "runId">): MemoryRun & { handle: RunHandle } {
+  function begin(spec: Pick<SpawnSpec, "agentId" | "runId" | "limits">): MemoryRun & { handle: RunHandle } {
     let ended = false;
     let resolve: (outcome: RunOutcome) => void = () => {};
     const exit = new Promise<RunOutcome>((done) => {
@@ -136,12 +146,22 @@ export function memorySpawner(options: { stubborn?: readonly string[]; name?: st
       resolve("kind" in outcome ? { status: outcome } : outcome);
     };
     const signals: string[] = [];
+    let throttledTo: number | undefined;
+    let limit = (_report: LimitReport) => {};
     const pid = 100_000 + runs.length;
     const handle: RunHandle = {
       target: { run: spec.runId },
       pid,
       containment: "full",
+      ...(options.holds && spec.limits ? { held: spec.limits } : {}),
       exit,
+      async throttle(percent) {
+        throttledTo = percent;
+        return percent === undefined ? undefined : "quota";
+      },
+      onLimit(listener) {
+        limit = listener;
+      },
       signal: async (signal) => void signals.push(signal),
       async stop({ signal, graceMs }) {
         const refuses = options.stubborn?.includes(spec.agentId) ?? false;
@@ -158,6 +178,10 @@ export function memorySpawner(options: { stubborn?: readonly string[]; name?: st
       signals,
       handle,
       end,
+      limit: (report: LimitReport) => limit(report),
+      get throttledTo() {
+        return throttledTo;
+      },
       get live() {
         return !ended;
       },

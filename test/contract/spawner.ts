@@ -19,6 +19,8 @@ export interface SpawnerSuite {
   factory: (home: string) => SpawnerSubject | Promise<SpawnerSubject>;
 }
 
+const LOGS = { maxSizeBytes: 2 ** 20, keep: 2, merge: false };
+
 /** What every run of the suite starts from: `script` is run by `/bin/sh -c`. */
 function specOf(script: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
   const runId = newRunId();
@@ -36,7 +38,7 @@ function specOf(script: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
       { env: "OPENSTARRY_RESULT_FILE", name: "result" },
     ],
     stop: { signal: "SIGTERM", graceMs: 2_000 },
-    logs: { keep: 2, merge: false },
+    logs: LOGS,
     ...more,
   };
 }
@@ -152,7 +154,7 @@ export function testSpawner(suite: SpawnerSuite): void {
     const script =
       'env; cat "$OPENSTARRY_PARAMS_FILE"; printf %s "$PLAIN" >"$OPENSTARRY_RESULT_FILE"; ls -l /proc/self/fd >&2';
     const passEnv = ["OPENSTARRY_SUITE_PASSED", "OPENSTARRY_SUITE_OPTIONAL?"];
-    const run = await spawner.spawn(specOf(script, { passEnv, logs: { keep: 1, merge: true } }), accept);
+    const run = await spawner.spawn(specOf(script, { passEnv, logs: { ...LOGS, merge: true } }), accept);
     const outcome = await run.exit;
     delete process.env["OPENSTARRY_SUITE_SECRET"];
     delete process.env["OPENSTARRY_SUITE_PASSED"];
@@ -271,6 +273,7 @@ export function testSpawner(suite: SpawnerSuite): void {
       runId: newRunId(),
       target,
       stop: { signal: "SIGTERM", graceMs: 100 },
+      logs: LOGS,
     });
     assert.equal(handle, undefined);
     assert.equal(outcome?.status.kind, "lost");
@@ -290,11 +293,45 @@ export function testSpawner(suite: SpawnerSuite): void {
         runId: newRunId(),
         target: bad,
         stop: { signal: "SIGTERM", graceMs: 100 },
+        logs: LOGS,
       });
       assert.equal(adopted.outcome?.status.kind, "lost");
     }
     assert.equal(isAlive(bystander.pid ?? 0), true, "the bystander was touched");
     await bystander.stop({ signal: "SIGKILL", graceMs: 0 });
+  });
+
+  withSubject("runs a command beside a run, as it runs", async (spawner, home) => {
+    if (!spawner.exec) return;
+    const spec = specOf("sleep 60", { cwd: home });
+    const run = await spawner.spawn(spec, accept);
+    const beside = (script: string, signal = new AbortController().signal) =>
+      (spawner as Required<Spawner>).exec(spec, ["sh", "-c", script], signal);
+    const passed = `test "$PLAIN" = "value with spaces" && test "$PWD" = ${home} && cat "$OPENSTARRY_PARAMS_FILE"`;
+    assert.deepEqual(await beside(`${passed} >params`), { kind: "exited", code: 0 });
+    assert.equal(await readFile(join(home, "params"), "utf8"), '{"n":1}');
+    assert.deepEqual(await beside("exit 7"), { kind: "exited", code: 7 });
+    assert.deepEqual(await beside("kill -KILL $$"), { kind: "signaled", signal: "SIGKILL" });
+    const missing = await spawner.exec(spec, ["no-such-command"], new AbortController().signal);
+    assert.deepEqual(missing, { kind: "exited", code: 127 });
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
+    await assert.rejects(beside("exit 0"));
+  });
+
+  withSubject("kills a command beside a run, with what it has started", async (spawner, home) => {
+    if (!spawner.exec) return;
+    const spec = specOf("sleep 60", { cwd: home });
+    const run = await spawner.spawn(spec, accept);
+    const stop = new AbortController();
+    const script = "sleep 60 & echo $! >pids; echo $$ >>pids; mv pids all; wait";
+    const ended = spawner.exec(spec, ["sh", "-c", script], stop.signal);
+    await until(() => existsSync(join(home, "all")), "the command to run");
+    const pids = (await readFile(join(home, "all"), "utf8")).trim().split("\n").map(Number);
+    stop.abort();
+    assert.deepEqual(await ended, { kind: "signaled", signal: "SIGKILL" });
+    await until(() => !pids.some(isAlive), "the command and its child to be gone");
+    assert.equal(isAlive(run.pid ?? 0), true, "the agent was killed with it");
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
   });
 
   withSubject("hands out the output, line by line", async (spawner) => {
@@ -337,10 +374,16 @@ async function adoption(factory: SpawnerSuite["factory"]): Promise<void> {
   await first.release?.();
   const second = await factory(home);
   const { agentId, runId, stop } = spec;
-  const { handle } = await second.spawner.adopt({ agentId, runId, target, stop });
+  const { handle } = await second.spawner.adopt({ agentId, runId, target, stop, logs: LOGS });
   assert.ok(handle, "it lives, and was not adopted");
   assert.equal(handle.pid, run.pid);
   await until(async () => (await tail(second.spawner)) === "up", "the agent to be up");
+  const beside = await second.spawner.exec?.(
+    spec,
+    ["sh", "-c", 'test "$PLAIN"'],
+    new AbortController().signal,
+  );
+  if (beside) assert.deepEqual(beside, { kind: "exited", code: 0 });
   await handle.stop(stop);
   assert.deepEqual((await handle.exit).status, { kind: "exited", code: 9 });
   await second.spawner.forget?.("subject");
@@ -361,7 +404,7 @@ async function endedMeanwhile(factory: SpawnerSuite["factory"]): Promise<void> {
   await until(() => !isAlive(run.pid ?? 0), "the agent to end");
   const second = await factory(home);
   const { agentId, runId, stop } = spec;
-  const { handle, outcome } = await second.spawner.adopt({ agentId, runId, target, stop });
+  const { handle, outcome } = await second.spawner.adopt({ agentId, runId, target, stop, logs: LOGS });
   assert.equal(handle, undefined);
   assert.deepEqual(outcome?.status, { kind: "exited", code: 5 });
   assert.equal(outcome?.outputTail, "bye");

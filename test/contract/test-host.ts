@@ -63,7 +63,7 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
       has: slots.has,
       dispatch,
       agents,
-      services: { publishEndpoint: () => {}, endpoints },
+      services: { publishEndpoint: () => {}, endpoints, ensure: unavailable, get: () => undefined },
       daemon: {
         status,
         plugins: () => host.info(),

@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { lockHolder } from "../../bin/lock.js";
 import { identify } from "../../bin/process-identity.js";
 import { COMMAND, runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { knock } from "../helpers/knock.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const Sleeper = { template_id: "Sleeper", command: "sleep", args: ["1000"] };
@@ -32,34 +32,6 @@ function listen(server: Server, port: number): Promise<boolean> {
     server.once("error", () => resolve(false));
     server.listen(port, "127.0.0.1", () => resolve(true));
   });
-}
-
-/** Asks without pause, each time over a new connection, until told to stop. */
-function knock(where: { port: number } | { socketPath: string }) {
-  const outcomes: string[] = [];
-  let isOver = false;
-  const ask = () =>
-    new Promise<void>((resolve) => {
-      const asked = request({ ...where, host: "127.0.0.1", path: "/healthz", agent: false }, (response) => {
-        outcomes.push(String(response.statusCode));
-        response.resume().once("close", resolve);
-      });
-      asked.once("error", (error) => {
-        outcomes.push(error.message);
-        resolve();
-      });
-      asked.end();
-    });
-  const done = (async () => {
-    while (!isOver) await ask();
-  })();
-  return {
-    outcomes,
-    async stop() {
-      isOver = true;
-      await done;
-    },
-  };
 }
 
 describe("restart", () => {

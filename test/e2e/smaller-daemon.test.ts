@@ -15,6 +15,11 @@ const Reporter = {
   ...fixtureAgent("heartbeats.mjs"),
   liveness: { type: "heartbeat", interval: "60s" },
 };
+const waiting = ["notify", "http", "tcp", "exec", "log"].map((type) => ({
+  ...Sleeper,
+  template_id: `Waits-${type}`,
+  readiness: { type },
+}));
 const master = { agent_id: "master", template_id: "Sleeper" };
 
 let dir: string;
@@ -22,7 +27,7 @@ let count = 0;
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), "openstarry-smaller-"));
   mkdirSync(join(dir, "templates"));
-  for (const it of [Sleeper, Reporter])
+  for (const it of [Sleeper, Reporter, ...waiting])
     writeFileSync(join(dir, "templates", `${it.template_id}.json`), JSON.stringify(it));
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -112,11 +117,17 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "agent-manager-tool"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  async budget(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "host-pressure"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "health-checker"(cli) {
     const refused = await run(cli, "Reporter");
     expect([refused.code, refused.stderr]).toEqual([
       2,
-      expect.stringMatching(/Reporter.*no plugin runs probes/),
+      expect.stringMatching(/Reporter.*no plugin watches agents/),
     ]);
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
@@ -131,13 +142,34 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
     ]);
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  ...Object.fromEntries(
+    ["notify", "http", "tcp", "exec", "log"].map((type) => [`probe-${type}`, withoutProbe(type)]),
+  ),
+  async "operation-state"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "resource-policy"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "sampler-pidusage"(cli) {
-    expect((await cli(["top"])).stdout).toMatch(/^master +\d+ +- +- +- +- /m);
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+    expect((await cli(["list", "--json"])).stdout).not.toContain("cpu_percent");
   },
   async "http-api"(cli) {
     expect((await cli(["list"])).code).not.toBe(0);
   },
 };
+
+function withoutProbe(type: string): (cli: Cli) => Promise<void> {
+  return async (cli) => {
+    const refused = await run(cli, `Waits-${type}`);
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(new RegExp(`there is no readiness probe of type "${type}"`)),
+    ]);
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  };
+}
 
 test("every default is either needed or missed by nobody who does not use it", () => {
   expect(defaults.sort()).toEqual([...Object.keys(NEEDED), ...Object.keys(WHAT_IS_LEFT)].sort());

@@ -1,11 +1,12 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
+import { crash } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { ask } from "../helpers/http-request.js";
-import { environOf, processesOf, seeProcess } from "../helpers/processes.js";
+import { environOf, openFilesOf, processesOf, seeProcess } from "../helpers/processes.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const never = { policy: "never" };
@@ -24,12 +25,6 @@ async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<T
 }
 
 const infoOf = ({ home }: TestDaemon) => JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
-
-/** kill -9. */
-async function crash(it: TestDaemon): Promise<void> {
-  process.kill(it.pid() as number, "SIGKILL");
-  await waitFor(() => it.pid() === undefined, { what: "the lock to be free" });
-}
 
 /** What a next daemon must find as it was. */
 async function unchanged(it: TestDaemon, agentId: string) {
@@ -251,12 +246,46 @@ test("SIGTERM stops it in order; its next start has the same port", async () => 
   stranger.close();
 });
 
-test("on_daemon_stop: keep lets the agents run on, whoever stops it", async () => {
-  const it = await start({ config: { agents, on_daemon_stop: "keep" } });
-  const before = await unchanged(it, "master");
-  process.kill(it.pid() as number, "SIGTERM");
-  await waitFor(() => it.pid() === undefined, { what: "its end" });
-  expect(seeProcess(before.pid as number)?.pid).toBe(before.pid);
-  await it.start();
-  expect(await unchanged(it, "master")).toEqual(before);
+test.each(["SIGTERM", "SIGINT"] as const)(
+  "on_daemon_stop decides what %s means for the agents",
+  async (signal) => {
+    const it = await start({ config: { agents, on_daemon_stop: "keep" } });
+    const before = await unchanged(it, "master");
+    process.kill(it.pid() as number, signal);
+    await waitFor(() => it.pid() === undefined, { what: "its end" });
+    expect(seeProcess(before.pid as number)?.pid).toBe(before.pid);
+    await it.start();
+    expect(await unchanged(it, "master")).toEqual(before);
+
+    // It holds as it was when the config was last read.
+    const written = JSON.parse(readFileSync(it.config, "utf8"));
+    writeFileSync(it.config, JSON.stringify({ ...written, on_daemon_stop: "stop" }));
+    const reloads = () =>
+      readFileSync(join(it.home, "daemon.log"), "utf8").match(/the config was read again/g);
+    process.kill(it.pid() as number, "SIGHUP");
+    await waitFor(() => reloads()?.length === 1, { what: "the reload" });
+    expect(await unchanged(it, "master")).toEqual(before);
+    process.kill(it.pid() as number, signal);
+    await waitFor(() => processesOf(it.home).length === 0, { what: "the end of all", timeoutMs: 15_000 });
+  },
+);
+
+test("in the background it is no service of who watches its starter, and what Node prints is in its log", async () => {
+  const it = await start({
+    env: { NOTIFY_SOCKET: join("/nowhere", "socket"), WATCHDOG_USEC: "1000000", WATCHDOG_PID: "1" },
+  });
+  const pid = it.pid() as number;
+  expect(Object.keys(environOf(pid)).filter((name) => /NOTIFY|WATCHDOG/.test(name))).toEqual([]);
+  const log = join(it.home, "daemon.log");
+  const output = () => openFilesOf(pid).slice(1, 3);
+  expect(output()).toEqual([log, log]);
+  expect(readFileSync(log, "utf8")).not.toContain("service manager");
+
+  appendFileSync(log, `${"x".repeat(10 * 2 ** 20)}\n`);
+  process.kill(pid, "SIGHUP");
+  const archived = () => existsSync(`${log}.1`) && statSync(log).size > 0 && statSync(log).size < 2 ** 20;
+  await waitFor(archived, { what: "the log to be archived" });
+  expect(output()).toEqual([log, log]);
+  const [record, ...more] = readFileSync(log, "utf8").trim().split("\n");
+  expect([JSON.parse(record ?? "").msg, more]).toEqual(["the config was read again", []]);
 });

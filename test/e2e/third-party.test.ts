@@ -19,9 +19,15 @@ import { waitFor } from "../helpers/wait-for.js";
 
 const PLUGIN = "openstarry-plugin-quiet-hours";
 const SPAWNER = "openstarry-spawner-niced";
-const PARTIES = ["third-party-plugin", "third-party-spawner"];
+const POLICY = "openstarry-plugin-team-memory";
+const PARTIES = ["third-party-plugin", "third-party-spawner", "third-party-policy"];
 const Niced = { template_id: "Niced", command: "sleep", args: ["1000"], spawner: "niced" };
 const Plain = { template_id: "Plain", command: "sleep", args: ["1000"] };
+const Holder = {
+  template_id: "Holder",
+  command: process.execPath,
+  args: ["-e", "const held = Buffer.alloc(96 << 20, 1); setInterval(() => held, 1e6)"],
+};
 
 let root: string;
 let missing: string | undefined;
@@ -56,7 +62,7 @@ async function makeProject(name: string, packages: readonly string[]): Promise<s
   const folder = join(root, name);
   mkdirSync(join(folder, "templates"), { recursive: true });
   writeFileSync(join(folder, "package.json"), '{ "private": true }');
-  for (const template of [Niced, Plain]) {
+  for (const template of [Niced, Plain, Holder]) {
     writeFileSync(join(folder, "templates", `${template.template_id}.json`), JSON.stringify(template));
   }
   expect(await npmInstall(folder, packages)).toBeUndefined();
@@ -126,7 +132,8 @@ describe("the published types", () => {
     cpSync(join(ROOT, "test/fixtures/consumer.ts"), join(folder, "consumer.ts"));
     const strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
     const checks = ["--noEmit", "--skipLibCheck", "false", "--target", "es2022", "--types", "node"];
-    const files = ["index.ts", "consumer.ts", "../third-party-spawner/index.ts"];
+    const others = ["../third-party-spawner/index.ts", "../third-party-policy/index.ts"];
+    const files = ["index.ts", "consumer.ts", ...others];
     const args = [TSC, "--ignoreConfig", ...how, ...strict, ...checks, ...files];
     const { code, stdout } = await runProgram(process.execPath, args, { cwd: folder });
     expect([code, stdout]).toEqual([0, ""]);
@@ -139,6 +146,13 @@ test("the spawner passes the published suite, in Node's own test runner", async 
   expect(code, stdout).toBe(0);
   expect(Number(/^. pass (\d+)$/m.exec(stdout)?.[1])).toBeGreaterThan(10);
   expect(stdout.match(/^. (fail|cancelled|skipped) 0$/gm)).toHaveLength(3);
+});
+
+test("the policy passes the test of the tutorial, in Node's own test runner", async ({ skip }) => {
+  if (missing !== undefined) skip(missing);
+  const { code, stdout } = await runProgram("npm", ["test"], { cwd: join(root, "third-party-policy") });
+  expect(code, stdout).toBe(0);
+  expect(stdout).toMatch(/^. pass 1$/m);
 });
 
 describe("with copies of the daemon's package of their own", () => {
@@ -160,11 +174,12 @@ describe("with copies of the daemon's package of their own", () => {
     }
   });
 
-  test("both load by package name, and take part in the life of an agent", async ({ skip }) => {
+  test("all load by package name, and take part in the life of an agent", async ({ skip }) => {
     if (missing !== undefined) skip(missing);
     const { client, cli, home, kill, start } = await startIn(project, [
       [PLUGIN, QUIET_LATER],
       [SPAWNER, { niceness: 7 }],
+      [POLICY, { memory_max: "1GiB" }],
     ]);
     for (const name of PARTIES) {
       expect(existsSync(join(root, name, "node_modules/openstarry-daemon/loaded"))).toBe(true);
@@ -200,6 +215,31 @@ describe("with copies of the daemon's package of their own", () => {
     expect(ends.map((line) => JSON.parse(line))).toEqual([
       { agent_id: "nice", run_id: agent.run_id, kind: "signaled", cause: "stop_request" },
     ]);
+  });
+
+  test("the policy stops the largest of a team, and why says so, with its figures", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const { client, cli } = await startIn(project, [
+      ["sampler-procfs", { interval: "250ms" }],
+      [POLICY, { memory_max: "80MiB" }],
+    ]);
+    const labels = { team: "red" };
+    await client.agents.create({ agent_id: "small", template_id: "Plain", labels });
+    await client.agents.create({ agent_id: "large", template_id: "Holder", labels });
+    const ended = await client.agents.wait("large", { for: "ended", timeoutMs: 30_000 });
+    expect(ended).toMatchObject({
+      state: "stopped",
+      last_exit: { cause: "policy", actor: "plugin:team-memory" },
+    });
+    expect((await client.agents.get("small")).state).toBe("running");
+
+    const why = (await cli("why", "large")).stdout.replace(/\s+/g, " ");
+    expect(why).toMatch(
+      /large is stopped: team red uses \d+MiB, over 80MiB; \d+MiB of it is this one's, the most of 2/,
+    );
+    expect(why).toContain("plugin team-memory had it ended (status 143: ended by SIGTERM");
+    expect(why).toMatch(/What it used before its last run ended \(.*\): memory [▁-█]+ .* to \d+MiB/);
+    expect((await cli("plugins")).stdout).not.toContain("degraded");
   });
 
   test("the daemon knows the errors of another copy by their name", async ({ skip }) => {
@@ -246,7 +286,11 @@ test("without any copy they get the modules of the daemon that loads them", asyn
   const packed = PARTIES.map((it) => pack(root, join(root, it)));
   const files = (await Promise.all(packed)).map(({ file }) => file);
   const project = await makeProject("packed", files);
-  const { client } = await startIn(project, [[PLUGIN, QUIET_LATER], SPAWNER]);
+  const { client } = await startIn(project, [
+    [PLUGIN, QUIET_LATER],
+    SPAWNER,
+    [POLICY, { memory_max: "1GiB" }],
+  ]);
   const { pid = 0 } = await client.agents.create({ template_id: "Niced" });
   expect(await environmentOfProgram(pid)).toHaveProperty("QUIET_HOURS");
   expect(nicenessOf(pid)).toBe(getPriority() + 10);

@@ -23,7 +23,7 @@ import {
   validateSync,
 } from "../../core/index.js";
 import { createDispatch } from "../../core/operations.js";
-import { createSlotRegistry } from "../../core/slots.js";
+import { createSlotRegistry, type SlotRegistry } from "../../core/slots.js";
 
 export interface LogLine {
   level: string;
@@ -41,6 +41,8 @@ export interface PluginHostOptions {
   clock?: Clock;
   control?: Partial<DaemonControl>;
   sockets?: SocketHandover;
+  /** To be looked into by the test. */
+  slots?: SlotRegistry;
 }
 
 /** An agent record, and the `children` section of its template. */
@@ -70,7 +72,7 @@ export interface PluginHost {
 }
 
 export function createPluginHost(options: PluginHostOptions): PluginHost {
-  const slots = createSlotRegistry();
+  const slots = options.slots ?? createSlotRegistry();
   const hooks = createHooks();
   const dispatch = createDispatch(slots, hooks);
   const clock = options.clock ?? systemClock;
@@ -120,7 +122,12 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
     has: slots.has,
     dispatch,
     agents: commands,
-    services: { publishEndpoint: (endpoint) => endpoints.push(endpoint), endpoints: () => endpoints },
+    services: {
+      publishEndpoint: (endpoint) => endpoints.push(endpoint),
+      endpoints: () => endpoints,
+      ensure: unexpected,
+      get: () => undefined,
+    },
     daemon: {
       status: () => ({
         version: "1.2.3",

@@ -70,6 +70,8 @@ describe("the dependency rule refuses", () => {
     ["the kernel a sampler", "core/kernel.ts", "pidusage", "The kernel measures nothing."],
     ["a plugin another one's folder", "plugins/tokens/index.ts", "../http-api/gate.js", stranger],
     ["a plugin another one's face", "plugins/tokens/index.ts", "../http-api/index.js", stranger],
+    ["a plugin's inner folder another plugin", "plugins/tokens/a/b.ts", "../../http-api/gate.js", stranger],
+    ["a plugin's inner folder the kernel", "plugins/tokens/a/b.ts", "../../../core/kernel.js", stranger],
     ["a plugin the kernel's inside", "plugins/tokens/index.ts", "../../core/kernel.js", face],
     ["a plugin a contract's file", "plugins/tokens/index.ts", "../../core/contracts/agent.js", face],
     ["a plugin the command", "plugins/tokens/index.ts", "../../bin/home.js", "from bin or test."],

@@ -25,8 +25,12 @@ import {
   templateSchema,
   validateSync,
 } from "../../core/index.js";
+import { createSlotRegistry } from "../../core/slots.js";
+import { checkProbes } from "../../core/template-checks.js";
 import { builtins } from "../../plugins/builtins.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
+import { whySchema } from "../../plugins/operation-agents/why.js";
+import { evidenceSchema } from "../../plugins/operation-agents/why-evidence.js";
 import {
   allPages,
   anchors,
@@ -225,21 +229,13 @@ describe("templates.md", () => {
       command: "c",
       readiness: { type: "t" },
       liveness: { type: "t" },
+      progress: { deadline: "1m" },
       children: {},
+      budget: { tokens_max: 1 },
     };
     const defaults = documentedDefaults(listed, "key");
     expect(defaults.length).toBeGreaterThan(20);
     expectDefaults(templateSchema, base, defaults);
-  });
-
-  it("names keys that are refused, and they are", () => {
-    const said = /^Each of these keys is refused[^:]*:([^.]*)\./m.exec(page("templates.md").text)?.[1];
-    expect(code(said)).not.toHaveLength(0);
-    for (const key of code(said)) {
-      const document = { template_id: "T", command: "/bin/true", [key]: {} };
-      const source = { template_id: "T", revision: "1", origin: "the page", document };
-      expect(() => parseTemplate(source), key).toThrow(`unknown key "${key}"`);
-    }
   });
 });
 
@@ -273,6 +269,9 @@ describe("http-api.md", async () => {
   const operations = [...host.use(operation).values()] as unknown as Operation[];
   const inPath = (path: string) => [...path.matchAll(/\{(\w+)/g)].map(([, key = ""]) => key);
 
+  /** What an input is not complete without, by field. */
+  const REQUIRED = { signal: "SIGHUP", value: 1, writes: [{ op: "delete", key: "x" }] };
+
   it("describes every operation and no other", () => {
     const titles = [...section(api, "Operations").matchAll(/^### (\S+)$/gm)].map(([, name = ""]) => name);
     expect(sorted(titles)).toEqual(sorted(operations.map(({ name }) => name)));
@@ -293,7 +292,7 @@ describe("http-api.md", async () => {
       expect(sorted([...named, ...elsewhere.filter((key) => known.includes(key))])).toEqual(sorted(known));
       const base = Object.fromEntries([
         ...keys.map((key) => [key, "x"]),
-        ...(known.includes("signal") ? [["signal", "SIGHUP"]] : []),
+        ...Object.entries(REQUIRED).filter(([key]) => known.includes(key)),
       ]);
       expectDefaults(it.input, base, documentedDefaults(fields, "field"));
     },
@@ -306,6 +305,16 @@ describe("http-api.md", async () => {
     expect(code(text)).toEqual(expect.arrayContaining(Object.keys(exitSchema.shape)));
     const example = JSON.parse(fences(text, "json")[0]?.content ?? "");
     expect(agentSchema.strict().safeParse(example).error).toBeUndefined();
+  });
+
+  it("lists every part of why, and every kind of evidence; its example is one", () => {
+    const text = section(api, "agents.why");
+    const parts = rows(text).flatMap((row) => code(row["part"]));
+    expect(sorted(parts)).toEqual(sorted(Object.keys(whySchema.shape)));
+    const kinds = rows(text).flatMap((row) => code(row["kind of evidence"]));
+    expect(sorted(kinds)).toEqual(sorted(evidenceSchema.shape.kind.options));
+    const example = JSON.parse(fences(text, "json")[0]?.content ?? "");
+    expect(whySchema.strict().safeParse(example).error).toBeUndefined();
   });
 
   it("lists every error code with its status, exit code and title", () => {
@@ -355,7 +364,11 @@ describe("data in examples", () => {
     for (const { path, content } of all) expect(() => JSON.parse(content), path).not.toThrow();
   });
 
-  it("YAML is a valid template or config, or a part of one", async () => {
+  it("YAML is a valid template or config, or a part of one, and names probes rightly", async () => {
+    const watching = [...(await definitions())].filter(([name]) => /^(probe|health|spawner)-/.test(name));
+    const probeSlots = createSlotRegistry();
+    const plugins = watching.map(([, definition]) => ({ definition, options: {} }));
+    createPluginHost({ plugins, slots: probeSlots });
     const all = pages.flatMap(({ path, text }) =>
       fences(text, "yaml").map(({ content }) => ({ path, content })),
     );
@@ -365,14 +378,13 @@ describe("data in examples", () => {
       const document = { template_id: "T", command: "/bin/true", ...(value as object) };
       const isConfig = ["agents", "plugins", "templates"].some((key) => Object.hasOwn(value as object, key));
       if (isConfig) validateSync(configSchema, value, { code: "internal", what: path });
-      else
-        parseTemplate({
-          template_id: document.template_id,
-          revision: "1",
-          origin: path,
-          baseDir: "/",
-          document,
-        });
+      else {
+        const { template_id } = document;
+        checkProbes(
+          parseTemplate({ template_id, revision: "1", origin: path, baseDir: "/", document }),
+          probeSlots,
+        );
+      }
     }
   });
 });

@@ -156,16 +156,6 @@ describe("daemon.json", () => {
 });
 
 describe("daemon.log", () => {
-  test("is appended to, and moved aside when it is large", () => {
-    const path = join(dir, "daemon.log");
-    writeFileSync(path, "12345", { mode: 0o644 });
-    writeFileSync(openLogFile(dir, 5), "678");
-    expect([readFileSync(path, "utf8"), modeOf(path)]).toEqual(["12345678", "600"]);
-    writeFileSync(openLogFile(dir, 5), "new");
-    expect(readFileSync(path, "utf8")).toBe("new");
-    expect(readFileSync(`${path}.1`, "utf8")).toBe("12345678");
-  });
-
   test("is refused when it is a link or a pipe", () => {
     const path = join(dir, "daemon.log");
     symlinkSync(join(dir, "elsewhere"), path);

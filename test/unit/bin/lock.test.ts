@@ -7,7 +7,9 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { lockHolder, takeLock } from "../../../bin/lock.js";
 
-const HOLDER = fileURLToPath(new URL("../../fixtures/bin/lock-holder.ts", import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/bin/${name}`, import.meta.url));
+const HOLDER = fixture("lock-holder.ts");
+const CHURN = fixture("lock-churn.ts");
 
 let home: string;
 let holder: ChildProcess | undefined;
@@ -19,8 +21,8 @@ afterEach(() => {
   rmSync(home, { recursive: true, force: true });
 });
 
-async function holdElsewhere(): Promise<number> {
-  holder = spawn(process.execPath, ["--import", "jiti/register", HOLDER, home], {
+async function holdElsewhere(program = HOLDER, folder = home): Promise<number> {
+  holder = spawn(process.execPath, ["--import", "jiti/register", program, folder], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await once(holder.stdout as NodeJS.ReadableStream, "data");
@@ -46,6 +48,15 @@ test("a second process is refused, told who holds it, and gets it at once after 
   lock.release();
   lock.release();
   expect(lockHolder(home)).toBeUndefined();
+});
+
+test("its holder is told also while the machine's other locks come and go", async () => {
+  const lock = await takeLock(home);
+  const others = mkdtempSync(join(home, "others-"));
+  await holdElsewhere(CHURN, others);
+  const told = Array.from({ length: 2_000 }, () => lockHolder(home));
+  expect(told.filter((pid) => pid !== process.pid)).toEqual([]);
+  lock.release();
 });
 
 test("it is one private file that says nothing by being there", async () => {

@@ -168,6 +168,7 @@ test.each([
   ["look at GET /agents/x, then act", "look at openstarry-daemon agent status x, then act"],
   ["its result: GET /agents/x/result; then", "its result: openstarry-daemon wait x --result; then"],
   ["DELETE /agents/x?force=true ends it", "openstarry-daemon agent rm x --force ends it"],
+  ["create agent x with POST /agents; or", "create agent x with openstarry-daemon run; or"],
   ["GET /templates, or GET /plugins", "openstarry-daemon templates, or openstarry-daemon plugins"],
   ["GET /openapi.json lists the operations", "GET /openapi.json lists the operations"],
 ])("the hint %s reads %s", (hint, expected) => {

@@ -83,7 +83,7 @@ describe("validateConfig", () => {
     [
       "a probe that there is not",
       { "templates/x.yaml": `${MASTER.replace("Master_v1", "X").replace("heartbeat", "heartbeet")}` },
-      [/there is no readiness probe of type "heartbeet" \(known: heartbeat/],
+      [/there is no readiness probe of type "heartbeet" \(known: pid, heartbeat/],
     ],
     [
       "a spawner that there is not",

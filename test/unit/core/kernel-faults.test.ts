@@ -1,7 +1,7 @@
 import { afterEach, expect, it } from "vitest";
 import { z } from "zod";
 import { definePlugin, type PluginContext, SpawnDeferred, SpawnVetoed } from "../../../core/index.js";
-import { memorySpawner } from "../../contract/memory-plugins.js";
+import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../contract/test-kernel.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
 import { waitFor } from "../../helpers/wait-for.js";
@@ -39,6 +39,17 @@ it("a wish that could not be written undoes itself, and nothing that happened me
   expect((await kernel.agents.wait("a", "ended")).state).toBe("exited");
   await kernel.agents.start("a", operator);
   expect((await kernel.agents.wait("a", "ready")).pid).toBe(100_001);
+});
+
+it("a restart ends nothing before it is durable: one that cannot be written leaves the run alone", async () => {
+  const kernel = await started();
+  const before = await running(kernel, "a");
+  kernel.state.broken = true;
+  const restarted = kernel.agents.restart("a", operator);
+  await expect(restarted).rejects.toMatchObject({ code: "journal_unavailable" });
+  expect(kernel.spawner.run("a")).toMatchObject({ live: true, signals: [] });
+  kernel.state.broken = false;
+  expect(await kernel.agents.wait("a", "ready")).toMatchObject({ run_id: before.run_id, pid: before.pid });
 });
 
 it("a run that ends while the journal is broken is written when it is mended", async () => {
@@ -206,4 +217,66 @@ it("runs are in order also after the clock was set back", async () => {
   const second = await kernel.agents.wait("a", "ready");
   expect([first.run_id, second.run_id].sort()).toEqual([first.run_id, second.run_id]);
   expect(second.run_id).not.toBe(first.run_id);
+});
+
+it.each([
+  ["forward", 86_400_000],
+  ["back", -86_400_000],
+])(
+  "a wall clock that jumps %s by a day neither hurries nor delays a backoff, nor the forgetting",
+  async (_, jumpMs) => {
+    const clock = createFakeClock();
+    const templates = { Plain: { restart: { backoff: { min: "10s", max: "10s" } }, remove_after: "1h" } };
+    const kernel = await started({ clock, templates });
+    await running(kernel, "a");
+    kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+    await kernel.agents.wait("a", "settled");
+    clock.jumpWallClock(jumpMs);
+    await clock.advance(4_000);
+    expect(kernel.agents.get("a")?.state).toBe("backoff");
+    await clock.advance(6_500);
+    expect(kernel.agents.get("a")?.state).toBe("running");
+    await kernel.agents.stop("a", operator);
+    await kernel.agents.wait("a", "ended");
+    clock.jumpWallClock(jumpMs);
+    await clock.advance(3_500_000);
+    expect(kernel.agents.get("a")?.state).toBe("stopped");
+    await clock.advance(200_000);
+    expect(kernel.agents.get("a")).toBeUndefined();
+  },
+);
+
+it("what ended in the future, by a clock that was set back, is forgotten in its time from the boot on", async () => {
+  const clock = createFakeClock();
+  const state = memoryJournalState();
+  const templates = { Plain: { remove_after: "1h" } };
+  const first = await started({ clock, state, templates });
+  await running(first, "a");
+  await first.agents.stop("a", operator);
+  await first.agents.wait("a", "ended");
+  await first.stop({ agents: "keep", reason: "over" });
+  clock.jumpWallClock(-86_400_000);
+  const second = await started({ clock, state, templates });
+  await clock.advance(3_700_000);
+  expect(second.agents.get("a")).toBeUndefined();
+});
+
+it("a stop that could not be written is written when the journal is mended, also of what has no process", async () => {
+  const clock = createFakeClock();
+  const policy = {
+    decide: () => ({ action: "restart" as const, delayMs: 60_000, reason: "later", memory: 0 }),
+  };
+  const kernel = await started({ clock, policy });
+  await running(kernel, "a");
+  kernel.spawner.run("a").end({ kind: "exited", code: 1 });
+  await waitFor(() => kernel.agents.get("a")?.state === "backoff", { what: "the backoff" });
+  kernel.state.broken = true;
+  await expect(kernel.agents.stop("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+  await clock.advance(20_000);
+  kernel.state.broken = false;
+  await clock.advance(5_000);
+  expect(kernel.state.agents.get("a")?.agent).toMatchObject({ state: "stopped", desired: "stopped" });
+  // Once, however often it was tried.
+  expect(kernel.logged.filter(({ message }) => message.includes("could not be journaled"))).toHaveLength(1);
 });

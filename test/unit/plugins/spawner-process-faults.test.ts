@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type SpawnSpec, systemClock } from "../../../core/index.js";
+import { findUser } from "../../../plugins/_shared/users.js";
 import { cgroupPids, killCgroup, openCgroups } from "../../../plugins/spawner-process/cgroup.js";
 import { endLeftovers } from "../../../plugins/spawner-process/end-tree.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
@@ -22,12 +23,19 @@ import { identify, isAlive } from "../../../plugins/spawner-process/identity.js"
 import { checkEnvironment } from "../../../plugins/spawner-process/privileges.js";
 import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
 import { sweepLeftovers } from "../../../plugins/spawner-process/sweep.js";
-import { findUser } from "../../../plugins/spawner-process/users.js";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const asRoot = process.getuid?.() === 0 && /^nobody:/m.test(readFileSync("/etc/passwd", "utf8"));
-const noCgroups = { cgroups: undefined, native: undefined, env: process.env };
+const noCgroups = {
+  cgroups: undefined,
+  native: undefined,
+  punch: undefined,
+  env: process.env,
+  onProblem() {},
+};
+
+const LOGS = { maxSizeBytes: 2 ** 20, keep: 2, merge: false };
 
 let home: string;
 let shared: string;
@@ -50,7 +58,7 @@ function specOf(runId: string, more: Partial<SpawnSpec> = {}): SpawnSpec {
     envFiles: [],
     files: [{ env: "OPENSTARRY_TOKEN_FILE", name: "token", content: "secret" }],
     stop: { signal: "SIGTERM", graceMs: 100 },
-    logs: { keep: 2, merge: false },
+    logs: LOGS,
     ...more,
   };
 }
@@ -103,7 +111,7 @@ test("without free descriptors nothing looks dead, and a run is over only when i
       () => cgroupPids("${home}")].map(code);
     const signalled = signalProcess(target, 0);
     const run = createRunHandle({ runId: "r", target, clock: systemClock, log, statusFile: "${home}/status",
-      logFiles: [], stop: { signal: "SIGTERM", graceMs: 10 } });
+      outputTail: async () => undefined, stop: { signal: "SIGTERM", graceMs: 10 } });
     let over = false;
     void run.handle.exit.then(() => { over = true; });
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -144,7 +152,7 @@ test("a boot goes on when what a run has left cannot be ended, and says so once"
     const target = { pid: 2 ** 22 - 1, start_ticks: 0, boot_id: bootId(), folder: "" };
     const began = clock.monotonic();
     const stop = { signal: "SIGTERM", graceMs: 0 };
-    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop });
+    const adopted = await spawner.adopt({ agentId: "a", runId: "R-hung", target, stop, logs: { keep: 1 } });
     const tookMs = clock.monotonic() - began;
     await new Promise((resolve) => clock.after(10_000, resolve));
     tell({ handle: adopted.handle !== undefined, late: tookMs > 4_900, errors });`,
@@ -249,7 +257,7 @@ test("folders of older runs below the shared folder go with the run, and those o
   // A name that is no run's.
   writeFileSync(join(runs, ".hidden"), "");
   const left = () => ["R1", "R2", "R3"].filter((runId) => existsSync(join(shared, runId)));
-  await folders.prune("a", "R2", 2);
+  await folders.prune("a", "R2");
   expect(left()).toEqual(["R2", "R3"]);
   await folders.sweepShared(new Set(["R3"]));
   expect(left()).toEqual(["R2", "R3"]);
@@ -293,19 +301,24 @@ test("a group that the run could not join does not stay behind", async () => {
 });
 
 test.runIf(openCgroups(`faults-${process.pid}`))(
-  "the folder of a home's groups goes when it is empty",
-  () => {
+  "the folder of a home's groups goes when nobody is in it",
+  async () => {
     const cgroups = openCgroups(`faults-${process.pid}`);
     const path = cgroups?.create("R1") ?? "";
+    const child = spawn("sleep", ["60"]);
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    writeFileSync(join(path, "cgroup.procs"), String(child.pid));
+    cgroups?.create("R2");
     cgroups?.release();
-    expect(existsSync(path)).toBe(true);
-    spawnSync("rmdir", [path]);
+    expect([existsSync(path), existsSync(join(path, "..", "R2"))]).toEqual([true, false]);
+    child.kill("SIGKILL");
+    await ended;
     cgroups?.release();
     expect(existsSync(join(path, ".."))).toBe(false);
   },
 );
 
-test("the boot's sweep leaves the runs of unknown agents alone", async () => {
+test("the boot's sweep leaves the runs of agents without a record alone, and says whose they are", async () => {
   const env = {
     PATH: process.env.PATH,
     OPENSTARRY_HOME: home,
@@ -315,17 +328,49 @@ test("the boot's sweep leaves the runs of unknown agents alone", async () => {
   const child = spawn("sleep", ["60"], { env, detached: true });
   const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
   const identity = identify(child.pid ?? 0);
-  const sweep = (unknown: string[]) =>
+  const sweep = (known: [string, string | undefined][]) =>
     sweepLeftovers({
       live: new Set(),
-      unknown: new Set(unknown),
+      known: new Map(known),
+      ownerOf: () => undefined,
       home,
       cgroups: undefined,
+      remembered: new Map(),
       end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
       log: silent,
     });
-  await sweep(["q"]);
+  const left = [{ agentId: "q", pids: [child.pid] }];
+  expect(await sweep([])).toEqual(left);
+  // Of an agent that is known, but in a later run than the one that is.
+  expect(await sweep([["q", "R0"]])).toEqual(left);
+  expect(await sweep([["q", undefined]])).toEqual(left);
   expect(identity && isAlive(identity)).toBe(true);
-  await sweep([]);
+  expect(await sweep([["q", "R1"]])).toEqual([]);
   expect(await ended).toBe("SIGTERM");
 });
+
+test.runIf(asRoot)(
+  "where no more processes are allowed, a start is put off and leaves nothing behind",
+  () => {
+    if (asRoot) spawnSync("chown", ["54321", home]);
+    const seen = probe(
+      ["setpriv", "--reuid=54321", "--clear-groups", "--"],
+      `const { execFileSync } = await import("node:child_process");
+    const { readdirSync } = await import("node:fs");
+    const { createProcessSpawner } = await plugin("spawner");
+    const { createRunFolders } = await plugin("folders");
+    const { loadPosixSpawn } = await plugin("../_shared/posix-spawn");
+    const log = { debug() {}, info() {}, warn() {}, error() {} };
+    const spawners = [loadPosixSpawn(), undefined].map((native) => createProcessSpawner({ clock: systemClock, log,
+      home: "${home}", env: process.env, native, folders: createRunFolders("${home}", "${shared}") }));
+    const spec = (runId) => ({ ...${JSON.stringify(specOf("R"))}, runId });
+    execFileSync("prlimit", ["--pid", String(process.pid), "--nproc=1:4096"]);
+    const errors = [];
+    for (const [index, spawner] of spawners.entries())
+      await spawner.spawn(spec("R" + index), async () => {}).catch((error) => errors.push([error.name, error.message]));
+    tell({ errors, left: readdirSync("${home}/agents") });`,
+    );
+    const putOff = ["SpawnDeferred", "the system allows no more processes"];
+    expect(seen).toEqual({ errors: [putOff, putOff], left: [] });
+  },
+);

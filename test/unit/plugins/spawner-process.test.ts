@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { describe, test } from "vitest";
 import { systemClock } from "../../../core/index.js";
 import { loadPosixSpawn, type PosixSpawn } from "../../../plugins/_shared/posix-spawn.js";
+import { loadPunchHole } from "../../../plugins/_shared/punch-hole.js";
 import { openCgroups } from "../../../plugins/spawner-process/cgroup.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
 import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
@@ -17,7 +18,9 @@ function subject(home: string, withCgroups: boolean, native: PosixSpawn | undefi
     folders: createRunFolders(home, join(home, "shared")),
     cgroups: withCgroups ? openCgroups(`test-${process.pid}`) : undefined,
     native,
+    punch: native && loadPunchHole(),
     env: process.env,
+    onProblem() {},
   });
   return { spawner, release: () => spawner.release() };
 }

@@ -7,6 +7,8 @@ import { defineOperation, definePlugin, defineSlot, operation, spawner } from ".
 import spawnerProcess from "../../../plugins/spawner-process/index.js";
 import { createTestHost } from "../../contract/index.js";
 
+const LOGS = { maxSizeBytes: 2 ** 20, keep: 1, merge: false };
+
 const home = mkdtempSync(join(tmpdir(), "openstarry-host-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
@@ -87,7 +89,7 @@ test("a run that one host's spawner started is left to the next host's", async (
         envFiles: [],
         files: [],
         stop: { signal: "SIGTERM", graceMs: 1_000 },
-        logs: { keep: 1, merge: false },
+        logs: LOGS,
       },
       async () => {},
     );
@@ -99,7 +101,7 @@ test("a run that one host's spawner started is left to the next host's", async (
   const adopted = await second
     .use(spawner)
     .get("process")
-    ?.adopt({ agentId: "subject", runId: "run-1", target, stop });
+    ?.adopt({ agentId: "subject", runId: "run-1", target, stop, logs: LOGS });
   expect(adopted?.handle?.pid).toBe(spawned?.pid);
   await adopted?.handle?.stop(stop);
   await second.stop();

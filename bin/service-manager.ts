@@ -1,0 +1,70 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { ReadyReport } from "./parent-channel.js";
+import { type DatagramSender, openDatagramSender } from "./unix-datagram.js";
+
+/**
+ * The service manager that started this process, spoken to as in sd_notify(3). It believes the unit's main
+ * process alone (`NotifyAccess=main`), so a predecessor tells it of its successor.
+ */
+export interface ServiceManager {
+  /** Why it cannot be told anything; absent: it can. */
+  readonly problem?: string;
+  /** It follows to another process that it is told of, as systemd does. */
+  readonly followsSuccessors: boolean;
+  /** What a successor needs in its environment to go on speaking to it. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Sends assignments such as `READY: 1`. Resolves when they are on their way or cannot be sent. */
+  tell(assignments: Readonly<Record<string, string | number>>): Promise<void>;
+  /** From now on it hears often enough that this process is alive, where it wants to (`WATCHDOG_USEC`). */
+  feedWatchdog(): void;
+}
+
+const VARIABLES = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] as const;
+const RETRIES = 20;
+const RETRY_MS = 50;
+
+/** Takes out of the environment what a service manager says in it. */
+export function dropServiceManager(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  for (const name of VARIABLES) delete env[name];
+  return env;
+}
+
+/** `undefined` where there is none. Takes its variables out of the environment: no child is to speak for the daemon. */
+export function takeServiceManager(
+  env: NodeJS.ProcessEnv,
+  openSender: typeof openDatagramSender = openDatagramSender,
+): ServiceManager | undefined {
+  const { NOTIFY_SOCKET: address, WATCHDOG_USEC: usec, WATCHDOG_PID: watched, INVOCATION_ID: unit } = env;
+  dropServiceManager(env);
+  if (!address) return undefined;
+  let send: DatagramSender | undefined;
+  let problem: string | undefined;
+  try {
+    send = openSender(address);
+  } catch (error) {
+    problem = `what it listens at (${address}) cannot be reached: ${(error as Error).message}`;
+  }
+  const watchdogUsec = watched && Number(watched) !== process.pid ? 0 : Number(usec);
+  const manager: ServiceManager = {
+    ...(problem === undefined ? {} : { problem }),
+    followsSuccessors: Boolean(unit) && send !== undefined,
+    env: { NOTIFY_SOCKET: address, ...(watchdogUsec > 0 ? { WATCHDOG_USEC: String(watchdogUsec) } : {}) },
+    async tell(assignments) {
+      const text = Object.entries(assignments)
+        .map(([name, value]) => `${name}=${String(value).replaceAll("\n", " ")}`)
+        .join("\n");
+      for (let attempt = 0; send?.(text) === "later" && attempt < RETRIES; attempt++) await delay(RETRY_MS);
+    },
+    feedWatchdog() {
+      if (!(watchdogUsec > 0)) return;
+      // Twice as often as it has to be, as sd_watchdog_enabled(3) advises.
+      setInterval(() => void manager.tell({ WATCHDOG: 1 }), watchdogUsec / 2_000).unref();
+    },
+  };
+  return manager;
+}
+
+/** What `systemctl status` shows of a daemon that is ready. */
+export function statusLine({ version, url, socket }: ReadyReport): string {
+  return `Version ${version}, ${url ?? socket ?? "without an API"}`;
+}

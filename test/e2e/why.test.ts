@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { fixtureAgent } from "../helpers/agents.js";
+import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { waitFor } from "../helpers/wait-for.js";
+
+/** 4 MiB more every tenth of a second. */
+const LEAK = "const held = []; setInterval(() => held.push(Buffer.alloc(4 << 20, 1)), 100)";
+
+const templates = [
+  {
+    template_id: "Leaks",
+    command: process.execPath,
+    args: ["-e", LEAK],
+    resources: { memory_max: "160MiB", on_exceed: "stop" },
+    stop: { grace: "2s" },
+  },
+  {
+    template_id: "Crashes",
+    ...fixtureAgent("crashes.sh"),
+    restart: { policy: "always", max_restarts: 2, period: "60s", backoff: { min: "10ms", max: "20ms" } },
+  },
+  { template_id: "Waits", ...fixtureAgent("sleeper.sh", "/dev/null"), requires: ["agent:crashes"] },
+];
+
+let daemon: TestDaemon;
+beforeAll(async () => {
+  const plugins = [
+    ["sampler-procfs", { interval: "250ms" }],
+    ["spawner-process", { cgroups: false }],
+  ];
+  daemon = await startDaemon({ config: { plugins }, templates });
+});
+afterAll(() => daemon?.stop());
+
+const create = (agent_id: string, template_id: string) =>
+  daemon.client.agents.create({ agent_id, template_id });
+const ended = (agentId: string) => daemon.client.agents.wait(agentId, { for: "ended", timeoutMs: 40_000 });
+
+/** What a person reads; and the same with the line ends of wrapping gone. */
+async function why(agentId: string) {
+  const { code, stdout } = await daemon.cli(["why", agentId]);
+  expect(code).toBe(0);
+  for (const line of stdout.split("\n")) expect([...line].length, line).toBeLessThanOrEqual(100);
+  return { text: stdout, words: stdout.replace(/\s+/g, " ") };
+}
+
+test("a leaking agent: who stopped it, with the figures, and a curve that rises to its end", async () => {
+  await create("leaks", "Leaks");
+  expect((await ended("leaks")).state).toBe("stopped");
+  const { text, words } = await why("leaks");
+  expect(words).toMatch(
+    /^leaks is stopped leaks is stopped: memory \d+MiB over memory_max 160MiB; it was killed/,
+  );
+  expect(words).toContain("plugin resource-policy had it ended (status 143: ended by SIGTERM");
+  expect(words).toMatch(
+    / limit: plugin resource-policy saw: memory \d+MiB over memory_max 160MiB, and had it stop/,
+  );
+  expect(words).toContain(" limit: memory_max 160MiB, held by a policy that looks at intervals, then stop");
+  expect(words).toContain(
+    "To do: see to what it was ended for, or change the rule, then openstarry-daemon agent start",
+  );
+  const curve = /^ {2}memory {2}([▁-█]+) {2}\S+ to (\d+)MiB, last (\d+)MiB$/m.exec(text);
+  const [, line = "", max, last] = curve ?? [];
+  expect([line[0] !== "█", line.at(-1), last]).toEqual([true, "█", max]);
+  expect(Number(max)).toBeGreaterThan(160);
+
+  const told = JSON.parse((await daemon.cli(["why", "leaks", "--json"])).stdout);
+  // How long ago it was is another matter at each time.
+  expect({ ...(await daemon.client.agents.why("leaks")), summary: told.summary }).toEqual(told);
+  const { memory, samples } = told.curves[0];
+  expect(samples).toBeGreaterThanOrEqual(3);
+  expect(memory.min_bytes).toBeLessThan(memory.max_bytes / 1.5);
+});
+
+test("a crash loop: how often, what it printed last, and what waits for it", async () => {
+  await create("crashes", "Crashes");
+  expect((await ended("crashes")).state).toBe("failed");
+  const { text, words } = await why("crashes");
+  expect(words).toContain(
+    "it exited with code 3; crash loop: 3 restarts would be within 1m, at most 2 allowed.",
+  );
+  expect(words).toContain("Of its last 3 runs 3 failed. It was restarted automatically 2 times.");
+  expect(text).toContain("\nNext:  nothing until somebody starts it\n");
+  expect(
+    text.match(/^ {2}\S+Z after \S+ {2}self: exit 3: a failure of the program's own kind$/gm),
+  ).toHaveLength(3);
+  expect(text).toMatch(/\nThe last lines that it printed:\n {2}no model to talk to\n$/);
+
+  await create("waits", "Waits");
+  await waitFor(async () => (await daemon.client.agents.get("waits")).reason, { what: "it to wait" });
+  const waits = await why("waits");
+  expect(waits.words).toContain("waits waits to be started: waits for agent:crashes, which is failed.");
+  expect(waits.words).toContain(
+    "Next: it is started as soon as agent crashes is running; that does not come about by itself",
+  );
+  expect(waits.words).toContain("To do: openstarry-daemon why crashes tells what became of it");
+  expect(waits.words).toMatch(/requirement: agent:crashes is failed: it exited with code 3; crash loop/);
+});
+
+test("of nobody there is no why", async () => {
+  expect((await daemon.cli(["why", "nobody"])).code).toBe(4);
+});
