@@ -109,18 +109,16 @@ function columnsOf(nowMs: number) {
   } satisfies Record<string, Column<Agent>>;
 }
 
-/** The columns of `list`; what is measured only where it is. `indent` is what stands before an agent's id. */
-export function agentColumns(
-  nowMs: number,
-  { indent = () => "", measured = false }: { indent?: (agent: Agent) => string; measured?: boolean } = {},
-): Column<Agent>[] {
+/** The columns of `list`. `indent` is what stands before an agent's id. */
+export function agentColumns(nowMs: number, indent: (agent: Agent) => string = () => ""): Column<Agent>[] {
   const { state, health, pid, cpu, memory, up, about } = columnsOf(nowMs);
   return [
     { header: "AGENT", value: (agent) => indent(agent) + agent.agent_id, style: () => ["bold"] },
     state,
     health,
     pid,
-    ...(measured ? [cpu, memory] : []),
+    cpu,
+    memory,
     up,
     { header: "RESTARTS", value: ({ restarts }) => String(restarts), align: "right" },
     { header: "TEMPLATE", value: ({ template_id }) => template_id },

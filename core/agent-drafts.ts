@@ -89,7 +89,11 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
       spawner: template.template.spawner,
       restarts: 0,
       created_at: rfc3339(deps.clock.now()),
-      labels: { ...deps.config().defaults.labels, ...template.template.labels, ...spec.labels },
+      labels: {
+        ...(origin === "service" ? {} : deps.config().defaults.labels),
+        ...template.template.labels,
+        ...spec.labels,
+      },
     };
     const stored: StoredAgent = { agent, template, params: parseParams(template, spec.params ?? {}), origin };
     if (spec.template) stored.inline = true;
@@ -107,7 +111,8 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
     draft,
     probe: (stored, role) => chooseProbe(stored.template, role, slots, valuesOf(stored)),
     spawner: findSpawner,
-    limits: ({ template }) => limitsOf(template.template.resources, deps.config().defaults.resources),
+    limits: ({ agent, template }) =>
+      limitsOf(template.template.resources, isService(agent) ? undefined : deps.config().defaults.resources),
     async repin(stored) {
       if (stored.inline) return undefined;
       const template = await deps.templates.find(stored.agent.template_id);

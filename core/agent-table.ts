@@ -106,7 +106,10 @@ export function createAgentTable(): AgentTable {
     quarantined,
     discard: (agentId) => void quarantined.delete(agentId),
     add: (worker) => void workers.set(worker.stored.agent.agent_id, worker),
-    remove: (worker) => void workers.delete(worker.stored.agent.agent_id),
+    remove(worker) {
+      const { agent_id } = worker.stored.agent;
+      if (workers.get(agent_id) === worker) workers.delete(agent_id);
+    },
     opened,
     open: () => open(),
     close() {

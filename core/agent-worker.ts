@@ -231,7 +231,8 @@ export function createAgentWorker(
   }
 
   async function launch(): Promise<boolean> {
-    if (!stored.held) deps.want(stored);
+    // Once for each wait: what it needs may fail, and is not to be started again for each look.
+    if (!waiting && !stored.held) deps.want(stored);
     const blocker = stored.held ? `held by ${stored.held.by}: ${stored.held.reason}` : deps.blocker(stored);
     if (blocker !== undefined) {
       setWaiting(blocker);
@@ -248,11 +249,9 @@ export function createAgentWorker(
     try {
       stored = { ...stored, agent: { ...stored.agent, spawner: template.template.spawner } };
       const spec = await deps.prepare(stored, runId);
-      const spawning = deps.spawner(stored.agent.spawner).spawn(spec, (run) => {
-        // What was prepared is not what is wanted by now.
-        if (stored.template !== template) throw OVERTAKEN;
-        return letGo(runId, run);
-      });
+      const spawning = deps
+        .spawner(stored.agent.spawner)
+        .spawn(spec, (run) => letGo(runId, run, () => stored.template === template));
       take(await spawning, false);
       return true;
     } catch (error) {
@@ -264,15 +263,19 @@ export function createAgentWorker(
   }
 
   /** The process is held at its gate. The point of no return: journaled before it may go on. */
-  async function letGo(runId: string, run: RunIdentity): Promise<void> {
-    const durable = await wish.then(
-      () => true,
-      () => false,
-    );
+  async function letGo(runId: string, run: RunIdentity, isAsPrepared: () => boolean): Promise<void> {
+    let durable = true;
+    for (let newest: Promise<void> | undefined; newest !== wish; ) {
+      newest = wish;
+      durable = await newest.then(
+        () => true,
+        () => false,
+      );
+    }
     // Wishes that came while the process was being made: it has not run yet, and will not.
     const { state, desired } = stored.agent;
-    if (!durable || state !== "pending" || desired === "stopped" || stored.deleting || halted)
-      throw OVERTAKEN;
+    const isWanted = state === "pending" && desired !== "stopped" && !stored.deleting && !halted;
+    if (!durable || !isWanted || !isAsPrepared()) throw OVERTAKEN;
     const ready = stored.template.template.readiness === undefined;
     startedAtMonotonicMs = clock.monotonic();
     stored = { ...stored, target: run.target, ending: undefined };

@@ -32,8 +32,8 @@ export interface Endpoint {
   /** `undefined`: nothing for this agent. */
   urlFor(agent: { agent_id: string; run_id: string }): string | undefined;
   /**
-   * An agent that requires it wants to start: brings it up, where that was left until it is needed.
-   * Returns at once; told again as long as `health` names a problem.
+   * An agent that requires it wants to start: brings it up, where that was left until it is needed, or
+   * where it has failed. Returns at once; told once for each agent that begins to wait.
    */
   wanted?(): void;
 }

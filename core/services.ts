@@ -6,6 +6,7 @@ import type { AgentWorker } from "./agent-worker.js";
 import { type Agent, isService, SERVICE_ID_PATTERN } from "./contracts/agent.js";
 import type { ServiceSpec } from "./contracts/service.js";
 import { OpenStarryError } from "./errors.js";
+import type { Waiters } from "./waiters.js";
 
 /** The processes that plugins host for the agents. */
 export interface Services {
@@ -20,9 +21,10 @@ export interface ServicesDeps {
   table: AgentTable;
   drafts: AgentDrafts;
   create: (spec: CreateAgent, intent: Intent) => Promise<Agent>;
+  wait: Waiters["wait"];
 }
 
-export function createServices({ table, drafts, create }: ServicesDeps): Services {
+export function createServices({ table, drafts, create, wait }: ServicesDeps): Services {
   /** Which plugin asked for which service since the start. */
   const owners = new Map<string, string>();
   /** One request for a service is seen to after the other. */
@@ -48,8 +50,14 @@ export function createServices({ table, drafts, create }: ServicesDeps): Service
   async function see(id: string, wanted: CreateAgent, intent: Intent): Promise<Agent> {
     if (table.isQuarantined(id)) table.refuseTaken(id);
     const worker = table.workers.get(id);
-    // One that is on its way out has to be gone first, which `create` says.
-    if (!worker || worker.stored.deleting) return create(wanted, intent);
+    if (!worker) return create(wanted, intent);
+    // Of an earlier daemon: what became of it meanwhile is seen to now, and not only when all plugins run.
+    worker.resume();
+    if (worker.stored.deleting) {
+      await wait(worker, "gone");
+      return create(wanted, intent);
+    }
+    if (worker.busy) await wait(worker, "settled");
     const { agent, template } = worker.stored;
     if (template.revision !== wanted.template?.revision) return change(worker, wanted, intent);
     if (isEnded(agent.state) || agent.desired !== "running") {

@@ -36,7 +36,9 @@ export function buildSpec(stored: StoredAgent, runId: string, sources: SpecSourc
     envFiles: template.env_file,
     files: runFiles(params, sources.token),
     ...(template.user === undefined ? {} : { user: template.user }),
-    limits: osLimitsOf(limitsOf(template.resources, sources.defaults.resources)),
+    limits: osLimitsOf(
+      limitsOf(template.resources, isService(agent) ? undefined : sources.defaults.resources),
+    ),
     stop: template.stop,
     logs: template.logs,
   });

@@ -193,6 +193,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     table,
     drafts,
     create: (spec, intent) => create(spec, intent, "service"),
+    wait: waiters.wait,
   });
 
   const recovery = createRecovery({

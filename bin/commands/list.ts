@@ -31,10 +31,7 @@ export const list: CommandHandler<ListOptions> = async (invocation) => {
   const tree = options.tree ? growTree(agents) : undefined;
   const rows = tree?.map(({ agent }) => agent) ?? agents;
   const branches = new Map(tree?.map(({ agent, branch }) => [agent.agent_id, branch]));
-  const columns = agentColumns(Date.now(), {
-    indent: ({ agent_id }) => branches.get(agent_id) ?? "",
-    measured: rows.some(({ resources }) => resources !== undefined),
-  });
+  const columns = agentColumns(Date.now(), ({ agent_id }) => branches.get(agent_id) ?? "");
   for (const line of table(terminal, rows, columns)) terminal.print(line);
   return undefined;
 };

@@ -136,7 +136,7 @@ describe("a daemon that runs", () => {
     expect(JSON.parse(labelled.stdout).items).toMatchObject([{ agent_id: "labelled", state: "exited" }]);
     const running = await daemon.cli(["list", "--state", "running,starting", "--template", "Sleeper"]);
     expect(running.stdout).toMatch(
-      /^AGENT +STATE +HEALTH +PID +(CPU +MEM +)?UP +RESTARTS +TEMPLATE +ABOUT\nmaster +running +- +\d+/,
+      /^AGENT +STATE +HEALTH +PID +CPU +MEM +UP +RESTARTS +TEMPLATE +ABOUT\nmaster +running +- +\d+/,
     );
     expect((await daemon.cli(["list", "--state", "failed"])).stdout).toBe("No agents.\n");
     expect((await daemon.cli(["ls", "--tree"])).stdout).toContain("master");

@@ -231,7 +231,7 @@ plugins:
       const list = JSON.parse((await cli(["list", "--json"])).stdout).items as Record<string, unknown>[];
       const plugins = JSON.parse((await cli(["plugins", "--json"])).stdout);
       // What differs between any two daemons.
-      const same = list.map(({ pid, run_id, created_at, started_at, ready_at, ...rest }) => rest);
+      const same = list.map(({ pid, run_id, created_at, started_at, ready_at, resources, ...rest }) => rest);
       seen.set(name, { agents: same, plugins });
       expect(list).toHaveLength(2);
       expect(seen.get(name)).toEqual(seen.get("same.json"));

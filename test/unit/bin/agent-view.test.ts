@@ -64,6 +64,13 @@ test("the list says the one thing that matters besides the state", () => {
       health: "healthy",
       status: "planning",
       progress: 0.25,
+      resources: {
+        cpu_percent: 12.34,
+        cpu_ms: 5_000,
+        memory_bytes: 50 * 2 ** 20,
+        processes: 2,
+        sampled_at: "2026-01-01T00:59:59.000Z",
+      },
     }),
     agent("loop", {
       state: "backoff",
@@ -74,10 +81,10 @@ test("the list says the one thing that matters besides the state", () => {
     agent("done", { state: "exited", last_exit: exit({ kind: "exited", code: 0 }) }),
   ];
   expect(table(terminal, rows, agentColumns(NOW))).toEqual([
-    "AGENT   STATE    HEALTH   PID  UP  RESTARTS  TEMPLATE   ABOUT",
-    "master  running  healthy   42  1h         0  Worker_v1  25% planning",
-    "loop    backoff  -          -   -         3  Worker_v1  exited with code 1; starts again in 4s",
-    "done    exited   -          -   -         0  Worker_v1  exited with code 0",
+    "AGENT   STATE    HEALTH   PID    CPU    MEM  UP  RESTARTS  TEMPLATE   ABOUT",
+    "master  running  healthy   42  12.3%  50MiB  1h         0  Worker_v1  25% planning",
+    "loop    backoff  -          -      -      -   -         3  Worker_v1  exited with code 1; starts again in 4s",
+    "done    exited   -          -      -      -   -         0  Worker_v1  exited with code 0",
   ]);
 });
 
