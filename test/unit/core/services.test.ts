@@ -10,6 +10,7 @@ import {
 } from "../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../contract/test-kernel.js";
+import { waitFor } from "../../helpers/wait-for.js";
 
 const operator = { actor: "operator", reason: "a test" };
 const broker: ServiceSpec = { template: { command: "/bin/broker", restart: { policy: "always" } } };
@@ -139,7 +140,9 @@ describe("a service", () => {
     })();
     const kernel = await started({
       plugins: [tokens, busPlugin(broker), specWatcher],
-      config: { defaults: { pass_env: ["SECRET?"] } },
+      config: {
+        defaults: { pass_env: ["SECRET?"], labels: { team: "x" }, resources: { memory_max: "64MiB" } },
+      },
     });
     await kernel.agents.wait("svc:bus", "ready");
     await kernel.agents.create({ agent_id: "p", template_id: "Plain" }, operator);
@@ -147,6 +150,8 @@ describe("a service", () => {
     const [service, agent] = specs;
     expect(minted).toEqual(["p"]);
     expect(service?.passEnv).toEqual([]);
+    expect(service?.limits?.memoryBytes).toBeUndefined();
+    expect(kernel.agents.get("svc:bus")).toMatchObject({ labels: {} });
     expect(Object.keys(service?.env ?? {}).filter((name) => name.endsWith("_URL"))).toEqual([]);
     expect(service?.files.map(({ name }) => name)).not.toContain("token");
     expect(agent?.passEnv).toEqual(["SECRET?"]);
@@ -191,6 +196,83 @@ describe("a service", () => {
     if (second.agents.get("svc:bus")) await second.agents.wait("svc:bus", "gone");
     expect(shared.state.agents.size).toBe(0);
     expect(shared.spawner.run("svc:bus").signals).toEqual(["SIGTERM"]);
+  });
+
+  it("that is on its way out is waited for, and never there twice", async () => {
+    const shared = { state: memoryJournalState(), spawner: memorySpawner({ stubborn: ["svc:bus"] }) };
+    const first = createTestKernel({ ...shared, plugins: [busPlugin(broker)] });
+    await first.start();
+    await first.agents.wait("svc:bus", "ready");
+    await first.stop({ agents: "keep", reason: "a new daemon comes" });
+    const given: PluginContext[] = [];
+    const second = createTestKernel({ ...shared, plugins: [host("bus", (ctx) => void given.push(ctx))] });
+    kernels.push(second);
+    await second.start();
+    expect(second.agents.get("svc:bus")).toMatchObject({ state: "stopping" });
+    const asked = given[0]?.services.ensure("bus", broker);
+    expect(shared.spawner.runs).toHaveLength(1);
+    shared.spawner.run("svc:bus").end({ kind: "signaled", signal: "SIGKILL" });
+    await asked;
+    expect(await second.agents.wait("svc:bus", "ready")).toMatchObject({ state: "running" });
+    expect(shared.spawner.runs).toHaveLength(2);
+    expect([...shared.state.agents.keys()]).toEqual(["svc:bus"]);
+  });
+
+  it("that ended while no daemon lived is known to have, to the plugin that asks for it again", async () => {
+    const shared = { state: memoryJournalState(), spawner: memorySpawner() };
+    const first = createTestKernel({ ...shared, plugins: [busPlugin(broker)] });
+    await first.start();
+    const { pid } = await first.agents.wait("svc:bus", "ready");
+    await first.stop({ agents: "keep", reason: "a new daemon comes" });
+    shared.spawner.run("svc:bus").end({ kind: "signaled", signal: "SIGKILL" });
+    const seen: unknown[] = [];
+    const waits = host("bus", async ({ services, agents }) => {
+      await services.ensure("bus", broker);
+      seen.push((await agents.wait("svc:bus", "ready")).pid);
+    });
+    await started({ ...shared, plugins: [waits] });
+    expect(seen).toEqual([(pid ?? 0) + 1]);
+  });
+
+  it("that fails again and again is given up, however long an agent waits for it", async () => {
+    const failing: ServiceSpec = {
+      template: {
+        command: "/bin/broker",
+        restart: { policy: "always", max_restarts: 2, backoff: { min: "0ms" } },
+      },
+    };
+    const endless = definePlugin({
+      name: "endless",
+      apiVersion: 1,
+      options: z.strictObject({}),
+      setup(ctx) {
+        ctx.hooks.afterSpawn.tap("end it", ({ agent: { agent_id } }) => {
+          if (agent_id === "svc:bus") kernel.spawner.run("svc:bus").end({ kind: "exited", code: 1 });
+        });
+      },
+    })();
+    const neverWell = host("bus", ({ services }) =>
+      services.publishEndpoint({
+        name: "bus",
+        protocol: "test",
+        health: () => "it does not answer",
+        urlFor: () => undefined,
+        wanted: () => void services.ensure("bus", failing),
+      }),
+    );
+    const kernel: TestKernel = createTestKernel({
+      plugins: [endless, neverWell],
+      templates: { Worker: { requires: ["bus"] } },
+    });
+    kernels.push(kernel);
+    await kernel.start();
+    await kernel.agents.create({ agent_id: "w", template_id: "Worker" }, operator);
+    await waitFor(() => kernel.agents.get("svc:bus")?.state === "failed", { what: "the end of the trials" });
+    expect(kernel.spawner.runs).toHaveLength(3);
+    expect(kernel.agents.get("w")).toMatchObject({
+      state: "pending",
+      reason: expect.stringContaining("bus"),
+    });
   });
 
   it("survives start --fresh, and ends after all agents at a stop", async () => {
