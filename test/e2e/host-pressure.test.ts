@@ -42,7 +42,11 @@ test("starts wait and the least important agent goes while memory is short, over
   const { pid: masterPid } = await it.client.agents.get("master");
 
   writeFileSync(meminfo_file, nearlyNone);
-  const gone = await agentWhen(it, "low", ({ state }) => state === "pending");
+  const gone = await agentWhen(
+    it,
+    "low",
+    ({ state, reason = "" }) => state === "pending" && reason.startsWith("waits"),
+  );
   expect(gone).toMatchObject({
     restarts: 0,
     reason: expect.stringMatching(/^waits: memory pressure: 9.8MiB \(1%\) of memory is available/),

@@ -15,7 +15,7 @@ import {
   runProgram,
 } from "../helpers/package.js";
 
-const MAX_PACKED_BYTES = 500_000;
+const MAX_PACKED_BYTES = 700_000;
 
 let root: string;
 let packed: PackedPackage;

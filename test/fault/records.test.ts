@@ -25,10 +25,10 @@ afterEach(async () => {
   for (const { pid } of processesOf(home)) process.kill(pid, "SIGKILL");
 });
 
-/** Writes over an agent's record, with no daemon alive. */
+/** Writes over an agent's record, with no daemon alive, as somebody does who mends it by hand. */
 function damage(agentId: string, record: string): void {
   const database = new Database(join(daemon.home, "journal.db"));
-  database.prepare("UPDATE agents SET record = ? WHERE agent_id = ?").run(record, agentId);
+  database.prepare("UPDATE agents SET record = ?, checksum = NULL WHERE agent_id = ?").run(record, agentId);
   database.close();
 }
 
