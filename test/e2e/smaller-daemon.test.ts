@@ -151,6 +151,9 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "operation-state"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  async "operation-bus"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "resource-policy"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { createClient } from "../../plugins/agent-manager-tool/client.js";
 import { knock } from "../helpers/knock.js";
 import {
   type InstalledDaemon,
@@ -97,11 +98,13 @@ describe("a new version over the files of a running daemon", { timeout: 180_000 
     })().catch((error) => (following.signal.aborted ? undefined : error));
     let created = 0;
     const stop = new AbortController();
+    // As agents have it: a kept connection may be closed just when it is used again.
+    const { agents } = createClient({ home: daemon.home, retryForMs: 10_000 });
     const creating = (async () => {
       while (!stop.signal.aborted) {
         const agent_id = `short_${++created}`;
-        await daemon.client.agents.create({ agent_id, command: ["true"] });
-        await daemon.client.agents.wait(agent_id, { for: "ended" });
+        await agents.create({ agent_id, command: ["true"] });
+        await agents.wait(agent_id, { for: "ended" });
       }
     })().catch((error) => error);
 
