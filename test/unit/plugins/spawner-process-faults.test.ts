@@ -213,6 +213,23 @@ test("the template's PATH does not decide which setsid runs", async () => {
   expect(existsSync(join(home, "hijacked"))).toBe(false);
 });
 
+test("the agent's environment is its own, whatever its variables are called", async () => {
+  const names = ["out", "err", "setsid", "files", "score", "p", "r", "go"];
+  const env = Object.fromEntries(names.map((name) => [name, "mine"]));
+  const file = join(home, "environment");
+  const run = await spawnerOf().spawn(
+    specOf("R1", {
+      env: { OPENSTARRY_RUN_ID: "R1", ...env },
+      args: ["-c", `tr '\\0' '\\n' </proc/self/environ >${file}`],
+    }),
+    async () => {},
+  );
+  await run.exit;
+  const lines = readFileSync(file, "utf8").split("\n");
+  expect(lines).toEqual(expect.arrayContaining(names.map((name) => `${name}=mine`)));
+  expect(lines.filter((line) => line.startsWith("OPENSTARRY_HELD"))).toEqual([]);
+});
+
 test.runIf(asRoot)(
   "another user's agent has its folder, and the template's PATH names no setpriv",
   async () => {
