@@ -8,7 +8,7 @@ import { NOT_TO_BE_SEEN, readIfThere } from "./identity.js";
  * Joins the cgroups up to `--`, then takes how many files may be open and how soon it is killed when memory
  * runs out (a daemon that is spared does not have its agents spared), either or both empty.
  */
-const JOIN = `while [ "$1" != -- ]; do { echo 0 >"$1/cgroup.procs"; } 2>/dev/null; shift; done; shift
+export const JOIN = `while [ "$1" != -- ]; do { echo 0 >"$1/cgroup.procs"; } 2>/dev/null; shift; done; shift
 [ -n "$1" ] && ulimit -n "$1" 2>/dev/null
 [ -n "$2" ] && { echo "$2" >/proc/self/oom_score_adj; } 2>/dev/null
 shift 2`;
@@ -57,7 +57,8 @@ export interface Held {
   oomScore?: number;
 }
 
-function joinArgs({ cgroups, openFiles, oomScore }: Held): string[] {
+/** The arguments that `JOIN` takes. */
+export function joinArgs({ cgroups, openFiles, oomScore }: Held): string[] {
   return [...cgroups, "--", String(openFiles ?? ""), String(oomScore ?? "")];
 }
 

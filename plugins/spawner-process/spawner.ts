@@ -263,8 +263,15 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     async exec({ runId }, argv, signal) {
       const target = parseTarget(owned.get(runId)?.handle.target);
       if (!target) throw new Error("the run is over");
-      const drop = dropTo(target.user === undefined ? undefined : findUser(target.user), tool);
-      return runBeside({ target, argv: [...drop, ...argv], clock, signal });
+      const user = target.user === undefined ? undefined : findUser(target.user);
+      const { openFiles, pids } = target.rlimits ?? {};
+      const held = {
+        cgroups: limits?.groupsOf(runId) ?? [],
+        ...(openFiles === undefined ? {} : { openFiles }),
+        ...(oomScore === undefined ? {} : { oomScore }),
+      };
+      const drop = [...dropTo(user, tool), ...limitProcesses(pids, user, tool)];
+      return runBeside({ target, held, argv: [...drop, ...argv], clock, signal });
     },
     release() {
       for (const run of owned.values()) run.release();
