@@ -204,6 +204,14 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     return run;
   }
 
+  /** Whose a run is, by the files that it has now. */
+  function ownersOnDisk(): (runId: string) => string | undefined {
+    const owners = new Map(
+      folders.agents().flatMap((agentId) => folders.runs(agentId).map((runId) => [runId, agentId] as const)),
+    );
+    return (runId) => owners.get(runId);
+  }
+
   /** A damaged record must not lead to another run's group. */
   function ownCgroupOnly(runId: string, recorded: string | undefined): string | undefined {
     return recorded !== undefined && recorded === cgroups?.pathOf(runId) ? recorded : undefined;
@@ -230,7 +238,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const strays = await sweepLeftovers({
         live,
         known,
-        ownerOf: (runId) => folders.agents().find((agentId) => folders.runs(agentId).includes(runId)),
+        ownerOf: ownersOnDisk(),
         home: deps.home,
         cgroups,
         remembered: trees.unclaimed(),
@@ -245,11 +253,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       return strays;
     },
     async discard(agentId) {
-      const runs = new Set(folders.runs(agentId));
-      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed() };
-      const left = treesOf(scene, (run) =>
-        run.agentId === undefined ? runs.has(run.runId) : run.agentId === agentId,
-      );
+      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed(), ownerOf: ownersOnDisk() };
+      const left = treesOf(scene, (run) => run.agentId === agentId && !owned.has(run.runId));
       const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
       const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
       return { survivors: survivors.flat() };

@@ -366,6 +366,74 @@ test("the boot's sweep leaves the runs of agents without a record alone, and say
   expect(await ended).toBe("SIGTERM");
 });
 
+/** Somebody with the marks of a run of this home. */
+function marked(env: Record<string, string>) {
+  const child = spawn("sleep", ["60"], {
+    env: { PATH: process.env.PATH, OPENSTARRY_HOME: home, ...env },
+    detached: true,
+    stdio: "ignore",
+  });
+  const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
+  return { ended, kill: () => child.kill("SIGKILL") };
+}
+
+test("whose a leftover is, the disk knows better than its environment", async () => {
+  const claims: Record<string, string>[] = [
+    { OPENSTARRY_RUN_ID: "R1" },
+    { OPENSTARRY_RUN_ID: "R1", OPENSTARRY_AGENT_ID: "" },
+    { OPENSTARRY_RUN_ID: "R1", OPENSTARRY_AGENT_ID: "ghost" },
+  ];
+  const left = claims.map(marked);
+  try {
+    const strays = await sweepLeftovers({
+      live: new Set(),
+      known: new Map([["q", "R1"]]),
+      ownerOf: (runId) => (runId === "R1" ? "q" : undefined),
+      home,
+      cgroups: undefined,
+      remembered: new Map(),
+      end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
+      log: silent,
+    });
+    expect(strays).toEqual([]);
+    expect(await Promise.all(left.map(({ ended }) => ended))).toEqual(claims.map(() => "SIGTERM"));
+  } finally {
+    for (const { kill } of left) kill();
+  }
+});
+
+test("an agent that is discarded takes no other's run with it, nor one that goes on", async () => {
+  for (const [agentId, runId] of [
+    ["q", "RQ"],
+    ["b", "RB"],
+  ] as const) {
+    mkdirSync(join(home, "agents", agentId, "runs"), { recursive: true });
+    writeFileSync(join(home, "agents", agentId, "runs", `${runId}.status`), "");
+  }
+  const spawner = spawnerOf();
+  const env = { OPENSTARRY_HOME: home, OPENSTARRY_RUN_ID: "RA", OPENSTARRY_AGENT_ID: "q" };
+  const run = await spawner.spawn(
+    specOf("RA", { agentId: "q", args: ["-c", "sleep 60"], env }),
+    async () => {},
+  );
+  const quarantined = marked({ OPENSTARRY_RUN_ID: "RQ" });
+  const others = marked({ OPENSTARRY_RUN_ID: "RB", OPENSTARRY_AGENT_ID: "q" });
+  const isThere = () => {
+    const identity = identify(run.pid ?? 0);
+    return identity !== undefined && isAlive(identity);
+  };
+  try {
+    expect(await spawner.discard?.("q")).toEqual({ survivors: [] });
+    expect(await quarantined.ended).toBe("SIGTERM");
+    expect(isThere()).toBe(true);
+  } finally {
+    others.kill();
+    quarantined.kill();
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
+  }
+  expect(await others.ended).toBe("SIGKILL");
+});
+
 test.runIf(asRoot)(
   "where no more processes are allowed, a start is put off and leaves nothing behind",
   () => {
