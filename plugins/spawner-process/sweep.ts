@@ -90,7 +90,9 @@ function groupMembers({ cgroups, ownerOf }: Scene): MarkedProcess[] {
 /** Those that hide from both, and were seen before they did. */
 function rememberedOnes({ remembered, ownerOf }: Scene): MarkedProcess[] {
   return [...remembered].flatMap(([runId, pids]) => {
-    const living = [...pids].filter(([pid, start_ticks]) => isAlive({ pid, start_ticks, boot_id: bootId() }));
+    const living = [...pids].filter(([pid, { start_ticks }]) =>
+      isAlive({ pid, start_ticks, boot_id: bootId() }),
+    );
     return living.map(([pid]) => ({ pid, runId, agentId: ownerOf(runId) }));
   });
 }
