@@ -20,7 +20,7 @@ import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { runBeside } from "./exec.js";
 import { openNew, type RunFolders } from "./folders.js";
-import { bootId, identify } from "./identity.js";
+import { bootId, identify, isAlive } from "./identity.js";
 import type { LimitGroups } from "./limits.js";
 import { createLogKeeper } from "./logs/keeper.js";
 import { readTail } from "./logs/output-tail.js";
@@ -213,8 +213,10 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   }
 
   /** A damaged record must not lead to another run's group. */
-  function ownCgroupOnly(runId: string, recorded: string | undefined): string | undefined {
-    return recorded !== undefined && recorded === cgroups?.pathOf(runId) ? recorded : undefined;
+  function ownCgroupOnly(runId: string, { cgroup, ...identity }: ProcessTarget): string | undefined {
+    if (cgroup === undefined || cgroup === cgroups?.pathOf(runId)) return cgroups && cgroup;
+    const isIts = isAlive(identity) && cgroups?.isGroupOf(cgroup, runId, identity.pid);
+    return isIts ? cgroup : undefined;
   }
 
   return {
@@ -224,7 +226,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     spawn,
     async adopt(spec) {
       const recorded = parseTarget(spec.target);
-      const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
+      const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
       if (target.pid === process.pid) return { outcome: { status: { kind: "lost" }, note: NAMES_DAEMON } };

@@ -297,6 +297,20 @@ it("an agent that was taken over stays, whatever else of it is found", async () 
   expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
 });
 
+it("how a run that is taken over is contained, is what its spawner says now", async () => {
+  const [state, spawner] = [memoryJournalState(), memorySpawner()];
+  const before = await started({ state, spawner });
+  expect((await running(before, "a")).containment).toBe("full");
+  await before.stop({ agents: "keep", reason: "an upgrade" });
+  const adopt = spawner.adopt.bind(spawner);
+  spawner.adopt = async (spec) => {
+    const taken = await adopt(spec);
+    return taken.handle ? { handle: { ...taken.handle, containment: "best_effort" } } : taken;
+  };
+  const kernel = await started({ state, spawner });
+  expect(kernel.agents.get("a")?.containment).toBe("best_effort");
+});
+
 it("an agent of which only strays are found is quarantined, and started no more", async () => {
   const [state, spawner] = [memoryJournalState(), memorySpawner()];
   const before = await started({ state, spawner });

@@ -11,12 +11,17 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type SpawnSpec, systemClock } from "../../../core/index.js";
 import { findUser } from "../../../plugins/_shared/users.js";
-import { cgroupPids, killCgroup, openCgroups } from "../../../plugins/spawner-process/cgroup.js";
+import {
+  cgroupPids,
+  killCgroup,
+  openCgroups,
+  removeCgroup,
+} from "../../../plugins/spawner-process/cgroup.js";
 import { endLeftovers } from "../../../plugins/spawner-process/end-tree.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
 import { identify, isAlive } from "../../../plugins/spawner-process/identity.js";
@@ -307,7 +312,7 @@ test("a group that the run could not join does not stay behind", async () => {
     mkdirSync(join(path, "cgroup.procs"), { recursive: true });
     return path;
   };
-  const cgroups = { create, runs: () => [], pathOf: () => path, release() {} };
+  const cgroups = { create, runs: () => [], pathOf: () => path, isGroupOf: () => false, release() {} };
   let kept: boolean | undefined;
   const run = await spawnerOf({ cgroups }).spawn(specOf("R1"), async ({ containment }) => {
     kept = existsSync(path);
@@ -332,6 +337,58 @@ test.runIf(openCgroups(`faults-${process.pid}`))(
     await ended;
     cgroups?.release();
     expect(existsSync(join(path, ".."))).toBe(false);
+  },
+);
+
+const elsewhere = openCgroups(`faults-${process.pid}`);
+
+test.runIf(elsewhere)(
+  "a run whose groups a daemon started elsewhere made is contained as before",
+  async () => {
+    if (!elsewhere) return;
+    const outer = join(elsewhere.base, `session-${process.pid}`);
+    const folder = join(outer, basename(elsewhere.folder));
+    const there = {
+      ...elsewhere,
+      create: (runId: string) => {
+        mkdirSync(join(folder, runId), { recursive: true });
+        return join(folder, runId);
+      },
+    };
+    const run = await spawnerOf({ cgroups: there }).spawn(
+      specOf("R1", { args: ["-c", "sleep 60"] }),
+      async () => {},
+    );
+    const { target } = run;
+    const take = async (recorded: unknown, runId = "R1") => {
+      const spawner = spawnerOf({ cgroups: elsewhere });
+      const stop = { signal: "SIGTERM", graceMs: 100 };
+      const { handle } = await spawner.adopt({ agentId: "a", runId, target: recorded, stop, logs: LOGS });
+      return { spawner, handle };
+    };
+    try {
+      expect(run.containment).toBe("full");
+      const taken = await take(target);
+      expect(taken.handle?.containment).toBe("full");
+      await taken.spawner.release();
+      // A damaged record: of another run, of a group that it is not in, or by a detour.
+      const cgroup = join(folder, "R1");
+      for (const [wrong, runId] of [
+        [cgroup, "R2"],
+        [join(elsewhere.folder, "..", "other", basename(folder), "R1"), "R1"],
+        [`${folder}/../${basename(folder)}/R1`, "R1"],
+      ] as const) {
+        const other = await take({ ...(target as object), cgroup: wrong }, runId);
+        expect(other.handle?.containment).toBe("best_effort");
+        await other.spawner.release();
+      }
+    } finally {
+      await run.stop({ signal: "SIGKILL", graceMs: 0 });
+      await run.exit;
+      removeCgroup(outer);
+      elsewhere.release();
+    }
+    expect(existsSync(outer)).toBe(false);
   },
 );
 
