@@ -520,7 +520,8 @@ export function createAgentWorker(
     },
     adopt(adopted) {
       const limits = heldBy(stored.agent.limits, adopted.held);
-      stored = { ...stored, agent: { ...stored.agent, limits } };
+      const { containment } = adopted;
+      stored = { ...stored, agent: { ...stored.agent, limits, containment } };
       take(adopted, true);
     },
     settleLater(ended) {

@@ -6,7 +6,7 @@ import type { AgentWorker } from "./agent-worker.js";
 import { checkConfigAgents } from "./config-agents.js";
 import { isService } from "./contracts/agent.js";
 import { journal } from "./contracts/journal.js";
-import { type AdoptSpec, spawner } from "./contracts/spawner.js";
+import { type AdoptSpec, type Stray, spawner } from "./contracts/spawner.js";
 import type { StoredAgent } from "./contracts/stored-agent.js";
 import type { Config, ConfigAgent } from "./define-config.js";
 import { toOpenStarryError } from "./errors.js";
@@ -46,22 +46,27 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
       try {
         const known = [...table.workers].map(([id, { stored }]) => [id, stored.agent.run_id] as const);
         const strays = (await it.sweep?.(live, new Map(known))) ?? [];
-        for (const { agentId, pids } of strays) {
-          if (table.isQuarantined(agentId)) continue;
-          // Its record is of an earlier time: by that it would be started a second time.
-          const worker = table.workers.get(agentId);
-          worker?.dispose();
-          if (worker) table.remove(worker);
-          const pid = pids.join(", ");
-          await quarantine(
-            agentId,
-            `agent ${agentId} runs (pid ${pid}), and the journal does not know of it`,
-          );
-        }
+        for (const stray of strays) await report(stray, live);
       } catch (error) {
         log.error({ err: error }, "leftovers could not be cleared away");
       }
     }
+  }
+
+  async function report({ agentId, pids }: Stray, live: ReadonlySet<string>): Promise<void> {
+    if (table.isQuarantined(agentId)) return;
+    const pid = pids.join(", ");
+    const worker = table.workers.get(agentId);
+    if (worker && live.has(worker.stored.agent.run_id ?? "")) {
+      // The run of its record is taken over already, and there is no second start to fear.
+      const problem = `another run of agent ${agentId} goes on (pid ${pid}), and the journal does not know of it; it is left alone`;
+      deps.problem(`agent:${agentId}`, problem);
+      return;
+    }
+    // Its record is of an earlier time: by that it would be started a second time.
+    worker?.dispose();
+    if (worker) table.remove(worker);
+    await quarantine(agentId, `agent ${agentId} runs (pid ${pid}), and the journal does not know of it`);
   }
 
   /** Unknown is not dead: it may live, and nobody here can tell. Its id stays taken. */

@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { baseOfGroups, groupsIn, removeIfEmpty } from "./controllers.js";
+import { basename, join, normalize } from "node:path";
+import { baseOfGroups, groupsIn, mountOfGroups, removeIfEmpty } from "./controllers.js";
 import { readIfThere } from "./identity.js";
 
 /**
@@ -16,6 +16,11 @@ export interface Cgroups {
   /** Runs that have a group. */
   runs(): string[];
   pathOf(runId: string): string;
+  /**
+   * Whether a recorded path is that of a group of this run, which this process is in. A daemon that was
+   * started elsewhere, such as in another session, has made its groups elsewhere.
+   */
+  isGroupOf(path: string, runId: string, pid: number): boolean;
   /** Removes the folder of this home's groups, unless one of them is left. */
   release(): void;
 }
@@ -49,12 +54,18 @@ export function openCgroups(homeTag: string): Cgroups | undefined {
     },
     runs: () => groupsIn(folder),
     pathOf: (runId) => join(folder, runId),
+    isGroupOf: (path, runId, pid) => isGroupBelow(mountOfGroups(), path, join(basename(folder), runId), pid),
     release() {
       // Some may have had threads that were still ending.
       for (const runId of groupsIn(folder)) removeCgroup(join(folder, runId));
       removeIfEmpty(folder);
     },
   };
+}
+
+function isGroupBelow(mount: string | undefined, path: string, name: string, pid: number): boolean {
+  if (mount === undefined || path !== normalize(path)) return false;
+  return path.startsWith(`${mount}/`) && path.endsWith(`/${name}`) && isInCgroup(pid, path);
 }
 
 /** A group that is gone, or that is being removed. */

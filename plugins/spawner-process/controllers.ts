@@ -116,6 +116,15 @@ function ownGroup(controller: string): string | undefined {
   }
 }
 
+/** Where the hierarchy of version 2 is mounted; `undefined` without. */
+export function mountOfGroups(): string | undefined {
+  try {
+    return mountOf("")?.point;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Where a hierarchy is mounted (proc(5), `mountinfo`), and which part of it. */
 function mountOf(controller: string): { root: string; point: string } | undefined {
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {

@@ -5,10 +5,10 @@ import type { Clock, ExitStatus } from "../../core/index.js";
 import { cgroupPids, killCgroup, removeCgroup } from "./cgroup.js";
 import { isAlive } from "./identity.js";
 import type { ProcessTarget } from "./run-handle.js";
+import { type Held, JOIN, joinArgs } from "./shim.js";
 
-/** `$1` is the cgroup to join, or empty. */
-const SCRIPT = `[ -n "$1" ] && { echo 0 >"$1/cgroup.procs"; } 2>/dev/null
-shift; exec "$@"`;
+const SCRIPT = `${JOIN}
+exec "$@"`;
 
 /** What was killed needs a moment to leave its cgroup. */
 const REMOVE_AFTER_MS = 100;
@@ -17,6 +17,8 @@ let count = 0;
 
 export interface ExecOptions {
   target: ProcessTarget;
+  /** What holds the run, besides its own cgroup. */
+  held: Held;
   /** What becomes the agent's user, then the command. */
   argv: readonly string[];
   clock: Clock;
@@ -25,12 +27,12 @@ export interface ExecOptions {
 
 /**
  * Runs a command beside a run: in its environment and folder as its shim was given them, in a cgroup below
- * the run's. The shim's, not the agent's own: that one could have been changed by the agent, and decides here
+ * the run's and under its limits. The shim's, not the agent's own: that one could have been changed by the agent, and decides here
  * what runs with the daemon's rights until they are dropped. Rejects when the shim is gone. Once `signal` aborts
  * the command is killed with its process group; with a cgroup nothing of it is left in any case, without one
  * what it left in other groups ends with the run.
  */
-export async function runBeside({ target, argv, clock, signal }: ExecOptions): Promise<ExitStatus> {
+export async function runBeside({ target, held, argv, clock, signal }: ExecOptions): Promise<ExitStatus> {
   const { shim } = target;
   if (signal.aborted) return { kind: "lost" };
   if (!shim || !isAlive(shim)) throw new Error("the shim that knows the agent's environment is gone");
@@ -38,8 +40,10 @@ export async function runBeside({ target, argv, clock, signal }: ExecOptions): P
   const group = openGroup(target.cgroup);
   const stop = new AbortController();
   try {
-    const join = group ?? target.cgroup ?? "";
-    const child = spawn("/bin/sh", ["-c", SCRIPT, "openstarry-exec", join, ...argv], {
+    const own = group ?? target.cgroup;
+    const cgroups = [...(own === undefined ? [] : [own]), ...held.cgroups];
+    const args = joinArgs({ ...held, cgroups });
+    const child = spawn("/bin/sh", ["-c", SCRIPT, "openstarry-exec", ...args, ...argv], {
       cwd: `/proc/${shim.pid}/cwd`,
       env,
       detached: true,

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { OsLimits } from "../../core/index.js";
 import { type Controller, type ControllerFolder, groupsIn, removeIfEmpty, write } from "./controllers.js";
@@ -66,6 +66,8 @@ export interface LimitGroups {
   can(limit: keyof OsLimits): boolean;
   /** Makes and sets the groups that hold these; answers those that the run has to join. */
   create(runId: string, limits: OsLimits): string[];
+  /** The groups that a run has besides the one of its containment. */
+  groupsOf(runId: string): string[];
   /** Those of the limits that hold for a process: it is in the group, which allows no more. */
   holding(runId: string, limits: OsLimits, pid: number): OsLimits;
   /** Sets the CPU of a run, and takes in those of `pids` that are not in its group. False: it cannot be. */
@@ -134,6 +136,7 @@ export function createLimitGroups(controllers: ReadonlyMap<Controller, Controlle
       );
       return [...new Set(made.map(({ group }) => group))];
     },
+    groupsOf: (runId) => [...new Set(old.map((at) => groupOf(runId, at)))].filter((it) => existsSync(it)),
     holding(runId, limits, pid) {
       const held = possible(runId, limits).filter(
         ({ group, settings: [limit] }) => pidsIn(group).has(pid) && isAtMost(group, limit),

@@ -5,27 +5,36 @@ import type { PosixSpawn } from "../_shared/posix-spawn.js";
 import { NOT_TO_BE_SEEN, readIfThere } from "./identity.js";
 
 /**
+ * Joins the cgroups up to `--`, then takes how many files may be open and how soon it is killed when memory
+ * runs out (a daemon that is spared does not have its agents spared), either or both empty.
+ */
+export const JOIN = `while [ "$1" != -- ]; do { echo 0 >"$1/cgroup.procs"; } 2>/dev/null; shift; done; shift
+[ -n "$1" ] && ulimit -n "$1" 2>/dev/null
+[ -n "$2" ] && { echo "$2" >/proc/self/oom_score_adj; } 2>/dev/null
+shift 2`;
+
+/**
  * The process between the daemon and the agent: it outlives the daemon, and writes how the agent
  * ended. It is POSIX sh, so that it needs nothing installed and costs a tenth of a megabyte.
  *
- * Descriptors: 3 is the status file, 4 the gate. `$1` and `$2` are the files of its output, which only
- * the inner shell opens, `$3` is setsid(1): all else is built into the shell, so that the agent's `PATH`
- * decides nothing here. `$4` is how many files the agent may open, `$5` how soon it is killed when memory
- * runs out (a daemon that is spared does not have its agents spared), either or both empty; then the run's
- * cgroups up to `--`. The inner shell becomes the agent: it joins the cgroups, takes the limits, tells its
- * pid, waits for "go", and executes the agent as the leader of a session of its own. End of file at the gate
- * means that the daemon died before it let the agent go, whether or not it had journaled the pid: then the
- * agent never ran, and the status file says so. The trap keeps the shim waiting through signals without the
- * agent inheriting that (an ignored signal would be inherited, a trapped one is not).
+ * Descriptors: 3 is the status file, 4 the gate. The arguments begin with those of `JOIN`; then come the two
+ * files of its output, which only the inner shell opens, and setsid(1): all else is built into the shell, so
+ * that the agent's `PATH` decides nothing here. The inner shell becomes the agent: it joins the cgroups, takes
+ * the limits, tells its pid, waits for "go", and executes the agent as the leader of a session of its own. End
+ * of file at the gate means that the daemon died before it let the agent go, whether or not it had journaled the
+ * pid: then the agent never ran, and the status file says so. The trap keeps the shim waiting through signals
+ * without the agent inheriting that (an ignored signal would be inherited, a trapped one is not).
+ *
+ * Values are in arguments only: a variable that the agent has, too, would stay exported and reach it with ours.
+ * What `read` needs a name for has one that is the daemon's.
  */
 const SCRIPT = `trap : TERM INT HUP QUIT
-out=$1 err=$2 setsid=$3 files=$4 score=$5; shift 5
-(read -r p r </proc/self/stat
-while [ "$1" != -- ]; do { echo 0 >"$1/cgroup.procs"; } 2>/dev/null; shift; done; shift
-[ -n "$files" ] && ulimit -n "$files" 2>/dev/null
-[ -n "$score" ] && { echo "$score" >/proc/self/oom_score_adj; } 2>/dev/null
-echo "$p" >&4; read -r go <&4 || { echo never >&3; exit 125; }
-exec "$setsid" "$@" >>"$out" 2>>"$err" 3>&- 4>&-)
+(read -r OPENSTARRY_HELD_PID OPENSTARRY_HELD_REST </proc/self/stat
+${JOIN}
+echo "$OPENSTARRY_HELD_PID" >&4; read -r OPENSTARRY_HELD_REST <&4 || { echo never >&3; exit 125; }
+unset OPENSTARRY_HELD_PID OPENSTARRY_HELD_REST
+exec >>"$1" 2>>"$2"; shift 2
+exec "$@" 3>&- 4>&-)
 echo "exit $?" >&3`;
 
 /** The code of the error when there is no process to hold. */
@@ -39,18 +48,27 @@ export function isShim(pid: number): boolean {
   return words[1] === "-c" && words[3] === SHIM_NAME;
 }
 
-export interface ShimOptions {
+/** What a process of a run is held by. */
+export interface Held {
+  /** Those that it is put into. */
+  cgroups: readonly string[];
+  /** Of each process, soft and hard; a lower hard limit of the daemon stays. */
+  openFiles?: number;
+  oomScore?: number;
+}
+
+/** The arguments that `JOIN` takes. */
+export function joinArgs({ cgroups, openFiles, oomScore }: Held): string[] {
+  return [...cgroups, "--", String(openFiles ?? ""), String(oomScore ?? "")];
+}
+
+export interface ShimOptions extends Held {
   /** The program setsid(1). Absolute. */
   setsid: string;
   /** What the agent is executed by, an absolute path first. */
   argv: readonly string[];
   cwd: string;
   env: Record<string, string>;
-  /** Those that the agent is put into. */
-  cgroups: readonly string[];
-  /** Of each of its processes, soft and hard; a lower hard limit of the daemon stays. */
-  openFiles?: number;
-  oomScore?: number;
   /** Files that exist, opened for append. */
   stdout: string;
   stderr: string;
@@ -74,9 +92,8 @@ const LONGEST_PAUSE_MS = 100;
 
 /** Starts a shim; by fork where there is no `native`. Throws an errno error when it cannot be made. */
 export function startShim(options: ShimOptions, native: PosixSpawn | undefined): Shim {
-  const { stdout, stderr, setsid, openFiles = "", oomScore = "", cgroups } = options;
-  const limits = [String(openFiles), String(oomScore), ...cgroups, "--"];
-  const argv = ["-c", SCRIPT, SHIM_NAME, stdout, stderr, setsid, ...limits, ...options.argv];
+  const { stdout, stderr, setsid } = options;
+  const argv = ["-c", SCRIPT, SHIM_NAME, ...joinArgs(options), stdout, stderr, setsid, ...options.argv];
   return native ? spawnShim(options, argv, native) : forkShim(options, argv);
 }
 

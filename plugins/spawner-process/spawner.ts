@@ -20,7 +20,7 @@ import { endLeftovers } from "./end-tree.js";
 import { buildEnvironment } from "./environment.js";
 import { runBeside } from "./exec.js";
 import { openNew, type RunFolders } from "./folders.js";
-import { bootId, identify } from "./identity.js";
+import { bootId, identify, isAlive } from "./identity.js";
 import type { LimitGroups } from "./limits.js";
 import { createLogKeeper } from "./logs/keeper.js";
 import { readTail } from "./logs/output-tail.js";
@@ -204,9 +204,19 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     return run;
   }
 
+  /** Whose a run is, by the files that it has now. */
+  function ownersOnDisk(): (runId: string) => string | undefined {
+    const owners = new Map(
+      folders.agents().flatMap((agentId) => folders.runs(agentId).map((runId) => [runId, agentId] as const)),
+    );
+    return (runId) => owners.get(runId);
+  }
+
   /** A damaged record must not lead to another run's group. */
-  function ownCgroupOnly(runId: string, recorded: string | undefined): string | undefined {
-    return recorded !== undefined && recorded === cgroups?.pathOf(runId) ? recorded : undefined;
+  function ownCgroupOnly(runId: string, { cgroup, ...identity }: ProcessTarget): string | undefined {
+    if (cgroup === undefined || cgroup === cgroups?.pathOf(runId)) return cgroups && cgroup;
+    const isIts = isAlive(identity) && cgroups?.isGroupOf(cgroup, runId, identity.pid);
+    return isIts ? cgroup : undefined;
   }
 
   return {
@@ -216,7 +226,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     spawn,
     async adopt(spec) {
       const recorded = parseTarget(spec.target);
-      const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded.cgroup) };
+      const target = recorded && { ...recorded, cgroup: ownCgroupOnly(spec.runId, recorded) };
       if (!target) return { outcome: { status: { kind: "lost" }, note: "its record names no process" } };
       if (target.boot_id !== bootId()) return { outcome: { status: { kind: "lost" }, cause: "host_reboot" } };
       if (target.pid === process.pid) return { outcome: { status: { kind: "lost" }, note: NAMES_DAEMON } };
@@ -230,7 +240,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const strays = await sweepLeftovers({
         live,
         known,
-        ownerOf: (runId) => folders.agents().find((agentId) => folders.runs(agentId).includes(runId)),
+        ownerOf: ownersOnDisk(),
         home: deps.home,
         cgroups,
         remembered: trees.unclaimed(),
@@ -245,11 +255,8 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       return strays;
     },
     async discard(agentId) {
-      const runs = new Set(folders.runs(agentId));
-      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed() };
-      const left = treesOf(scene, (run) =>
-        run.agentId === undefined ? runs.has(run.runId) : run.agentId === agentId,
-      );
+      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed(), ownerOf: ownersOnDisk() };
+      const left = treesOf(scene, (run) => run.agentId === agentId && !owned.has(run.runId));
       const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
       const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
       return { survivors: survivors.flat() };
@@ -263,8 +270,15 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     async exec({ runId }, argv, signal) {
       const target = parseTarget(owned.get(runId)?.handle.target);
       if (!target) throw new Error("the run is over");
-      const drop = dropTo(target.user === undefined ? undefined : findUser(target.user), tool);
-      return runBeside({ target, argv: [...drop, ...argv], clock, signal });
+      const user = target.user === undefined ? undefined : findUser(target.user);
+      const { openFiles, pids } = target.rlimits ?? {};
+      const held = {
+        cgroups: limits?.groupsOf(runId) ?? [],
+        ...(openFiles === undefined ? {} : { openFiles }),
+        ...(oomScore === undefined ? {} : { oomScore }),
+      };
+      const drop = [...dropTo(user, tool), ...limitProcesses(pids, user, tool)];
+      return runBeside({ target, held, argv: [...drop, ...argv], clock, signal });
     },
     release() {
       for (const run of owned.values()) run.release();

@@ -45,17 +45,19 @@ export async function sweepLeftovers(options: SweepOptions): Promise<Stray[]> {
   }));
 }
 
-type Scene = Pick<SweepOptions, "home" | "cgroups" | "remembered">;
+type Scene = Pick<SweepOptions, "home" | "cgroups" | "remembered" | "ownerOf">;
 
 /** The trees of the runs that are `wanted`, each with its group where it has one. */
 export function treesOf(
-  { home, cgroups, remembered }: Scene,
-  wanted: (run: { runId: string; agentId?: string }) => boolean,
+  scene: Scene,
+  wanted: (run: { runId: string; agentId: string | undefined }) => boolean,
 ): Tree[] {
-  const marked = markedProcesses(home).filter(wanted);
+  const { cgroups, remembered, ownerOf } = scene;
+  const marked = markedProcesses(scene).filter(wanted);
   const runs = new Set(marked.map(({ runId }) => runId));
   const groups = new Set(cgroups?.runs());
-  for (const runId of [...groups, ...remembered.keys()]) if (wanted({ runId })) runs.add(runId);
+  for (const runId of [...groups, ...remembered.keys()])
+    if (wanted({ runId, agentId: ownerOf(runId) })) runs.add(runId);
   return [...runs].map((runId) => ({
     runId,
     main: NOBODY,
@@ -65,47 +67,57 @@ export function treesOf(
   }));
 }
 
-/** What runs on of what the journal does not know of. A shim, or who is held at its gate, is no agent. */
-function straysOf(options: SweepOptions): MarkedProcess[] {
+/**
+ * What runs on of what the journal does not know of. A shim, or who is held at its gate, is no agent; and
+ * what is nobody's is of no agent.
+ */
+function straysOf(options: SweepOptions): OwnedProcess[] {
   const { live, known } = options;
-  const isKnown = ({ agentId, runId }: MarkedProcess) =>
+  const isKnown = ({ agentId, runId }: OwnedProcess) =>
     known.has(agentId) && runId <= (known.get(agentId) ?? "");
-  const found = [...markedProcesses(options.home), ...groupMembers(options), ...rememberedOnes(options)];
-  return found.filter((it) => !live.has(it.runId) && !isKnown(it) && !isShim(it.pid));
+  const found = [...markedProcesses(options), ...groupMembers(options), ...rememberedOnes(options)];
+  return found.filter(isOwned).filter((it) => !live.has(it.runId) && !isKnown(it) && !isShim(it.pid));
 }
 
-/** Those in groups of runs that have left their owner's name on the disk, if not in their environment. */
-function groupMembers({ cgroups, ownerOf }: SweepOptions): MarkedProcess[] {
+/** Those in groups of runs, whatever their environment says. */
+function groupMembers({ cgroups, ownerOf }: Scene): MarkedProcess[] {
   return (cgroups?.runs() ?? []).flatMap((runId) => {
     const agentId = ownerOf(runId);
-    if (agentId === undefined) return [];
     return cgroupPids(cgroups?.pathOf(runId) ?? "").map((pid) => ({ pid, runId, agentId }));
   });
 }
 
 /** Those that hide from both, and were seen before they did. */
-function rememberedOnes({ remembered, ownerOf }: SweepOptions): MarkedProcess[] {
+function rememberedOnes({ remembered, ownerOf }: Scene): MarkedProcess[] {
   return [...remembered].flatMap(([runId, pids]) => {
-    const agentId = ownerOf(runId);
-    if (agentId === undefined) return [];
-    const living = [...pids].filter(([pid, start_ticks]) => isAlive({ pid, start_ticks, boot_id: bootId() }));
-    return living.map(([pid]) => ({ pid, runId, agentId }));
+    const living = [...pids].filter(([pid, { start_ticks }]) =>
+      isAlive({ pid, start_ticks, boot_id: bootId() }),
+    );
+    return living.map(([pid]) => ({ pid, runId, agentId: ownerOf(runId) }));
   });
 }
 
 interface MarkedProcess {
   pid: number;
-  agentId: string;
   runId: string;
+  /** Absent when nobody can tell. */
+  agentId: string | undefined;
 }
+type OwnedProcess = MarkedProcess & { agentId: string };
 
-/** Whose run every process with the marks of this home is, the daemon's own apart. */
-function markedProcesses(home: string): MarkedProcess[] {
+const isOwned = (it: MarkedProcess): it is OwnedProcess => it.agentId !== undefined;
+
+/**
+ * Whose run every process with the marks of this home is, the daemon's own apart. An agent can give its
+ * children any environment: what the run left on the disk says it better.
+ */
+function markedProcesses({ home, ownerOf }: Scene): MarkedProcess[] {
   return allProcesses().flatMap(({ pid }) => {
     if (pid === process.pid || environmentOf(pid, "OPENSTARRY_HOME") !== home) return [];
     const runId = environmentOf(pid, "OPENSTARRY_RUN_ID");
-    const agentId = environmentOf(pid, "OPENSTARRY_AGENT_ID") ?? "";
-    return runId === undefined ? [] : [{ pid, agentId, runId }];
+    if (runId === undefined) return [];
+    const agentId = ownerOf(runId) ?? (environmentOf(pid, "OPENSTARRY_AGENT_ID") || undefined);
+    return [{ pid, agentId, runId }];
   });
 }
 

@@ -38,7 +38,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   const trees = new Map<string, Tree>();
   const unclaimed = readRemembered(file);
   const written = new Set<string>();
-  let strangers: Remembered = new Map();
+  let strangers: ReadonlyMap<number, number> = new Map();
   let last: ReadonlyMap<Tree, ProcessStat[]> = new Map();
   let lookedAtMs = Number.NEGATIVE_INFINITY;
   let cancelLook: (() => void) | undefined;
@@ -79,7 +79,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   }
 
   function isNews({ main, remembered }: Tree, { pid, start_ticks }: ProcessStat): boolean {
-    if (pid === main.pid || remembered?.get(pid) !== start_ticks) return false;
+    if (pid === main.pid || remembered?.get(pid)?.start_ticks !== start_ticks) return false;
     return !written.has(`${pid} ${start_ticks}`);
   }
 
@@ -87,7 +87,8 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
     const runs = new Map(unclaimed);
     for (const { runId, remembered = new Map() } of loose()) runs.set(runId, remembered);
     written.clear();
-    for (const pids of runs.values()) for (const [pid, began] of pids) written.add(`${pid} ${began}`);
+    for (const pids of runs.values())
+      for (const [pid, { start_ticks }] of pids) written.add(`${pid} ${start_ticks}`);
     try {
       writeRemembered(file, runs);
     } catch (err) {

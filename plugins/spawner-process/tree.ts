@@ -21,6 +21,12 @@ export interface Tree {
   remembered?: Remembered;
 }
 
+/** A process of a run, and how it was proven. */
+export interface Member extends ProcessStat {
+  /** By nothing but the run's id in an environment, its own or of one that it descends from: that can be copied. */
+  byMarks?: boolean;
+}
+
 /**
  * The living processes of a run. With a cgroup: all in it. Without: the agent, those remembered, their
  * sessions and descendants, and whatever carries the run's id in its environment (as far as that may be
@@ -60,32 +66,38 @@ export function membersOfGroup({ cgroup }: Tree): ProcessStat[] | undefined {
   return pids?.includes(process.pid) ? undefined : pids && living(pids);
 }
 
-export function remember(tree: Tree, found: readonly ProcessStat[]): void {
-  tree.remembered = new Map(found.map(({ pid, start_ticks }) => [pid, start_ticks]));
+export function remember(tree: Tree, found: readonly Member[]): void {
+  tree.remembered = new Map(
+    found.map(({ pid, start_ticks, byMarks = false }) => [pid, { start_ticks, byMarks }]),
+  );
 }
 
 /**
  * Whose each of `all` processes is, the agent first, in one pass for all trees: from those that are
- * proven on to their descendants and their sessions. Those that are only `marked` as a tree's prove no session but
- * one that they lead, or the agent's.
+ * proven on to their descendants and their sessions. Those that are only `marked` as a tree's, and what descends
+ * from them, prove no session but one that they lead, or the agent's: now, and when they are remembered.
  */
 export function sortByTree(
   all: readonly ProcessStat[],
   trees: readonly Tree[],
   marked: ReadonlyMap<number, Tree> = new Map(),
-): Map<Tree, ProcessStat[]> {
+): Map<Tree, Member[]> {
   const byPid = new Map(all.map((it) => [it.pid, it]));
   const byParent = group(all, ({ ppid }) => ppid);
   const bySession = group(all, ({ sid }) => sid);
-  const found = new Map<Tree, ProcessStat[]>(trees.map((tree) => [tree, []]));
+  const found = new Map<Tree, Member[]>(trees.map((tree) => [tree, []]));
   // Shims and the daemon are nobody's, and lead to nobody.
-  const taken = new Set([process.pid, ...trees.flatMap(({ shim }) => shim?.pid ?? [])]);
+  const taken = new Map<number, Tree | undefined>([[process.pid, undefined]]);
+  for (const { shim } of trees) if (shim) taken.set(shim.pid, undefined);
 
-  function take(tree: Tree, it: ProcessStat | undefined) {
+  function take(tree: Tree, it: Member | undefined, byMarks = false) {
     // Nothing of a run is older than its agent.
-    if (!it || taken.has(it.pid) || it.start_ticks < tree.main.start_ticks) return;
-    taken.add(it.pid);
-    found.get(tree)?.push(it);
+    if (!it || it.start_ticks < tree.main.start_ticks) return;
+    if (!taken.has(it.pid)) {
+      taken.set(it.pid, tree);
+      it.byMarks = byMarks;
+      found.get(tree)?.push(it);
+    } else if (!byMarks && taken.get(it.pid) === tree) it.byMarks = false;
   }
 
   /** Session 0 is the kernel's own threads. One that is led by somebody else is not ours. */
@@ -101,20 +113,20 @@ export function sortByTree(
     if (byPid.get(main.pid)?.start_ticks === main.start_ticks) take(tree, byPid.get(main.pid));
   }
   for (const tree of trees) {
-    for (const [pid, startTicks] of tree.remembered ?? []) {
-      if (byPid.get(pid)?.start_ticks === startTicks) take(tree, byPid.get(pid));
+    for (const [pid, { start_ticks, byMarks }] of tree.remembered ?? []) {
+      if (byPid.get(pid)?.start_ticks === start_ticks) take(tree, byPid.get(pid), byMarks);
     }
     if (tree.led) takeSession(tree, tree.main.pid);
   }
-  for (const [pid, tree] of marked) take(tree, byPid.get(pid));
+  for (const [pid, tree] of marked) take(tree, byPid.get(pid), true);
   for (const [tree, mine] of found) {
     // It grows meanwhile.
     for (const it of mine) {
       for (const child of byParent.get(it.pid) ?? [])
-        if (child.start_ticks >= it.start_ticks) take(tree, child);
+        if (child.start_ticks >= it.start_ticks) take(tree, child, it.byMarks);
       const led = it.sid === it.pid || it.sid === tree.main.pid;
       // Whoever is there to lead it speaks for the session; marks can be copied, a session cannot.
-      if (led || !(byPid.has(it.sid) || marked.has(it.pid))) takeSession(tree, it.sid);
+      if (led || !(byPid.has(it.sid) || it.byMarks)) takeSession(tree, it.sid);
     }
   }
   return found;

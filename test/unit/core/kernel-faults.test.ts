@@ -280,3 +280,46 @@ it("a stop that could not be written is written when the journal is mended, also
   // Once, however often it was tried.
   expect(kernel.logged.filter(({ message }) => message.includes("could not be journaled"))).toHaveLength(1);
 });
+
+it("an agent that was taken over stays, whatever else of it is found", async () => {
+  const [state, spawner] = [memoryJournalState(), memorySpawner()];
+  const before = await started({ state, spawner });
+  const { run_id } = await running(before, "a");
+  await before.stop({ agents: "keep", reason: "an upgrade" });
+  spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+  const kernel = await started({ state, spawner });
+  expect(kernel.agents.get("a")).toMatchObject({ state: "running", run_id });
+  expect(kernel.agents.quarantined("a")).toBeUndefined();
+  expect(kernel.status().problems).toEqual([
+    expect.stringMatching(/another run of agent a goes on \(pid 4711\)/),
+  ]);
+  await kernel.agents.stop("a", operator);
+  expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
+});
+
+it("how a run that is taken over is contained, is what its spawner says now", async () => {
+  const [state, spawner] = [memoryJournalState(), memorySpawner()];
+  const before = await started({ state, spawner });
+  expect((await running(before, "a")).containment).toBe("full");
+  await before.stop({ agents: "keep", reason: "an upgrade" });
+  const adopt = spawner.adopt.bind(spawner);
+  spawner.adopt = async (spec) => {
+    const taken = await adopt(spec);
+    return taken.handle ? { handle: { ...taken.handle, containment: "best_effort" } } : taken;
+  };
+  const kernel = await started({ state, spawner });
+  expect(kernel.agents.get("a")?.containment).toBe("best_effort");
+});
+
+it("an agent of which only strays are found is quarantined, and started no more", async () => {
+  const [state, spawner] = [memoryJournalState(), memorySpawner()];
+  const before = await started({ state, spawner });
+  await running(before, "a");
+  await before.stop({ agents: "keep", reason: "an upgrade" });
+  spawner.run("a").end({ kind: "exited", code: 1 });
+  spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+  const kernel = await started({ state, spawner });
+  expect(kernel.agents.get("a")).toBeUndefined();
+  expect(kernel.agents.quarantined("a")).toContain("4711");
+  expect(spawner.runs.filter(({ live }) => live)).toEqual([]);
+});

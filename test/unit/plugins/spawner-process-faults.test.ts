@@ -11,12 +11,17 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type SpawnSpec, systemClock } from "../../../core/index.js";
 import { findUser } from "../../../plugins/_shared/users.js";
-import { cgroupPids, killCgroup, openCgroups } from "../../../plugins/spawner-process/cgroup.js";
+import {
+  cgroupPids,
+  killCgroup,
+  openCgroups,
+  removeCgroup,
+} from "../../../plugins/spawner-process/cgroup.js";
 import { endLeftovers } from "../../../plugins/spawner-process/end-tree.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
 import { identify, isAlive } from "../../../plugins/spawner-process/identity.js";
@@ -213,6 +218,23 @@ test("the template's PATH does not decide which setsid runs", async () => {
   expect(existsSync(join(home, "hijacked"))).toBe(false);
 });
 
+test("the agent's environment is its own, whatever its variables are called", async () => {
+  const names = ["out", "err", "setsid", "files", "score", "p", "r", "go"];
+  const env = Object.fromEntries(names.map((name) => [name, "mine"]));
+  const file = join(home, "environment");
+  const run = await spawnerOf().spawn(
+    specOf("R1", {
+      env: { OPENSTARRY_RUN_ID: "R1", ...env },
+      args: ["-c", `tr '\\0' '\\n' </proc/self/environ >${file}`],
+    }),
+    async () => {},
+  );
+  await run.exit;
+  const lines = readFileSync(file, "utf8").split("\n");
+  expect(lines).toEqual(expect.arrayContaining(names.map((name) => `${name}=mine`)));
+  expect(lines.filter((line) => line.startsWith("OPENSTARRY_HELD"))).toEqual([]);
+});
+
 test.runIf(asRoot)(
   "another user's agent has its folder, and the template's PATH names no setpriv",
   async () => {
@@ -290,7 +312,7 @@ test("a group that the run could not join does not stay behind", async () => {
     mkdirSync(join(path, "cgroup.procs"), { recursive: true });
     return path;
   };
-  const cgroups = { create, runs: () => [], pathOf: () => path, release() {} };
+  const cgroups = { create, runs: () => [], pathOf: () => path, isGroupOf: () => false, release() {} };
   let kept: boolean | undefined;
   const run = await spawnerOf({ cgroups }).spawn(specOf("R1"), async ({ containment }) => {
     kept = existsSync(path);
@@ -315,6 +337,58 @@ test.runIf(openCgroups(`faults-${process.pid}`))(
     await ended;
     cgroups?.release();
     expect(existsSync(join(path, ".."))).toBe(false);
+  },
+);
+
+const elsewhere = openCgroups(`faults-${process.pid}`);
+
+test.runIf(elsewhere)(
+  "a run whose groups a daemon started elsewhere made is contained as before",
+  async () => {
+    if (!elsewhere) return;
+    const outer = join(elsewhere.base, `session-${process.pid}`);
+    const folder = join(outer, basename(elsewhere.folder));
+    const there = {
+      ...elsewhere,
+      create: (runId: string) => {
+        mkdirSync(join(folder, runId), { recursive: true });
+        return join(folder, runId);
+      },
+    };
+    const run = await spawnerOf({ cgroups: there }).spawn(
+      specOf("R1", { args: ["-c", "sleep 60"] }),
+      async () => {},
+    );
+    const { target } = run;
+    const take = async (recorded: unknown, runId = "R1") => {
+      const spawner = spawnerOf({ cgroups: elsewhere });
+      const stop = { signal: "SIGTERM", graceMs: 100 };
+      const { handle } = await spawner.adopt({ agentId: "a", runId, target: recorded, stop, logs: LOGS });
+      return { spawner, handle };
+    };
+    try {
+      expect(run.containment).toBe("full");
+      const taken = await take(target);
+      expect(taken.handle?.containment).toBe("full");
+      await taken.spawner.release();
+      // A damaged record: of another run, of a group that it is not in, or by a detour.
+      const cgroup = join(folder, "R1");
+      for (const [wrong, runId] of [
+        [cgroup, "R2"],
+        [join(elsewhere.folder, "..", "other", basename(folder), "R1"), "R1"],
+        [`${folder}/../${basename(folder)}/R1`, "R1"],
+      ] as const) {
+        const other = await take({ ...(target as object), cgroup: wrong }, runId);
+        expect(other.handle?.containment).toBe("best_effort");
+        await other.spawner.release();
+      }
+    } finally {
+      await run.stop({ signal: "SIGKILL", graceMs: 0 });
+      await run.exit;
+      removeCgroup(outer);
+      elsewhere.release();
+    }
+    expect(existsSync(outer)).toBe(false);
   },
 );
 
@@ -347,6 +421,74 @@ test("the boot's sweep leaves the runs of agents without a record alone, and say
   expect(identity && isAlive(identity)).toBe(true);
   expect(await sweep([["q", "R1"]])).toEqual([]);
   expect(await ended).toBe("SIGTERM");
+});
+
+/** Somebody with the marks of a run of this home. */
+function marked(env: Record<string, string>) {
+  const child = spawn("sleep", ["60"], {
+    env: { PATH: process.env.PATH, OPENSTARRY_HOME: home, ...env },
+    detached: true,
+    stdio: "ignore",
+  });
+  const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
+  return { ended, kill: () => child.kill("SIGKILL") };
+}
+
+test("whose a leftover is, the disk knows better than its environment", async () => {
+  const claims: Record<string, string>[] = [
+    { OPENSTARRY_RUN_ID: "R1" },
+    { OPENSTARRY_RUN_ID: "R1", OPENSTARRY_AGENT_ID: "" },
+    { OPENSTARRY_RUN_ID: "R1", OPENSTARRY_AGENT_ID: "ghost" },
+  ];
+  const left = claims.map(marked);
+  try {
+    const strays = await sweepLeftovers({
+      live: new Set(),
+      known: new Map([["q", "R1"]]),
+      ownerOf: (runId) => (runId === "R1" ? "q" : undefined),
+      home,
+      cgroups: undefined,
+      remembered: new Map(),
+      end: (tree) => endLeftovers(tree, systemClock, { signal: "SIGTERM", graceMs: 1_000 }),
+      log: silent,
+    });
+    expect(strays).toEqual([]);
+    expect(await Promise.all(left.map(({ ended }) => ended))).toEqual(claims.map(() => "SIGTERM"));
+  } finally {
+    for (const { kill } of left) kill();
+  }
+});
+
+test("an agent that is discarded takes no other's run with it, nor one that goes on", async () => {
+  for (const [agentId, runId] of [
+    ["q", "RQ"],
+    ["b", "RB"],
+  ] as const) {
+    mkdirSync(join(home, "agents", agentId, "runs"), { recursive: true });
+    writeFileSync(join(home, "agents", agentId, "runs", `${runId}.status`), "");
+  }
+  const spawner = spawnerOf();
+  const env = { OPENSTARRY_HOME: home, OPENSTARRY_RUN_ID: "RA", OPENSTARRY_AGENT_ID: "q" };
+  const run = await spawner.spawn(
+    specOf("RA", { agentId: "q", args: ["-c", "sleep 60"], env }),
+    async () => {},
+  );
+  const quarantined = marked({ OPENSTARRY_RUN_ID: "RQ" });
+  const others = marked({ OPENSTARRY_RUN_ID: "RB", OPENSTARRY_AGENT_ID: "q" });
+  const isThere = () => {
+    const identity = identify(run.pid ?? 0);
+    return identity !== undefined && isAlive(identity);
+  };
+  try {
+    expect(await spawner.discard?.("q")).toEqual({ survivors: [] });
+    expect(await quarantined.ended).toBe("SIGTERM");
+    expect(isThere()).toBe(true);
+  } finally {
+    others.kill();
+    quarantined.kill();
+    await run.stop({ signal: "SIGKILL", graceMs: 0 });
+  }
+  expect(await others.ended).toBe("SIGKILL");
 });
 
 test.runIf(asRoot)(

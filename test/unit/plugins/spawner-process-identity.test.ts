@@ -8,8 +8,15 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../../core/index.js";
 import { openPidfd } from "../../../plugins/_shared/pidfd.js";
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
-import { identify, signalGroup, signalProcess } from "../../../plugins/spawner-process/identity.js";
+import {
+  identify,
+  type ProcessStat,
+  signalGroup,
+  signalProcess,
+} from "../../../plugins/spawner-process/identity.js";
+import { readRemembered, writeRemembered } from "../../../plugins/spawner-process/remembered-file.js";
 import { createProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
+import { remember, sortByTree, type Tree } from "../../../plugins/spawner-process/tree.js";
 import { seeProcess } from "../../helpers/processes.js";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
@@ -106,6 +113,36 @@ test("a session whose leader is gone is nobody's, until somebody in it is proven
     expect(outcome?.status).toEqual({ kind: "lost" });
   }
   expect(seeProcess(other)?.session).toBe(leader);
+});
+
+test("who copied an environment brings nobody of its session along, not at the second look either", () => {
+  const stat = (pid: number, ppid: number, sid: number, start_ticks: number) => ({
+    ...{ pid, ppid, sid, start_ticks },
+    ...{ name: "x", state: "S", pgid: sid },
+  });
+  const agent = stat(100, 1, 100, 1_000);
+  // Of a session 400 without a leader; of that are a child of its own, too, and a stranger. It leads none.
+  const copied = [stat(500, 1, 400, 2_000), stat(502, 500, 400, 3_000)];
+  // The agent's daemon, of a session 600 without a leader, and what that has left there.
+  const daemon = stat(600, 100, 600, 2_000);
+  const worker = stat(601, 600, 600, 2_100);
+  const orphan = stat(602, 1, 600, 4_000);
+  const stranger = stat(501, 1, 400, 3_000);
+  const tree: Tree = { runId: "R", main: { ...agent, boot_id: bootOf() }, led: true };
+  const look = (all: ProcessStat[], marked?: ReadonlyMap<number, Tree>) => {
+    const found = sortByTree(structuredClone(all), [tree], marked).get(tree) ?? [];
+    remember(tree, found);
+    return found.map(({ pid }) => pid).sort();
+  };
+  expect(look([agent, daemon, worker, stranger, ...copied], new Map([[500, tree]]))).toEqual([
+    100, 500, 502, 600, 601,
+  ]);
+  // The file that the next daemon reads says it, too.
+  const file = join(home, "remembered.json");
+  writeRemembered(file, new Map([["R", tree.remembered ?? new Map()]]));
+  const read = readRemembered(file).get("R");
+  expect(read).toEqual(tree.remembered);
+  expect(look([agent, worker, orphan, stranger, ...copied])).toEqual([100, 500, 502, 601, 602]);
 });
 
 test("an agent that the daemon descends from is taken over, and not ended from below", () => {

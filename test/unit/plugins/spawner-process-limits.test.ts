@@ -322,3 +322,18 @@ test("in version 2 a group hands down what it is offered, and holds each limit i
   expect(groups.holding("R1", { memoryBytes: 2 ** 26 }, 44)).toEqual({});
   expect([groups.count("R1", "oomKills"), groups.count("R1", "refusedForks")]).toEqual([2, 0]);
 });
+
+test("a command beside a run is held as the agent is", async () => {
+  const limits = { memoryBytes: 2 ** 27, pids: 500, openFiles: 64 };
+  const spawner = byGroups();
+  const run = await start(spawner, specOf(sh("exec sleep 1000"), limits));
+  const seen = join(home, "seen");
+  const script = `{ cat /proc/self/oom_score_adj; ulimit -n; cat /proc/self/cgroup; } >${seen}`;
+  const { signal } = new AbortController();
+  await spawner.exec?.({ agentId: "a", runId }, ["/bin/sh", "-c", script], signal);
+  const [score, files, ...groups] = readFileSync(seen, "utf8").trim().split("\n");
+  const agentsGroups = readFileSync(`/proc/${run.pid}/cgroup`, "utf8").trim().split("\n");
+  const ofVersion1 = (line: string) => !line.startsWith("0::");
+  expect([score, files]).toEqual([String(oomScoreOfAgents()), "64"]);
+  expect(groups.filter(ofVersion1)).toEqual(agentsGroups.filter(ofVersion1));
+});
