@@ -1,11 +1,9 @@
-import { createHash } from "node:crypto";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, type PluginContext, type Probe, probe } from "../../core/index.js";
 import { type SignOptions, signOptions } from "../_shared/probe-loop.js";
 import { loadDatagrams } from "./datagrams.js";
 import { createHearing, type Hearing } from "./hearing.js";
+import { ownFolder } from "./own-folder.js";
 
 const options = z.strictObject({
   /** Where the sockets of agents are made. */
@@ -59,12 +57,6 @@ const UNAVAILABLE: Probe = {
   unavailable: "the package koffi, which it needs, is not installed for this machine",
   watch() {},
 };
-
-/** A folder of this home's own: in the home itself the path could be too long, and other users kept out. */
-function ownFolder(home: string): string {
-  const tag = createHash("sha256").update(home).digest("hex").slice(0, 12);
-  return join(process.getuid?.() === 0 ? "/run" : tmpdir(), `openstarry-notify-${tag}`);
-}
 
 function speaks(ctx: PluginContext, agentId: string): boolean {
   const template = ctx.agents.template(agentId)?.template;

@@ -1,5 +1,15 @@
 import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -9,6 +19,7 @@ import { type Datagram, loadDatagrams } from "../../../plugins/probe-notify/data
 import { createLatestWords } from "../../../plugins/probe-notify/latest-words.js";
 import { parseMessage } from "../../../plugins/probe-notify/message.js";
 import { createNotifyProbe } from "../../../plugins/probe-notify/notify-probe.js";
+import { ownFolder } from "../../../plugins/probe-notify/own-folder.js";
 import { createNotifySockets, type NotifySockets } from "../../../plugins/probe-notify/sockets.js";
 import { createRecorder } from "../../contract/recorder.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
@@ -187,6 +198,21 @@ it("of many words the last counts, one a second", async () => {
   expect(clock.pending()).toBe(0);
 });
 
+describe("the folder of sockets", () => {
+  const user = { isRoot: false, runFolder: "/run/user/1000" };
+
+  it("is nowhere that another user could make it first", () => {
+    expect(ownFolder("/root/home", { ...user, isRoot: true })).toMatch(
+      /^\/run\/openstarry-notify-[0-9a-f]{12}$/,
+    );
+    expect(ownFolder("/home/a", user)).toBe("/home/a/notify");
+    // 107 bytes with a run's id.
+    const longest = `/${"x".repeat(62)}`;
+    expect(ownFolder(longest, user)).toBe(`${longest}/notify`);
+    expect(ownFolder(`${longest}x`, user)).toMatch(/^\/run\/user\/1000\/openstarry-notify-[0-9a-f]{12}$/);
+  });
+});
+
 const native = loadDatagrams();
 const python = missingProgram("python3", "python3");
 if (!native) console.warn("left out: there is no koffi for this machine");
@@ -194,13 +220,15 @@ if (!native) console.warn("left out: there is no koffi for this machine");
 describe.skipIf(!native || python)("sockets", () => {
   let folder: string;
   let sockets: NotifySockets;
+  let complaints: ReturnType<typeof createRecorder>;
   const heard: Datagram[] = [];
 
   beforeEach(() => {
     const own = mkdtempSync(join(tmpdir(), "openstarry-notify-"));
     chmodSync(own, 0o711);
     folder = join(own, "sockets");
-    if (native) sockets = createNotifySockets({ clock: systemClock, native, folder });
+    complaints = createRecorder();
+    if (native) sockets = createNotifySockets({ clock: systemClock, log: complaints.log, native, folder });
     heard.length = 0;
   });
   afterEach(() => {
@@ -320,6 +348,26 @@ print(time.monotonic() - begin)`);
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it("goes on past what it cannot clear away, and says so", () => {
+    mkdirSync(join(folder, "a-folder"), { recursive: true, mode: 0o711 });
+    writeFileSync(join(folder, "left-over"), "");
+    sockets.sweep(new Set());
+    expect(readdirSync(folder)).toEqual(["a-folder"]);
+    expect(complaints.logged.map(({ message }) => message)).toEqual([
+      "what lies among the sockets of agents cannot be removed",
+    ]);
+  });
+
+  it("clears nothing away in a folder that is not its own", () => {
+    mkdirSync(folder);
+    writeFileSync(join(folder, "of-somebody"), "");
+    if (OWN_UID === 0) chownSync(folder, 65_534, 65_534);
+    else chmodSync(folder, 0o777);
+    sockets.sweep(new Set());
+    expect(readdirSync(folder)).toEqual(["of-somebody"]);
+    expect(complaints.logged).toMatchObject([{ level: "warn" }]);
+  });
+
   it("listens to no signal when it has no socket", () => {
     const listeners = process.listenerCount("SIGURG");
     open();
@@ -335,7 +383,7 @@ print(time.monotonic() - begin)`);
     expect(() => open()).toThrow(/can be changed by others/);
     const long = join(folder, "..", "x".repeat(80));
     if (!native) return;
-    const far = createNotifySockets({ clock: systemClock, native, folder: long });
+    const far = createNotifySockets({ clock: systemClock, log: complaints.log, native, folder: long });
     expect(() => far.open("0".repeat(36), OWN_UID, () => {})).toThrow(/too long for a socket/);
   });
 });
