@@ -141,7 +141,9 @@ function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationC
     });
     try {
       const signal = AbortSignal.any([call.signal, deleted.signal]);
-      const start = queryOf(cursor === undefined ? input : { ...input, cursor }, ctx.clock.now());
+      // Followed is what comes next, also after a run that is over.
+      const goOn = cursor === undefined ? input : { ...input, cursor, previous: false };
+      const start = queryOf(goOn, ctx.clock.now());
       const query = { ...start, follow: true, signal };
       for await (const line of readLines(ctx, agent, query)) {
         yield { id: line.cursor, event: "line", data: show(line, input.encoding) };
