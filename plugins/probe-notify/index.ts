@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { definePlugin, type PluginContext, type Probe, probe } from "../../core/index.js";
 import { type SignOptions, signOptions } from "../_shared/probe-loop.js";
+import { createRunFaults, type RunFaults } from "../_shared/run-faults.js";
 import { loadDatagrams } from "./datagrams.js";
 import { createHearing, type Hearing } from "./hearing.js";
 import { ownFolder } from "./own-folder.js";
@@ -22,6 +23,7 @@ export default definePlugin({
       ctx.provide(probe, UNAVAILABLE);
       return;
     }
+    const faults = createRunFaults(ctx.daemon);
     const hearing = createHearing(ctx, native, folder);
     ctx.provide(probe, hearing.probe);
     ctx.hooks.beforeSpawn.tap("make its socket", (spec) => {
@@ -30,9 +32,10 @@ export default definePlugin({
       const NOTIFY_SOCKET = hearing.open({ agentId, runId, user, again: false });
       return { ...spec, env: { ...env, NOTIFY_SOCKET, ...watchdogOf(ctx, agentId) } };
     });
-    ctx.hooks.afterExit.tap("remove its socket", ({ agent, run_id }) =>
-      hearing.close(agent.agent_id, run_id),
-    );
+    ctx.hooks.afterExit.tap("remove its socket", ({ agent, run_id }) => {
+      faults.end(run_id);
+      hearing.close(agent.agent_id, run_id);
+    });
     let stopListening = () => {};
     return {
       start() {
@@ -40,7 +43,7 @@ export default definePlugin({
         stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
           if (type === "agent.deleted" && agent_id !== undefined) hearing.close(agent_id);
         });
-        openAgain(ctx, hearing);
+        openAgain(ctx, hearing, faults);
       },
       stop() {
         stopListening();
@@ -73,7 +76,7 @@ function watchdogOf(ctx: PluginContext, agentId: string): Record<string, string>
 }
 
 /** The runs of earlier daemons that live. One agent's trouble is not the others'. */
-function openAgain(ctx: PluginContext, hearing: Hearing): void {
+function openAgain(ctx: PluginContext, hearing: Hearing, faults: RunFaults): void {
   const live = ctx.agents
     .list()
     .flatMap(({ agent_id, run_id, state }) =>
@@ -88,7 +91,7 @@ function openAgain(ctx: PluginContext, hearing: Hearing): void {
       hearing.open({ agentId, runId, user: ctx.agents.template(agentId)?.template.user, again: true });
     } catch (error) {
       ctx.log.error({ agent_id: agentId, err: error }, "its notify socket could not be bound again");
-      ctx.daemon.degraded(`agent ${agentId} cannot be heard: ${(error as Error).message}`);
+      faults.add(runId, `agent ${agentId} cannot be heard: ${(error as Error).message}`);
     }
   }
 }
