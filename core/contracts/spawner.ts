@@ -126,7 +126,7 @@ export interface LogQuery {
   stream?: "stdout" | "stderr";
   /** Only the last so many lines. */
   tail?: number;
-  /** The run before the current one. */
+  /** The run before the current one; beside `cursor` no other run than the cursor's. */
   previous?: boolean;
   /** Nothing printed earlier, of whichever run; milliseconds since the epoch. May answer somewhat more. */
   since?: number;

@@ -9,6 +9,7 @@ import {
   probe,
   probeRunner,
 } from "../../core/index.js";
+import { createRunFaults } from "../_shared/run-faults.js";
 import { createProgressWatch, type ProgressPlan } from "./progress.js";
 import { createWatches, type WatchPlan } from "./watches.js";
 
@@ -20,13 +21,19 @@ export default definePlugin({
   provides: [probeRunner],
   options: z.strictObject({}),
   setup(ctx) {
+    const faults = createRunFaults(ctx.daemon);
+    const failed = ({ agent, runId }: Watched, role: ProbeRole, error: unknown) => {
+      const why = error instanceof Error ? error.message : String(error);
+      ctx.log.error({ agent_id: agent.agent_id, role, err: error }, "a probe cannot watch");
+      faults.add(runId, `agent ${agent.agent_id} is not watched for ${role}: ${why}`);
+    };
     const watches = createWatches({
       ready: ({ agent, runId }) => tell(ctx, agent, ctx.agents.markReady(agent.agent_id, runId)),
       starting: ({ agent, runId }, note) =>
         tell(ctx, agent, ctx.agents.markStarting(agent.agent_id, runId, note)),
       health: ({ agent, runId }, health, reason) =>
         tell(ctx, agent, ctx.agents.markHealth(agent.agent_id, runId, health, reason)),
-      failed: ({ agent }, role, error) => reportFault(ctx, agent, role, error),
+      failed,
     });
     const progress = createProgressWatch(ctx.clock, (plan, step, reason) =>
       tell(ctx, plan.agent, takeStep(ctx, plan, step, reason)),
@@ -35,7 +42,7 @@ export default definePlugin({
     /** Runs adopted before the probes are there to watch them. */
     let early: Agent[] | undefined = [];
     const begin = (agent: Agent) => {
-      const plan = planFor(ctx, agent);
+      const plan = planFor(ctx, agent, failed);
       if (plan) watches.begin(plan);
       if (agent.state !== "starting") expectProgress(agent);
     };
@@ -52,6 +59,7 @@ export default definePlugin({
     ctx.hooks.afterExit.tap("stop watching", ({ run_id }) => {
       early = early?.filter((agent) => agent.run_id !== run_id);
       watches.end(run_id);
+      faults.end(run_id);
       progress.end(run_id);
     });
     let stopListening = () => {};
@@ -71,9 +79,16 @@ export default definePlugin({
   },
 });
 
+type Watched = Pick<WatchPlan, "agent" | "runId">;
+
 /** What the agent's template wants watched; `undefined` when that is nothing. */
-function planFor(ctx: PluginContext, agent: Agent): WatchPlan | undefined {
-  if (agent.run_id === undefined) return undefined;
+function planFor(
+  ctx: PluginContext,
+  agent: Agent,
+  failed: (run: Watched, role: ProbeRole, error: unknown) => void,
+): WatchPlan | undefined {
+  const runId = agent.run_id;
+  if (runId === undefined) return undefined;
   const probes: WatchPlan["probes"] = {};
   let wanted = false;
   for (const role of ["readiness", "liveness"] as const) {
@@ -83,10 +98,10 @@ function planFor(ctx: PluginContext, agent: Agent): WatchPlan | undefined {
       wanted ||= chosen !== undefined;
     } catch (error) {
       wanted = true;
-      reportFault(ctx, agent, role, error);
+      failed({ agent, runId }, role, error);
     }
   }
-  return wanted ? { agent, runId: agent.run_id, probes } : undefined;
+  return wanted ? { agent, runId, probes } : undefined;
 }
 
 /** Every step is recorded before it is taken: it may be the run's last. */
@@ -112,10 +127,4 @@ function tell(ctx: PluginContext, agent: Agent, told: Promise<void>): void {
     if (isOpenStarryError(error) && ["agent_not_found", "agent_not_running"].includes(error.code)) return;
     ctx.log.warn({ agent_id: agent.agent_id, err: error }, "a probe's report could not be passed on");
   });
-}
-
-function reportFault(ctx: PluginContext, agent: Agent, role: ProbeRole, error: unknown): void {
-  const why = error instanceof Error ? error.message : String(error);
-  ctx.log.error({ agent_id: agent.agent_id, role, err: error }, "a probe cannot watch");
-  ctx.daemon.degraded(`agent ${agent.agent_id} is not watched for ${role}: ${why}`);
 }

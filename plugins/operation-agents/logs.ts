@@ -25,7 +25,10 @@ const inputSchema = z.strictObject({
     description:
       "How many lines: the last ones, or with cursor the next ones. Default 100; with since all that fit, from there on.",
   }),
-  previous: z.boolean().default(false).meta({ description: "Of the run before the newest one." }),
+  previous: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Of the run before the newest one; with cursor, of the cursor's alone." }),
   since: moment("Nothing printed before, of whichever run. May answer a little more."),
   until: moment("Nothing printed later. May answer a little more."),
   cursor: z.string().max(200).optional().meta({
@@ -118,7 +121,7 @@ function queryOf({ stream, tail, previous, cursor, ...input }: Input, nowMs: num
   return {
     ...(stream === undefined ? {} : { stream }),
     ...(until === undefined ? {} : { until }),
-    ...(cursor === undefined ? start : { cursor }),
+    ...(cursor === undefined ? start : { cursor, ...(previous ? { previous } : {}) }),
   };
 }
 
@@ -138,7 +141,9 @@ function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationC
     });
     try {
       const signal = AbortSignal.any([call.signal, deleted.signal]);
-      const start = queryOf(cursor === undefined ? input : { ...input, cursor }, ctx.clock.now());
+      // Followed is what comes next, also after a run that is over.
+      const goOn = cursor === undefined ? input : { ...input, cursor, previous: false };
+      const start = queryOf(goOn, ctx.clock.now());
       const query = { ...start, follow: true, signal };
       for await (const line of readLines(ctx, agent, query)) {
         yield { id: line.cursor, event: "line", data: show(line, input.encoding) };

@@ -49,6 +49,7 @@ export default definePlugin({
           report.starting({ reason: error instanceof Error ? error.message : String(error) });
           ctx.log.warn({ agent_id: agent.agent_id, err: error }, "what an agent prints cannot be watched");
         };
+        report.starting({ reason: `no line fits ${(run.options as Options).pattern} so far` });
         printed(ctx, run, matcher).then((found) => found && report.ready(), failed);
       },
     });

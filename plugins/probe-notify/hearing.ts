@@ -25,7 +25,7 @@ const STATUS_EVERY_MS = 1_000;
 
 export function createHearing(ctx: PluginContext, native: Datagrams, folder: string): Hearing {
   const { clock, log } = ctx;
-  const sockets = createNotifySockets({ clock, native, folder });
+  const sockets = createNotifySockets({ clock, log, native, folder });
   const words = createLatestWords(clock, STATUS_EVERY_MS, (agentId, runId, status) =>
     passOn(ctx, agentId, runId, status),
   );

@@ -1,11 +1,10 @@
-import { createHash } from "node:crypto";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, type PluginContext, type Probe, probe } from "../../core/index.js";
 import { type SignOptions, signOptions } from "../_shared/probe-loop.js";
+import { createRunFaults, type RunFaults } from "../_shared/run-faults.js";
 import { loadDatagrams } from "./datagrams.js";
 import { createHearing, type Hearing } from "./hearing.js";
+import { ownFolder } from "./own-folder.js";
 
 const options = z.strictObject({
   /** Where the sockets of agents are made. */
@@ -24,6 +23,7 @@ export default definePlugin({
       ctx.provide(probe, UNAVAILABLE);
       return;
     }
+    const faults = createRunFaults(ctx.daemon);
     const hearing = createHearing(ctx, native, folder);
     ctx.provide(probe, hearing.probe);
     ctx.hooks.beforeSpawn.tap("make its socket", (spec) => {
@@ -32,9 +32,10 @@ export default definePlugin({
       const NOTIFY_SOCKET = hearing.open({ agentId, runId, user, again: false });
       return { ...spec, env: { ...env, NOTIFY_SOCKET, ...watchdogOf(ctx, agentId) } };
     });
-    ctx.hooks.afterExit.tap("remove its socket", ({ agent, run_id }) =>
-      hearing.close(agent.agent_id, run_id),
-    );
+    ctx.hooks.afterExit.tap("remove its socket", ({ agent, run_id }) => {
+      faults.end(run_id);
+      hearing.close(agent.agent_id, run_id);
+    });
     let stopListening = () => {};
     return {
       start() {
@@ -42,7 +43,7 @@ export default definePlugin({
         stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
           if (type === "agent.deleted" && agent_id !== undefined) hearing.close(agent_id);
         });
-        openAgain(ctx, hearing);
+        openAgain(ctx, hearing, faults);
       },
       stop() {
         stopListening();
@@ -60,12 +61,6 @@ const UNAVAILABLE: Probe = {
   watch() {},
 };
 
-/** A folder of this home's own: in the home itself the path could be too long, and other users kept out. */
-function ownFolder(home: string): string {
-  const tag = createHash("sha256").update(home).digest("hex").slice(0, 12);
-  return join(process.getuid?.() === 0 ? "/run" : tmpdir(), `openstarry-notify-${tag}`);
-}
-
 function speaks(ctx: PluginContext, agentId: string): boolean {
   const template = ctx.agents.template(agentId)?.template;
   return template?.readiness?.type === "notify" || template?.liveness?.type === "notify";
@@ -81,7 +76,7 @@ function watchdogOf(ctx: PluginContext, agentId: string): Record<string, string>
 }
 
 /** The runs of earlier daemons that live. One agent's trouble is not the others'. */
-function openAgain(ctx: PluginContext, hearing: Hearing): void {
+function openAgain(ctx: PluginContext, hearing: Hearing, faults: RunFaults): void {
   const live = ctx.agents
     .list()
     .flatMap(({ agent_id, run_id, state }) =>
@@ -96,7 +91,7 @@ function openAgain(ctx: PluginContext, hearing: Hearing): void {
       hearing.open({ agentId, runId, user: ctx.agents.template(agentId)?.template.user, again: true });
     } catch (error) {
       ctx.log.error({ agent_id: agentId, err: error }, "its notify socket could not be bound again");
-      ctx.daemon.degraded(`agent ${agentId} cannot be heard: ${(error as Error).message}`);
+      faults.add(runId, `agent ${agentId} cannot be heard: ${(error as Error).message}`);
     }
   }
 }

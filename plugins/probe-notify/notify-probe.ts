@@ -55,6 +55,7 @@ export function createNotifyProbe({ clock, log, status, startTimeoutMs }: Notify
   function watchReadiness(run: ProbeRun) {
     const known = runs.get(run.runId);
     if (known?.ready) return run.report.ready();
+    run.report.starting({ reason: "READY=1 has not come" });
     listen(run, ({ ready, watchdog, extendMs }) => {
       if (ready || (known?.mayHaveSaid && watchdog === "alive")) run.report.ready();
       else if (extendMs !== undefined) run.report.starting({ withinMs: extendMs });

@@ -9,7 +9,7 @@ import {
   rmSync,
 } from "node:fs";
 import { join } from "node:path";
-import { type Clock, OpenStarryError } from "../../core/index.js";
+import { type Clock, type Logger, OpenStarryError } from "../../core/index.js";
 import { ARRIVAL_SIGNAL, type Datagram, type Datagrams } from "./datagrams.js";
 
 /** The sockets of runs: each at a path of its own, which only the agent's user can reach. */
@@ -24,12 +24,13 @@ export interface NotifySockets {
   close(runId: string): void;
   /** Lets go of all of them; the agents keep their paths. */
   release(): void;
-  /** Removes what belongs to no run that lives. */
+  /** Removes what belongs to no run that lives. What cannot be removed is logged and left. */
   sweep(live: ReadonlySet<string>): void;
 }
 
 export interface NotifySocketsOptions {
   clock: Clock;
+  log: Logger;
   native: Datagrams;
   /** Made when it is needed. */
   folder: string;
@@ -37,6 +38,8 @@ export interface NotifySocketsOptions {
 
 /** Longer ones do not fit into the kernel's `sockaddr_un` and would be cut off silently. */
 const MAX_PATH_BYTES = 107;
+/** A run's id is its socket's name. */
+const RUN_ID_BYTES = 36;
 /** Signals may be lost; then nobody waits longer than this. */
 const LOOK_MS = 1_000;
 /** So much is taken of one run within so long. Who sends more has to wait, and fills nothing but its queue. */
@@ -53,7 +56,7 @@ interface NotifySocket {
   paused: boolean;
 }
 
-export function createNotifySockets({ clock, native, folder }: NotifySocketsOptions): NotifySockets {
+export function createNotifySockets({ clock, log, native, folder }: NotifySocketsOptions): NotifySockets {
   const sockets = new Map<string, NotifySocket>();
   let stopListening: (() => void) | undefined;
   const pathOf = (runId: string) => join(folder, runId);
@@ -132,9 +135,27 @@ export function createNotifySockets({ clock, native, folder }: NotifySocketsOpti
       removeIfEmpty(folder);
     },
     sweep(live) {
-      for (const runId of namesIn(folder)) if (!live.has(runId)) rmSync(pathOf(runId), { force: true });
+      const left = namesIn(folder).filter((runId) => !live.has(runId));
+      if (left.length > 0 && !isOwnFolder(folder)) {
+        return log.warn(
+          { folder },
+          "the folder for the sockets of agents is not the daemon's alone; it is left",
+        );
+      }
+      for (const runId of left) {
+        try {
+          rmSync(pathOf(runId), { force: true });
+        } catch (err) {
+          log.warn({ path: pathOf(runId), err }, "what lies among the sockets of agents cannot be removed");
+        }
+      }
     },
   };
+}
+
+/** Whether the sockets of runs fit into a folder. */
+export function hasRoom(folder: string): boolean {
+  return Buffer.byteLength(folder) + 1 + RUN_ID_BYTES <= MAX_PATH_BYTES;
 }
 
 /** Others may pass through it, and no more: the agents of other users have theirs in it. */
@@ -143,8 +164,7 @@ const FOLDER_MODE = 0o711;
 function prepareFolder(folder: string, path: string): void {
   // Whatever the umask is.
   if (mkdirSync(folder, { recursive: true, mode: FOLDER_MODE })) chmodSync(folder, FOLDER_MODE);
-  const stats = lstatSync(folder);
-  const isOwn = stats.isDirectory() && stats.uid === process.geteuid?.() && (stats.mode & 0o022) === 0;
+  const isOwn = isOwnFolder(folder);
   if (isOwn && Buffer.byteLength(path) <= MAX_PATH_BYTES) return;
   throw new OpenStarryError("spawn_failed", {
     detail: isOwn
@@ -152,6 +172,12 @@ function prepareFolder(folder: string, path: string): void {
       : `${folder}, for the sockets of agents, can be changed by others than the daemon's user`,
     hint: "name another place in the option folder of probe-notify",
   });
+}
+
+/** A link that somebody else put there is not followed. */
+function isOwnFolder(folder: string): boolean {
+  const stats = lstatSync(folder, { throwIfNoEntry: false });
+  return stats?.isDirectory() === true && stats.uid === process.geteuid?.() && (stats.mode & 0o022) === 0;
 }
 
 function namesIn(folder: string): string[] {

@@ -44,6 +44,7 @@ export async function findStart(
   const runs = runsIn(folder.names);
   if (query.cursor !== undefined) {
     const position = parseCursor(query.cursor);
+    if (query.previous) return { positions: runs.includes(position.runId) ? [position] : [] };
     const later = runs.filter((runId) => runId > position.runId).map(startOf);
     if (runs.includes(position.runId) || later.length === 0) return { positions: [position, ...later] };
     return { positions: later, gap: "pruned" };

@@ -168,6 +168,28 @@ describe("health-checker", () => {
     expect(later.agents.get("a")?.state).toBe("starting");
   });
 
+  test("is degraded for as long as a run that it cannot watch lives, and names all of them", async () => {
+    const outOfOrder = spokenProbe([], () => {
+      throw new Error("out of order");
+    });
+    const kernel = await started({
+      templates: { Live: { liveness: { type: "spoken" } } },
+      plugins: [outOfOrder],
+    });
+    const shown = () => kernel.plugins().find(({ name }) => name === "health-checker");
+    for (const agent_id of ["a", "b"]) {
+      await kernel.agents.create({ agent_id, template_id: "Live" }, operator);
+      await kernel.agents.wait(agent_id, "ready");
+    }
+    const fault = (id: string) => `agent ${id} is not watched for liveness: out of order`;
+    await waitFor(() => shown()?.problem === `${fault("a")}; ${fault("b")}`, { what: "both faults" });
+    await kernel.agents.stop("b", operator);
+    await waitFor(() => shown()?.problem === fault("a"), { what: "the fault that is left" });
+    await kernel.agents.stop("a", operator);
+    await waitFor(() => shown()?.state === "started", { what: "the plugin to recover" });
+    expect(shown()?.problem).toBeUndefined();
+  });
+
   test("why it is not ready yet is shown, and told when the start fails; more time may be asked for", async () => {
     const clock = createFakeClock();
     const watching: ProbeRun[] = [];

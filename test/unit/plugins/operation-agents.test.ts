@@ -856,6 +856,8 @@ describe("logs", () => {
     expect(Math.abs((queries.at(-1)?.since ?? 0) - (Date.now() - 3_600_000))).toBeLessThan(60_000);
     await page({ since: "1h", until: "1m", cursor: "run:0" });
     expect(queries.at(-1)).toEqual({ cursor: "run:0", until: expect.any(Number) });
+    await page({ since: "1h", previous: true, cursor: "run:0" });
+    expect(queries.at(-1)).toEqual({ cursor: "run:0", previous: true });
     for (const bad of ["yesterday", "2026-01-31", "2026-13-31T12:00:00Z", "-1h", "1", ""]) {
       expect(await failure(page({ since: bad })), bad).toMatchObject({
         code: "input_invalid",

@@ -68,9 +68,9 @@ describe("probe-log", () => {
     for (let index = 0; index < 1_000; index++) it.print(`line ${index}`);
     await waitFor(() => it.reading() === 1, { what: "it to read" });
     await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(said).toEqual([]);
+    expect(said).toEqual(["starting: no line fits ^listening on \\d+$ so far"]);
     it.print("listening on 4222");
-    await waitFor(() => said[0] === "ready", { what: "readiness" });
+    await waitFor(() => said.at(-1) === "ready", { what: "readiness" });
     await waitFor(() => it.reading() === 0, { what: "the end of its reading" });
     expect(it.asked).toEqual([{ agentId: "a", follow: true, stream: "stdout" }]);
     stop();
@@ -89,13 +89,13 @@ describe("probe-log", () => {
     it.print(`${"x".repeat(8 * 1024)}beyond`);
     it.print(`${"x".repeat(8 * 1024 - 4)}here and more`);
     const { said, stop } = watchRun(it.log, "readiness", { pattern: "beyond|here" });
-    await waitFor(() => said[0] === "ready", { what: "readiness" });
+    await waitFor(() => said.at(-1) === "ready", { what: "readiness" });
     stop();
     const second = printing();
     second.print(`${"x".repeat(8 * 1024)}beyond`);
     const other = watchRun(second.log, "readiness", { pattern: "beyond" });
     await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(other.said).toEqual([]);
+    expect(other.said).not.toContain("ready");
     other.stop();
   });
 
@@ -103,8 +103,8 @@ describe("probe-log", () => {
     const it = printing();
     it.print(`${"a".repeat(60)}b`);
     const { said } = watchRun(it.log, "readiness", { pattern: "(a+)+$" });
-    await waitFor(() => said.length > 0, { what: "a word" });
-    expect(said).toEqual(["starting: the pattern (a+)+$ takes too long on what the agent prints"]);
+    await waitFor(() => said.length > 1, { what: "a word" });
+    expect(said.slice(1)).toEqual(["starting: the pattern (a+)+$ takes too long on what the agent prints"]);
     expect(it.warnings()).toHaveLength(1);
     await waitFor(() => it.reading() === 0, { what: "the end of its reading" });
   });

@@ -1,22 +1,39 @@
 import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../core/index.js";
+import healthChecker from "../../../plugins/health-checker/index.js";
 import { type Datagram, loadDatagrams } from "../../../plugins/probe-notify/datagrams.js";
+import probeNotify from "../../../plugins/probe-notify/index.js";
 import { createLatestWords } from "../../../plugins/probe-notify/latest-words.js";
 import { parseMessage } from "../../../plugins/probe-notify/message.js";
 import { createNotifyProbe } from "../../../plugins/probe-notify/notify-probe.js";
+import { ownFolder } from "../../../plugins/probe-notify/own-folder.js";
 import { createNotifySockets, type NotifySockets } from "../../../plugins/probe-notify/sockets.js";
+import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createRecorder } from "../../contract/recorder.js";
+import { createTestKernel } from "../../contract/test-kernel.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
 import { watchRun } from "../../helpers/probe-run.js";
 import { missingProgram } from "../../helpers/programs.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
 const RUN = "run-of-a";
+/** What is said first of a run that has not said it. */
+const WAITING = "starting: READY=1 has not come";
 const OWN_UID = process.getuid?.() ?? 0;
 
 describe("messages", () => {
@@ -74,9 +91,9 @@ describe("what a run says", () => {
     const it = listening();
     const early = it.watch("readiness");
     it.say("STATUS=loading");
-    expect(early.said).toEqual([]);
+    expect(early.said).toEqual([WAITING]);
     it.say("READY=1");
-    expect(early.said).toEqual(["ready"]);
+    expect(early.said).toEqual([WAITING, "ready"]);
     expect(it.watch("readiness").said).toEqual(["ready"]);
     expect(it.statuses).toEqual([`a ${RUN} loading`]);
   });
@@ -85,7 +102,7 @@ describe("what a run says", () => {
     const it = listening();
     const { said } = it.watch("readiness");
     it.say("EXTEND_TIMEOUT_USEC=90000000");
-    expect(said).toEqual(["starting: within 90000"]);
+    expect(said).toEqual([WAITING, "starting: within 90000"]);
   });
 
   it("a ping in time keeps it healthy; none within interval times misses is unhealthy", async () => {
@@ -120,7 +137,7 @@ describe("what a run says", () => {
     const it = listening();
     const { said } = it.watch("readiness");
     for (let count = 0; count < 10; count++) it.say(text, from);
-    expect(said).toEqual([]);
+    expect(said).toEqual([WAITING]);
     expect(it.logged.map(({ level }) => level)).toEqual(["warn"]);
     expect(it.logged[0]?.message).toMatch(why);
   });
@@ -129,7 +146,7 @@ describe("what a run says", () => {
     const it = listening();
     const { said } = it.watch("readiness");
     it.say("MAINPID=1\nREADY=1");
-    expect(said).toEqual(["ready"]);
+    expect(said).toEqual([WAITING, "ready"]);
     expect(it.logged[0]?.message).toMatch(/MAINPID/);
   });
 
@@ -139,10 +156,10 @@ describe("what a run says", () => {
         const it = listening({ again: true });
         const { said } = it.watch("readiness");
         await it.clock.advance(29_999);
-        expect(said).toEqual([]);
+        expect(said).toEqual([WAITING]);
         if (heard) it.say("WATCHDOG=1");
         else await it.clock.advance(1);
-        expect(said).toEqual(["ready"]);
+        expect(said).toEqual([WAITING, "ready"]);
       }
     });
 
@@ -151,7 +168,7 @@ describe("what a run says", () => {
       const { said } = it.watch("readiness");
       it.say("WATCHDOG=1");
       await it.clock.advance(600_000);
-      expect(said).toEqual([]);
+      expect(said).toEqual([WAITING]);
     });
   });
 
@@ -161,7 +178,7 @@ describe("what a run says", () => {
     for (const { stop } of runs) stop();
     expect(it.clock.pending()).toBe(0);
     it.say("READY=1\nWATCHDOG=trigger");
-    expect(runs.flatMap(({ said }) => said)).toEqual([]);
+    expect(runs.flatMap(({ said }) => said)).toEqual([WAITING]);
   });
 });
 
@@ -187,6 +204,21 @@ it("of many words the last counts, one a second", async () => {
   expect(clock.pending()).toBe(0);
 });
 
+describe("the folder of sockets", () => {
+  const user = { isRoot: false, runFolder: "/run/user/1000" };
+
+  it("is nowhere that another user could make it first", () => {
+    expect(ownFolder("/root/home", { ...user, isRoot: true })).toMatch(
+      /^\/run\/openstarry-notify-[0-9a-f]{12}$/,
+    );
+    expect(ownFolder("/home/a", user)).toBe("/home/a/notify");
+    // 107 bytes with a run's id.
+    const longest = `/${"x".repeat(62)}`;
+    expect(ownFolder(longest, user)).toBe(`${longest}/notify`);
+    expect(ownFolder(`${longest}x`, user)).toMatch(/^\/run\/user\/1000\/openstarry-notify-[0-9a-f]{12}$/);
+  });
+});
+
 const native = loadDatagrams();
 const python = missingProgram("python3", "python3");
 if (!native) console.warn("left out: there is no koffi for this machine");
@@ -194,13 +226,15 @@ if (!native) console.warn("left out: there is no koffi for this machine");
 describe.skipIf(!native || python)("sockets", () => {
   let folder: string;
   let sockets: NotifySockets;
+  let complaints: ReturnType<typeof createRecorder>;
   const heard: Datagram[] = [];
 
   beforeEach(() => {
     const own = mkdtempSync(join(tmpdir(), "openstarry-notify-"));
     chmodSync(own, 0o711);
     folder = join(own, "sockets");
-    if (native) sockets = createNotifySockets({ clock: systemClock, native, folder });
+    complaints = createRecorder();
+    if (native) sockets = createNotifySockets({ clock: systemClock, log: complaints.log, native, folder });
     heard.length = 0;
   });
   afterEach(() => {
@@ -299,10 +333,10 @@ print(time.monotonic() - begin)`);
         waitFor(() => heard.length === count, { what: "the message" }),
       ]);
     await sender("another-run", 1);
-    expect(said).toEqual([]);
+    expect(said).toEqual([WAITING]);
     expect(logged[0]?.message).toMatch(/its sender, process \d+, is another agent's/);
     await sender(RUN, 2);
-    expect(said).toEqual(["ready"]);
+    expect(said).toEqual([WAITING, "ready"]);
   });
 
   it("the next daemon binds the same path; the agent sees that nobody was there meanwhile", async () => {
@@ -320,6 +354,26 @@ print(time.monotonic() - begin)`);
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it("goes on past what it cannot clear away, and says so", () => {
+    mkdirSync(join(folder, "a-folder"), { recursive: true, mode: 0o711 });
+    writeFileSync(join(folder, "left-over"), "");
+    sockets.sweep(new Set());
+    expect(readdirSync(folder)).toEqual(["a-folder"]);
+    expect(complaints.logged.map(({ message }) => message)).toEqual([
+      "what lies among the sockets of agents cannot be removed",
+    ]);
+  });
+
+  it("clears nothing away in a folder that is not its own", () => {
+    mkdirSync(folder);
+    writeFileSync(join(folder, "of-somebody"), "");
+    if (OWN_UID === 0) chownSync(folder, 65_534, 65_534);
+    else chmodSync(folder, 0o777);
+    sockets.sweep(new Set());
+    expect(readdirSync(folder)).toEqual(["of-somebody"]);
+    expect(complaints.logged).toMatchObject([{ level: "warn" }]);
+  });
+
   it("listens to no signal when it has no socket", () => {
     const listeners = process.listenerCount("SIGURG");
     open();
@@ -335,7 +389,30 @@ print(time.monotonic() - begin)`);
     expect(() => open()).toThrow(/can be changed by others/);
     const long = join(folder, "..", "x".repeat(80));
     if (!native) return;
-    const far = createNotifySockets({ clock: systemClock, native, folder: long });
+    const far = createNotifySockets({ clock: systemClock, log: complaints.log, native, folder: long });
     expect(() => far.open("0".repeat(36), OWN_UID, () => {})).toThrow(/too long for a socket/);
+  });
+
+  it("names an adopted run that it cannot hear for as long as that lives, and starts", async () => {
+    const operator = { actor: "operator", reason: "a test" };
+    const shared = {
+      state: memoryJournalState(),
+      spawner: memorySpawner(),
+      templates: { Heard: { liveness: { type: "notify" } } },
+    };
+    const daemon = () => createTestKernel({ ...shared, plugins: [healthChecker(), probeNotify({ folder })] });
+    const first = daemon();
+    await first.start();
+    await first.agents.create({ agent_id: "a", template_id: "Heard" }, operator);
+    await first.agents.wait("a", "ready");
+    await first.stop({ agents: "keep", reason: "a restart" });
+    chmodSync(folder, 0o777);
+    const later = daemon();
+    await later.start();
+    const shown = () => later.plugins().find(({ name }) => name === "probe-notify");
+    expect(shown()?.problem).toMatch(/^agent a cannot be heard: .* can be changed by others/);
+    await later.agents.stop("a", operator);
+    await waitFor(() => shown()?.state === "started", { what: "the plugin to recover" });
+    await later.stop({ agents: "keep", reason: "the test is over" });
   });
 });

@@ -110,6 +110,12 @@ test("the last lines are found in archives, and in runs before", async () => {
   expect(await later.texts({ tail: 2 })).toEqual(["later"]);
   expect(await later.texts({ tail: 2, since: 0 })).toEqual([numbered(1_499), "later"]);
   expect(await later.texts({ tail: 1, previous: true })).toEqual([numbered(1_499)]);
+  const [, , third] = await later.read({ tail: 3, previous: true });
+  const [first] = await later.read({ tail: 3, previous: true });
+  const cursor = first?.cursor ?? "";
+  expect(await later.texts({ cursor })).toEqual([...numbers(1_498, 2), "later"]);
+  expect(await later.texts({ cursor, previous: true })).toEqual(numbers(1_498, 2));
+  expect(await later.texts({ cursor: third?.cursor ?? "", previous: true })).toEqual([]);
 });
 
 test("what becomes a hole while it is read comes from the archive", async () => {
