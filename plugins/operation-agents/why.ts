@@ -8,6 +8,7 @@ import {
   type Principal,
   type RunRecord,
 } from "../../core/index.js";
+import { shareTail } from "../_shared/tail-share.js";
 import { curveSchema, curvesOf } from "./curve.js";
 import { exitInWords } from "./exit-words.js";
 import { readLines } from "./logs.js";
@@ -44,7 +45,10 @@ export const whySchema = z
       description: "What the run that lives, and the last one that ended, used: as far as samples are kept.",
     }),
     last_runs: z.array(runSchema),
-    output_tail: z.string().optional().meta({ description: "The last lines it printed, at most 4 KiB." }),
+    output_tail: z
+      .string()
+      .optional()
+      .meta({ description: "The last lines it printed, at most 4 KiB: of stdout, then of stderr." }),
     hint: z.string().meta({ description: "What to do, if anything." }),
   })
   .meta({ id: "Why" });
@@ -120,14 +124,20 @@ function runView({ run_id, exit }: RunRecord) {
 
 /** What the living run printed last. That there is none to be had is no reason not to answer. */
 async function liveTail(ctx: PluginContext, agent: Agent): Promise<string | undefined> {
-  const lines: string[] = [];
+  const printed = { stdout: "", stderr: "" };
   try {
-    for await (const line of readLines(ctx, agent, { tail: TAIL_LINES })) {
-      lines.push(Buffer.from(line.bytes).toString("utf8"));
+    for await (const { stream, bytes } of readLines(ctx, agent, { tail: TAIL_LINES })) {
+      printed[stream] += `${Buffer.from(bytes).toString("utf8")}\n`;
     }
   } catch (error) {
     ctx.log.debug({ agent_id: agent.agent_id, err: error }, "its output could not be read");
   }
-  const text = Buffer.from(lines.join("\n"));
-  return text.subarray(Math.max(0, text.length - TAIL_BYTES)).toString("utf8");
+  const [stdout, stderr] = [Buffer.from(printed.stdout), Buffer.from(printed.stderr)];
+  const shares = shareTail({ stdout: stdout.length, stderr: stderr.length }, TAIL_BYTES);
+  const last = [lastBytes(stdout, shares.stdout), lastBytes(stderr, shares.stderr)];
+  return Buffer.concat(last).toString("utf8").trimEnd();
+}
+
+function lastBytes(bytes: Buffer, count: number): Buffer {
+  return bytes.subarray(bytes.length - count);
 }

@@ -1,4 +1,5 @@
 import { type LogQuery, OpenStarryError, timeOfUuidv7 } from "../../../core/index.js";
+import { shareTail } from "../../_shared/tail-share.js";
 import { lineStart, tailStart } from "./lines.js";
 import { openOutput, type Seen } from "./output-reader.js";
 import { runsIn, type Stream } from "./pieces.js";
@@ -104,21 +105,34 @@ async function skipToTail(
   const chosen: Position[] = [];
   for (const position of [...positions].reverse()) {
     const ends = await findEnd(folder, position.runId, streams, until);
-    // What went to stderr is what people look for: it gets its lines first.
-    for (const stream of [...streams].reverse()) {
-      const output = openOutput(folder.path, position.runId, stream, folder.seen);
-      try {
-        const { start, end } = await output.extent();
-        const range = { start: Math.max(start, position[stream]), end: Math.min(end, ends[stream] ?? end) };
-        const found = await tailStart(output, range, left);
-        position[stream] = found.offset;
-        left -= found.lines;
-      } finally {
-        await output.close();
-      }
+    const has = { stdout: 0, stderr: 0 };
+    for (const stream of streams) has[stream] = (await findTail(folder, position, stream, ends, left)).lines;
+    const shares = shareTail(has, left);
+    for (const stream of streams) {
+      const found = await findTail(folder, position, stream, ends, shares[stream]);
+      position[stream] = found.offset;
+      left -= found.lines;
     }
     chosen.unshift(position);
     if (left <= 0) break;
   }
   return chosen;
+}
+
+/** Where the last lines of one stream of a run begin, from its position on. */
+async function findTail(
+  folder: Folder,
+  position: Position,
+  stream: Stream,
+  ends: Partial<Record<Stream, number>>,
+  lines: number,
+): Promise<{ offset: number; lines: number }> {
+  const output = openOutput(folder.path, position.runId, stream, folder.seen);
+  try {
+    const { start, end } = await output.extent();
+    const range = { start: Math.max(start, position[stream]), end: Math.min(end, ends[stream] ?? end) };
+    return await tailStart(output, range, lines);
+  } finally {
+    await output.close();
+  }
 }

@@ -118,6 +118,28 @@ test("the last lines are found in archives, and in runs before", async () => {
   expect(await later.texts({ cursor: third?.cursor ?? "", previous: true })).toEqual([]);
 });
 
+test("of two streams each gives half of the last lines, and what one does not use the other does", async () => {
+  const it = files();
+  it.print("starts\nFATAL: real reason\n");
+  it.print(numberedLines(0, 30), "stderr");
+  const fatal = "FATAL: real reason";
+  expect(await it.texts({ tail: 20 })).toEqual(["starts", fatal, ...numbers(12, 18)]);
+  expect(await it.texts({ tail: 2 })).toEqual([fatal, numbered(29)]);
+  expect(await it.texts({ tail: 1 })).toEqual([numbered(29)]);
+  expect(await it.texts({ tail: 3, stream: "stderr" })).toEqual(numbers(27, 3));
+  expect(await readTail(it.folder, it.runId)).toBe(["starts", fatal, ...numbers(0, 30)].join("\n"));
+  it.print(numberedLines(30, 70), "stderr");
+  expect(await readTail(it.folder, it.runId)).toBe(["starts", fatal, ...numbers(60, 40)].join("\n"));
+  it.print(numberedLines(100, 70));
+  expect(await readTail(it.folder, it.runId)).toBe([...numbers(150, 20), ...numbers(80, 20)].join("\n"));
+});
+
+test("of a last line that is longer than the tail there is its end", async () => {
+  const it = files();
+  it.print(`${"x".repeat(9_000)}end\n`);
+  expect(await readTail(it.folder, it.runId)).toMatch(/^x{4000,}end$/);
+});
+
 test("what becomes a hole while it is read comes from the archive", async () => {
   const it = files();
   it.print(numberedLines(0, 1_500));

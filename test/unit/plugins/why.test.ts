@@ -685,6 +685,25 @@ describe("what is told of runs", () => {
     expect([line.length <= 40, line[0], line.at(-1)]).toEqual([true, "▁", "█"]);
   });
 
+  test("its last lines: a long stderr leaves half of the room to stdout", async () => {
+    const logs: MemorySpawner["logs"] = async function* () {
+      const line = (stream: "stdout" | "stderr", text: string) => ({
+        run_id: "r",
+        stream,
+        bytes: Buffer.from(text),
+        cursor: "r:0",
+      });
+      yield line("stdout", "FATAL: real reason");
+      for (let count = 0; count < 10; count++) yield line("stderr", `${count}`.repeat(1_000));
+    };
+    const { create, why } = await onStage({ spawner: { ...memorySpawner(), logs } });
+    await create();
+    const { output_tail = "" } = await why();
+    expect(output_tail).toMatch(/^FATAL: real reason\n[\d\n]*9{1000}$/);
+    expect(output_tail.length).toBeGreaterThan(4_000);
+    expect(output_tail.length).toBeLessThanOrEqual(4_096);
+  });
+
   test("events of heartbeats between do not hide what was seen long before", async () => {
     const { kernel, create, uses, clock, why } = await onStage();
     await create("Burns");
