@@ -43,11 +43,13 @@ export function createRunLimits(options: RunLimitsOptions): RunLimits {
   const { runId, groups, wanted, clock } = options;
   const held: OsLimits = { ...groups?.holding(runId, wanted, options.pid), ...options.otherwise };
   let cancel = () => {};
+  let done = false;
   let listener: (report: LimitReport) => void = () => {};
   const kills = createCounter(() => groups?.count(runId, "oomKills") ?? 0, options.over);
   const refusals = createCounter(() => groups?.count(runId, "refusedForks") ?? 0, options.over);
 
   function look() {
+    if (done) return;
     cancel = clock.after(LOOK_MS, look);
     const killed = kills.settled();
     if (killed > 0) report("memory_max", held.memoryBytes, "kill", killWords(killed));
@@ -65,6 +67,11 @@ export function createRunLimits(options: RunLimitsOptions): RunLimits {
     reason: string,
   ) {
     if (value !== undefined) listener({ limit, value, action, reason });
+  }
+
+  function finish() {
+    done = true;
+    cancel();
   }
 
   function killWords(count: number): string {
@@ -90,34 +97,35 @@ export function createRunLimits(options: RunLimitsOptions): RunLimits {
       if (held.memoryBytes !== undefined || held.pids !== undefined) look();
     },
     verdict(status, wasAsked) {
-      cancel();
+      finish();
       const killed = kills.fresh();
       if (killed === 0) return {};
       const bySigkill = status?.kind === "signaled" && status.signal === "SIGKILL";
       return { note: killWords(killed), ...(bySigkill && !wasAsked ? { cause: "oom" } : {}) };
     },
     remove: () => groups?.remove(runId),
-    release: () => cancel(),
+    release: finish,
   };
 }
 
 /**
- * A number that the kernel only raises. What is new at one look is told at the next: if it ended the
+ * A number that the kernel only raises; where it cannot be read it is 0. What is new at one look is told at the next: if it ended the
  * agent, it is no news of a living one but the reason of its end.
  */
 function createCounter(read: () => number, fromZero: boolean) {
   let told = fromZero ? 0 : read();
   let seen = told;
+  const highest = () => Math.max(seen, read());
   return {
     told: false,
     /** How much of the rise was seen at the last look already; from then on it is told. */
     settled(): number {
       const rise = seen - told;
       told = seen;
-      seen = read();
+      seen = highest();
       return rise;
     },
     /** All that was not told. */
-    fresh: () => read() - told,
+    fresh: () => highest() - told,
   };
 }

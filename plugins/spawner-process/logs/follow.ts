@@ -1,4 +1,4 @@
-import { existsSync, watch } from "node:fs";
+import { existsSync, type FSWatcher, watch } from "node:fs";
 import type { LogLine } from "../../../core/index.js";
 import type { Seen } from "./output-reader.js";
 import { namesIn, runsIn, type Stream } from "./pieces.js";
@@ -21,8 +21,7 @@ export async function* follow(
     wake();
   };
   // The folder tells of writes to its files; the timer is the net under it.
-  const watcher = existsSync(folder) ? watch(folder, { persistent: false }, notice) : undefined;
-  watcher?.on("error", () => {});
+  const watcher = watchFolder(folder, notice);
   const net = setInterval(notice, 1_000);
   net.unref();
   signal?.addEventListener("abort", notice, { once: true });
@@ -47,6 +46,16 @@ export async function* follow(
     watcher?.close();
     clearInterval(net);
     signal?.removeEventListener("abort", notice);
+  }
+}
+
+function watchFolder(folder: string, notice: () => void): FSWatcher | undefined {
+  if (!existsSync(folder)) return undefined;
+  try {
+    return watch(folder, { persistent: false }, notice).on("error", () => {});
+  } catch {
+    // Out of watches or descriptors.
+    return undefined;
   }
 }
 

@@ -23,9 +23,11 @@ import { enable, openControllers } from "../../../plugins/spawner-process/contro
 import { createRunFolders } from "../../../plugins/spawner-process/folders.js";
 import { createLimitGroups, type LimitGroups } from "../../../plugins/spawner-process/limits.js";
 import { oomScoreOfAgents, protectDaemon } from "../../../plugins/spawner-process/oom-score.js";
+import { createRunLimits } from "../../../plugins/spawner-process/run-limits.js";
 import { createProcessSpawner, type ProcessSpawner } from "../../../plugins/spawner-process/spawner.js";
 import { newRunId } from "../../contract/run-id.js";
 import { fixtureAgent } from "../../helpers/agents.js";
+import { createFakeClock } from "../../helpers/fake-clock.js";
 import { allProcesses, environOf, seeProcess } from "../../helpers/processes.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
@@ -336,4 +338,35 @@ test("a command beside a run is held as the agent is", async () => {
   const ofVersion1 = (line: string) => !line.startsWith("0::");
   expect([score, files]).toEqual([String(oomScoreOfAgents()), "64"]);
   expect(groups.filter(ofVersion1)).toEqual(agentsGroups.filter(ofVersion1));
+});
+
+test("nothing is watched after the end, and a counter that cannot be read takes nothing back", async () => {
+  const clock = createFakeClock();
+  let kills = 3;
+  let looks = 0;
+  const groups = {
+    ...createLimitGroups(new Map()),
+    holding: () => ({ memoryBytes: 2 ** 20 }),
+    count: (_: string, what: string) => {
+      if (what !== "oomKills") return 0;
+      looks += 1;
+      return kills;
+    },
+  };
+  const common = { runId, clock, groups, wanted: {}, otherwise: {}, pid: 1, pids: () => [], over: false };
+  const limits = createRunLimits(common);
+  const reports: LimitReport[] = [];
+  limits.onLimit((report) => reports.push(report));
+  for (const seen of [0, 3, 3]) {
+    kills = seen;
+    await clock.advance(1_000);
+  }
+  expect(reports).toEqual([]);
+  kills = 0;
+  expect(limits.verdict({ kind: "signaled", signal: "SIGKILL" }, false)).toEqual({});
+  const before = looks;
+  // Whoever listens only now.
+  limits.onLimit((report) => reports.push(report));
+  await clock.advance(10_000);
+  expect([looks, reports]).toEqual([before, []]);
 });
