@@ -115,12 +115,14 @@ export interface AgentCommands {
   /**
    * A live sign from the agent itself. One that says nothing new is told to listeners and not journaled.
    * `usage` is the run's so far: of each figure the highest counts, and what it rose by is added to `spent` of
-   * the agent and of all above it.
+   * the agent and of all above it. `later`: what is new is shown and told now, and journaled with the
+   * next report without `later`, unless the run ends before; `usage` that rose is journaled now all the same.
    */
   heartbeat(
     agentId: string,
     runId: string,
     report: { status?: string; progress?: number; usage?: Usage },
+    options?: { later?: boolean },
   ): Promise<void>;
   /** Keeps it from starting until released. */
   hold(agentId: string, intent: Intent): Promise<void>;

@@ -27,6 +27,8 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
   const { table, drafts, waiters, slots } = deps;
   const journal = () => slots.use(journalSlot);
   const { need, changeable } = table;
+  /** Whose own words are newer than the journal's. */
+  const unwritten = new WeakSet<AgentWorker>();
 
   async function startAgent(agentId: string, cause?: StoredAgent["ending"]): Promise<Agent> {
     const worker = await changeable(agentId);
@@ -189,7 +191,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
     markProgress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
     markHealth: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
     markLimit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
-    async heartbeat(agentId, run_id, { usage: said, ...signs }) {
+    async heartbeat(agentId, run_id, { usage: said, ...signs }, { later = false } = {}) {
       const worker = need(agentId);
       const { agent } = worker.stored;
       if (agent.run_id !== run_id || !isLive(agent.state)) {
@@ -208,7 +210,12 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
         data: { ...report },
       };
       const news = Object.entries(report).some(([key, value]) => !same(agent[key as keyof Agent], value));
-      if (news) {
+      if (news && later && !usage) {
+        unwritten.add(worker);
+        await worker.observe(signs);
+        deps.publish([{ ...beat, id: journal().lastEventId() }]);
+      } else if (news || (!later && unwritten.has(worker))) {
+        unwritten.delete(worker);
         const above = usage ? ancestorsOf(worker, table.workers) : [];
         const spending = (it: AgentWorker) =>
           usage ? { spent: addUsage(it.stored.agent.spent, usage.by) } : {};

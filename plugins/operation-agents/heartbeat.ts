@@ -2,18 +2,23 @@ import { z } from "zod";
 import {
   type Agent,
   defineOperation,
+  isOpenStarryError,
   OpenStarryError,
   type Operation,
   type PluginContext,
   type Principal,
   type Usage,
 } from "../../core/index.js";
+import { createLatestWords } from "../_shared/latest-words.js";
 import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
 /** Beyond what any run can have used: a mistake of the one who reports. */
 const MOST_TOKENS = 1e12;
 const MOST_USD = 1e6;
+
+/** So often at most the words of a run are written to the journal; they are shown at once. */
+const WORDS_EVERY_MS = 1_000;
 
 const amount = (most: number) => z.number().min(0).max(most).optional();
 
@@ -40,8 +45,20 @@ const outputSchema = z.object({
   reason: z.string().optional().meta({ description: "What is the matter, such as that it does not get on." }),
 });
 
+interface Words {
+  status?: string;
+  progress?: number;
+}
+
 /** `agents.heartbeat`: what an agent says of itself. */
 export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
+  const latest = createLatestWords(ctx.clock, WORDS_EVERY_MS, (agentId, runId, words: Words) => {
+    ctx.agents.heartbeat(agentId, runId, words).catch((error: unknown) => {
+      // The run is over by now.
+      if (isOpenStarryError(error) && ["agent_not_found", "run_is_over"].includes(error.code)) return;
+      ctx.log.warn({ agent_id: agentId, err: error }, "an agent's words could not be written");
+    });
+  });
   return [
     defineOperation({
       name: "agents.heartbeat",
@@ -54,11 +71,13 @@ export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
       async handler({ agent_id, status, progress, usage }, { principal }) {
         const agent = requireOwnAgent(ctx.agents, agent_id, principal);
         const runId = runOf(agent, principal);
-        await ctx.agents.heartbeat(agent_id, runId, {
+        const words: Words = {
           ...(status === undefined ? {} : { status }),
           ...(progress === undefined ? {} : { progress }),
-          ...(usage === undefined ? {} : { usage: merged(agent.usage, usage) }),
-        });
+        };
+        const later = Object.keys(words).length > 0 && !latest.isTime(agent_id, runId, words);
+        const used = usage === undefined ? {} : { usage: merged(agent.usage, usage) };
+        await ctx.agents.heartbeat(agent_id, runId, { ...words, ...used }, { later });
         const { state, reason } = ctx.agents.get(agent_id) ?? agent;
         return { agent_id, run_id: runId, state, ...(reason === undefined ? {} : { reason }) };
       },

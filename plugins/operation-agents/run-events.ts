@@ -4,7 +4,10 @@ import type { AgentCommands, DaemonEvent } from "../../core/index.js";
 const FIRST_STRETCH = 512;
 const GROWTH = 4;
 const PAGE = 500;
-/** Of one agent. What is older than so many is not looked for: the reasons of ends have their figures. */
+/**
+ * Of one agent, less heartbeats. What is older than so many is not looked for: the reasons of ends have their
+ * figures.
+ */
 const MOST_EVENTS = 2_000;
 
 /**
@@ -23,11 +26,15 @@ export async function eventsOfRuns(
     const after = Math.max(0, upTo - stretch);
     const events = await readBetween(agents, agentId, after, upTo);
     const wanted = events.filter(({ run_id = "" }) => runIds.includes(run_id));
-    found = [...wanted.filter(({ type }) => type !== "agent.heartbeat"), ...found];
-    read += events.length;
+    found = [...wanted.filter(isNoBeat), ...found];
+    read += events.filter(isNoBeat).length;
     upTo = wanted.length < events.length ? 0 : after;
   }
   return found;
+}
+
+function isNoBeat({ type }: DaemonEvent): boolean {
+  return type !== "agent.heartbeat";
 }
 
 async function readBetween(

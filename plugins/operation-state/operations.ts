@@ -214,14 +214,28 @@ async function list(
   store: StateStore,
   { namespace: name, prefix: begin, limit, cursor, keys_only }: ListInput,
 ) {
-  const after = cursor === undefined ? undefined : Buffer.from(cursor, "base64url").toString();
+  const after = cursor === undefined ? undefined : readCursor(cursor);
   const query = { prefix: begin, limit, ...(after === undefined ? {} : { after }) };
   const { entries, more } = await store.list(name, query);
   const last = entries.at(-1)?.key;
   return {
     items: keys_only ? entries.map(withoutValue) : entries,
-    ...(more && last !== undefined ? { next_cursor: Buffer.from(last).toString("base64url") } : {}),
+    ...(more && last !== undefined ? { next_cursor: writeCursor(last) } : {}),
   };
+}
+
+/** After the key that was answered last. */
+function writeCursor(last: string): string {
+  return Buffer.from(last).toString("base64url");
+}
+
+function readCursor(cursor: string): string {
+  const last = Buffer.from(cursor, "base64url").toString();
+  if (last !== "" && writeCursor(last) === cursor) return last;
+  throw new OpenStarryError("input_invalid", {
+    detail: "cursor is not one that was handed out",
+    hint: "take it from next_cursor of the page before, or leave it out to begin again",
+  });
 }
 
 function watch(

@@ -1,7 +1,7 @@
 import { isOpenStarryError, type PluginContext, type Probe } from "../../core/index.js";
+import { createLatestWords } from "../_shared/latest-words.js";
 import { findUser } from "../_shared/users.js";
 import type { Datagrams } from "./datagrams.js";
-import { createLatestWords } from "./latest-words.js";
 import { createNotifyProbe } from "./notify-probe.js";
 import { createNotifySockets } from "./sockets.js";
 
@@ -26,13 +26,15 @@ const STATUS_EVERY_MS = 1_000;
 export function createHearing(ctx: PluginContext, native: Datagrams, folder: string): Hearing {
   const { clock, log } = ctx;
   const sockets = createNotifySockets({ clock, log, native, folder });
-  const words = createLatestWords(clock, STATUS_EVERY_MS, (agentId, runId, status) =>
-    passOn(ctx, agentId, runId, status),
-  );
+  const pass = (agentId: string, runId: string, said: { status: string }) =>
+    passOn(ctx, agentId, runId, said.status);
+  const words = createLatestWords(clock, STATUS_EVERY_MS, pass);
   const notify = createNotifyProbe({
     clock,
     log,
-    status: words.say,
+    status: (agentId, runId, status) => {
+      if (words.isTime(agentId, runId, { status })) pass(agentId, runId, { status });
+    },
     startTimeoutMs: (agentId) => ctx.agents.template(agentId)?.template.readiness?.timeoutMs ?? 0,
   });
   const current = new Map<string, string>();

@@ -453,6 +453,13 @@ describe("heartbeats", () => {
       await kernel.agents.heartbeat("a", run_id, { status });
     expect(heard).toEqual([{ status: "thinking" }, { status: "thinking" }, { status: "done" }]);
     expect(kernel.state.events.filter(({ type }) => type === "agent.heartbeat")).toHaveLength(2);
+    await kernel.agents.heartbeat("a", run_id, { status: "later" }, { later: true });
+    expect(kernel.agents.get("a")?.status).toBe("later");
+    expect(heard.at(-1)).toEqual({ status: "later" });
+    const written = () => kernel.state.events.filter(({ type }) => type === "agent.heartbeat");
+    expect(written()).toHaveLength(2);
+    for (let twice = 0; twice < 2; twice++) await kernel.agents.heartbeat("a", run_id, { status: "later" });
+    expect(written().map(({ data }) => data["status"])).toEqual(["thinking", "done", "later"]);
     await expect(kernel.agents.heartbeat("a", "another-run", {})).rejects.toMatchObject({
       code: "run_is_over",
     });

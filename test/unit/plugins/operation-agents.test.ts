@@ -793,6 +793,35 @@ describe("control", () => {
   });
 });
 
+describe("a flood of heartbeats", () => {
+  test("is shown at once and written once a second, with the latest words", async () => {
+    const clock = createFakeClock();
+    const kernel = await started({ clock });
+    const agent = await create(kernel, { agent_id: "a" });
+    const beat = (report: object) =>
+      ask(kernel, "agents.heartbeat", { agent_id: "a", ...report }, { as: asAgent(agent) });
+    const written = () =>
+      kernel.state.events.filter(({ type }) => type === "agent.heartbeat").map(({ data }) => data);
+    const flood = async () => {
+      for (let count = 1; count <= 100; count++) await beat({ status: `step ${count}` });
+    };
+    await flood();
+    expect(kernel.agents.get("a")?.status).toBe("step 100");
+    expect(written()).toEqual([{ status: "step 1" }]);
+    await beat({ progress: 0.5 });
+    await clock.advance(1_000);
+    await waitFor(() => written().length === 2, { what: "the latest words" });
+    expect(written()[1]).toEqual({ status: "step 100", progress: 0.5 });
+    await clock.advance(5_000);
+    expect(written()).toHaveLength(2);
+    expect(clock.pending()).toBeLessThan(10);
+    // What was used is money: it waits for nothing.
+    await beat({ status: "paying" });
+    await beat({ status: "paid", usage: { cost_usd: 1 } });
+    expect(written().slice(2)).toMatchObject([{ status: "paying" }, { status: "paid" }]);
+  });
+});
+
 /** A spawner with output: lines of one run, cursors `run:index`. */
 function loggingSpawner(lines: string[]): { spawner: MemorySpawner; queries: LogQuery[]; wake: () => void } {
   const queries: LogQuery[] = [];
@@ -1000,8 +1029,7 @@ describe("events", () => {
     expect((await iterator.next()).value).toEqual({ id: String(since) });
     const first = iterator.next();
     let beats = 0;
-    const beat = () =>
-      ask(kernel, "agents.heartbeat", { agent_id: "a", status: `beat ${++beats}` }, { as: asAgent(agent) });
+    const beat = () => kernel.agents.heartbeat("a", agent.run_id ?? "", { status: `beat ${++beats}` });
     // More than waits for anybody: the stream has to go back to the journal.
     for (let count = 0; count < 2_500; count++) await beat();
     const seen = [Number((await first).value.id)];
@@ -1110,7 +1138,7 @@ describe("events", () => {
     const agent = await create(kernel, { agent_id: "a" });
     await create(kernel, { agent_id: "b" });
     for (let count = 0; count < 5; count++) {
-      await ask(kernel, "agents.heartbeat", { agent_id: "a", progress: count / 5 }, { as: asAgent(agent) });
+      await kernel.agents.heartbeat("a", agent.run_id ?? "", { progress: count / 5 });
     }
     type Page = { items: DaemonEvent[]; gap: boolean; next_cursor?: string };
     const all = await ask<Page>(kernel, "agents.events", { agent_id: "a" });

@@ -102,6 +102,15 @@ describe("values over HTTP", () => {
     expect([seen.length, new Set(seen).size]).toEqual([25, 25]);
   });
 
+  it("refuse a cursor that was not handed out", async () => {
+    await as("PUT", "/state/shared/k", { value: 1 });
+    // No base64url, no UTF-8, and one with a bit too many.
+    for (const cursor of ["%20", "made-up!", "_w", "YR"]) {
+      const answer = await as("GET", `/state/shared?cursor=${cursor}`);
+      expect([answer.status, answer.json["code"]], cursor).toEqual([400, "input_invalid"]);
+    }
+  });
+
   it("are watched as events, which resume where they broke", async () => {
     const read = (lastEventId: number, count: number) =>
       readEvents({

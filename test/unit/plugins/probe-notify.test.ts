@@ -15,10 +15,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../core/index.js";
+import { createLatestWords } from "../../../plugins/_shared/latest-words.js";
 import healthChecker from "../../../plugins/health-checker/index.js";
 import { type Datagram, loadDatagrams } from "../../../plugins/probe-notify/datagrams.js";
 import probeNotify from "../../../plugins/probe-notify/index.js";
-import { createLatestWords } from "../../../plugins/probe-notify/latest-words.js";
 import { parseMessage } from "../../../plugins/probe-notify/message.js";
 import { createNotifyProbe } from "../../../plugins/probe-notify/notify-probe.js";
 import { ownFolder } from "../../../plugins/probe-notify/own-folder.js";
@@ -185,11 +185,10 @@ describe("what a run says", () => {
 it("of many words the last counts, one a second", async () => {
   const clock = createFakeClock();
   const passed: string[] = [];
-  const { say, end } = createLatestWords(
-    clock,
-    1_000,
-    (_, runId, words) => void passed.push(`${runId} ${words}`),
-  );
+  const pass = (_: string, runId: string, { text }: { text: string }) => void passed.push(`${runId} ${text}`);
+  const { isTime, end } = createLatestWords(clock, 1_000, pass);
+  const say = (agentId: string, runId: string, text: string) =>
+    isTime(agentId, runId, { text }) && pass(agentId, runId, { text });
   for (let index = 0; index < 100; index++) say("a", "1", `word ${index}`);
   say("b", "2", "mine");
   expect(passed).toEqual(["1 word 0", "2 mine"]);

@@ -710,7 +710,7 @@ describe("what is told of runs", () => {
     uses({ cpu_percent: 99 });
     await clock.advance(4_000);
     const { run_id = "" } = kernel.agents.get("a") ?? {};
-    for (let beat = 0; beat < 1_500; beat++) await kernel.agents.heartbeat("a", run_id, { progress: beat });
+    for (let beat = 0; beat < 3_500; beat++) await kernel.agents.heartbeat("a", run_id, { progress: beat });
     const { evidence } = await why();
     expect(evidence.filter(({ kind, at }) => kind === "limit" && at !== undefined)).toHaveLength(1);
   });
