@@ -78,7 +78,6 @@ function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {
 const LIMIT_DEEDS: Readonly<Record<string, string>> = {
   warn: "which is told and no more",
   throttle: "and slowed its CPU down",
-  stop: "and had it stopped",
   restart: "and ended the run, which counts as a failure",
 };
 
@@ -87,7 +86,8 @@ function describeEvent({ type, data, at, run_id }: DaemonEvent, facts: WhyFacts)
   const actor = actorInWords(String(data["actor"] ?? "daemon"));
   switch (type) {
     case "agent.limit": {
-      const deed = LIMIT_DEEDS[String(data["action"])];
+      const deed =
+        data["action"] === "stop" ? stopDeed(data, run_id, facts) : LIMIT_DEEDS[String(data["action"])];
       return { kind: "limit", text: deed ? `${actor} saw: ${reason}, ${deed}` : reason } as const;
     }
     case "agent.throttled": {
@@ -112,6 +112,14 @@ function describeEvent({ type, data, at, run_id }: DaemonEvent, facts: WhyFacts)
     default:
       return undefined;
   }
+}
+
+/** What is announced with a grace may still be to come, or may not have come to pass. */
+function stopDeed(data: DaemonEvent["data"], runId: string | undefined, { agent, runs, ending }: WhyFacts) {
+  const lives = agent.run_id === runId && agent.pid !== undefined;
+  const ender = lives ? ending : runs.find((run) => run.run_id === runId)?.exit;
+  if (data["due_at"] === undefined || ender?.actor === data["actor"]) return "and had it stopped";
+  return lives && !ender ? "and will have it stopped" : "and was to have it stopped";
 }
 
 function toldToEnd(

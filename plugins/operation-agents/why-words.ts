@@ -1,6 +1,7 @@
 import { formatDuration, rfc3339 } from "../../core/index.js";
 import { actorInWords, enderInWords, exitInWords } from "./exit-words.js";
 import type { WhyFacts } from "./why-facts.js";
+import { underWay } from "./why-under-way.js";
 
 /** What is the case and how it came about, in one paragraph. Pure, as everything here. */
 export function summaryOf(facts: WhyFacts): string {
@@ -100,8 +101,11 @@ function nextOfPending({ agent, held, needs, nowMs }: WhyFacts): string {
     : "it is started as soon as what it waits for is there";
 }
 
-function nextOfRunning({ agent, template, nowMs }: WhyFacts): string {
+function nextOfRunning(facts: WhyFacts): string {
+  const { agent, template, nowMs } = facts;
   if (agent.desired === "stopped") return "it is ended now";
+  const coming = underWay(facts);
+  if (coming) return `${coming.deed} at ${moment(coming.at, nowMs)}, ${coming.rest}`;
   const time = agent.limits?.run_time_max;
   const { policy, max_restarts: max, periodMs } = template?.restart ?? {};
   const rules =

@@ -16,6 +16,7 @@ import {
   sampler,
 } from "../../../core/index.js";
 import type { Why } from "../../../plugins/agent-manager-tool/client.js";
+import budget from "../../../plugins/budget/index.js";
 import healthChecker from "../../../plugins/health-checker/index.js";
 import { exitInWords } from "../../../plugins/operation-agents/exit-words.js";
 import operationAgents from "../../../plugins/operation-agents/index.js";
@@ -60,6 +61,7 @@ const TEMPLATES = {
   Ready: { readiness: { type: "spoken", timeout: "30s" }, restart: { policy: "never" } },
   Lives: { liveness: { type: "spoken" }, restart: { policy: "never" } },
   Progresses: { progress: { deadline: "10m" } },
+  Spends: { budget: { tokens_max: 1000 } },
   Needs: { requires: ["agent:indexer"] },
   NeedsBus: { requires: ["bus"] },
   Parent: { children: {} },
@@ -253,6 +255,44 @@ const scenes: Record<string, Scene> = {
       /^throttle: plugin resource-policy slowed its CPU down to 50% of a core \(quota\): CPU 99%/,
     ],
   },
+  "a budget that is used up, within its grace": {
+    options: { plugins: [budget()] },
+    async play({ create, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(10_000);
+    },
+    state: "running",
+    next: /^it is stopped at 2026-01-01T00:00:30\.000Z \(in 20s\), for its tokens_max; then nothing until somebody starts it$/,
+    hint: /^wait until it is stopped; to have it go on then, raise tokens_max in its template, then POST \/agents\/a\/start$/,
+    evidence: [
+      /^limit: plugin budget saw: 1100 tokens .*; it is stopped at .*:30\.000Z, and will have it stopped$/,
+    ],
+  },
+  "a budget that is used up, after its grace": {
+    options: { plugins: [budget()] },
+    async play({ create, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(30_000);
+    },
+    state: "stopped",
+    evidence: [/^limit: plugin budget saw: 1100 tokens .*:30\.000Z, and had it stopped$/],
+  },
+  "a budget that was used up by a run which ended by itself": {
+    options: { plugins: [budget()] },
+    async play({ create, end, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(10_000);
+      await end({ status: { kind: "exited", code: 0 } });
+    },
+    state: "exited",
+    evidence: [/^limit: plugin budget saw: 1100 tokens .*:30\.000Z, and was to have it stopped$/],
+  },
   "limits, and who holds them": {
     options: { spawner: memorySpawner({ holds: true }) },
     async play({ create, uses, clock }) {
@@ -324,7 +364,8 @@ const scenes: Record<string, Scene> = {
     },
     state: "running",
     summary: /^a has been running for 10m .*: no progress for 10m\.$/,
-    hint: /^look at what it prints/,
+    next: /^it is interrupted at 2026-01-01T00:11:00\.000Z \(in 1m\), unless it gets on before that$/,
+    hint: /^wait, and look at what it prints: GET \/agents\/a\/logs$/,
     evidence: [/^progress: no progress for 10m: it was nudged by a signal$/],
   },
   "a wait for an agent that has failed": {
