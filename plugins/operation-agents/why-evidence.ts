@@ -50,10 +50,10 @@ const EVENTS_TOLD = 20;
 
 /** What there is to go by: first what happened, oldest first, then what is the case now. Pure. */
 export function evidenceOf(facts: WhyFacts): Evidence[] {
-  const happened = facts.events.flatMap((event) => eventEvidence(event, facts)).slice(-EVENTS_TOLD);
+  const events = facts.events.flatMap((event) => eventEvidence(event, facts)).slice(-EVENTS_TOLD);
+  const happened = [...events, ...endEvidence(facts)].sort((a, b) => timeOf(a) - timeOf(b));
   return [
-    ...happened,
-    ...endEvidence(facts),
+    ...happened.map((it) => markFormer(it, facts)),
     ...waitingEvidence(facts),
     ...survivorEvidence(facts),
     ...probeEvidence(facts),
@@ -64,6 +64,14 @@ export function evidenceOf(facts: WhyFacts): Evidence[] {
     ...parentEvidence(facts),
     ...(facts.unread === undefined ? [] : [{ kind: "journal" as const, text: facts.unread }]),
   ];
+}
+
+const timeOf = ({ at = "" }: Evidence) => Date.parse(at);
+
+/** What happened to the run before the one that lives is not taken for something that is the case. */
+function markFormer(evidence: Evidence, { agent }: WhyFacts): Evidence {
+  const isFormer = agent.pid !== undefined && evidence.run_id !== agent.run_id;
+  return isFormer ? { ...evidence, text: `in the run before: ${evidence.text}` } : evidence;
 }
 
 function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {

@@ -11,7 +11,7 @@ export function hintFor(facts: WhyFacts): string {
     case "pending":
       return hintForPending(facts);
     case "starting":
-      return `wait with GET /agents/${id}?wait_for=ready, and look at what it prints: GET /agents/${id}/logs`;
+      return `wait until it is ready (GET /agents/${id}?wait_for=ready), and look at what it prints: GET /agents/${id}/logs`;
     case "running":
       return hintForRunning(facts);
     case "stopping":

@@ -32,7 +32,7 @@ function stateSentence({ agent, nowMs }: WhyFacts): string {
       : formatDuration(Math.max(0, nowMs - Date.parse(agent.started_at)));
   switch (agent.state) {
     case "pending":
-      return `${id} waits to be started${because || ", and its start is under way"}.`;
+      return `${id} waits to be started${because.replace(/^: waits:? /, ": ") || ", and its start is under way"}.`;
     case "starting":
       return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet${because}.`;
     case "running":
@@ -111,7 +111,7 @@ function nextOfRunning(facts: WhyFacts): string {
   const rules =
     policy === undefined || policy === "never"
       ? "its restart rules decide"
-      : `its restart rules decide (${policy}, at most ${max} restarts within ${formatDuration(periodMs ?? 0)})`;
+      : `its restart rules decide (${policy}, at most ${max} ${max === 1 ? "restart" : "restarts"} within ${formatDuration(periodMs ?? 0)})`;
   const then = policy === "never" ? "it is not started again" : rules;
   if (!time || agent.started_at === undefined) return `it runs on; if it ends, ${then}`;
   const end = rfc3339(Date.parse(agent.started_at) + time.value * 1_000);

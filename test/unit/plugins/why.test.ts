@@ -61,6 +61,7 @@ const TEMPLATES = {
   Ready: { readiness: { type: "spoken", timeout: "30s" }, restart: { policy: "never" } },
   Lives: { liveness: { type: "spoken" }, restart: { policy: "never" } },
   Progresses: { progress: { deadline: "10m" } },
+  Once: { restart: { policy: "on-failure", max_restarts: 1, period: "60s" } },
   Spends: { budget: { tokens_max: 1000 } },
   Needs: { requires: ["agent:indexer"] },
   NeedsBus: { requires: ["bus"] },
@@ -237,7 +238,7 @@ const scenes: Record<string, Scene> = {
     summary:
       /^a has been running for 5s .*Its last run ended 5s ago, after 1s: plugin resource-policy had it ended/,
     evidence: [
-      /^limit: plugin resource-policy saw: memory 120MiB .*, and ended the run, which counts as a failure$/,
+      /^limit: in the run before: plugin resource-policy saw: memory 120MiB .*, and ended the run, which counts as a failure$/,
       /^limit: memory_max 100MiB, held by a policy that looks at intervals, then restart; 10MiB now$/,
       /^restarts: .*1 of 5 restarts within 1m/,
     ],
@@ -375,7 +376,7 @@ const scenes: Record<string, Scene> = {
       await create("Needs");
     },
     state: "pending",
-    summary: /^a waits to be started: waits for agent:indexer, which is exited\.$/,
+    summary: /^a waits to be started: for agent:indexer, which is exited\.$/,
     next: /^it is started as soon as agent indexer is running; that does not come about by itself$/,
     hint: /^GET \/agents\/indexer\/why tells what became of it; POST \/agents\/indexer\/start starts it again$/,
     evidence: [/^requirement: agent:indexer is exited: it exited with code 3; its restart policy is never$/],
@@ -453,6 +454,23 @@ const scenes: Record<string, Scene> = {
     summary: /^a waits to be started: it is quiet\.$/,
     next: /^its start is tried again at 2026-01-01T00:01:00\.000Z \(in 49s\)$/,
     without: ["requirement"],
+  },
+  "a wait that says itself that it is one": {
+    async play({ create, ctx }) {
+      ctx.hooks.beforeSpawn.tap("pressure", () => {
+        throw new SpawnDeferred("waits: memory pressure: 91% in use", { retryAfterMs: 60_000 });
+      });
+      await create();
+    },
+    state: "pending",
+    summary: /^a waits to be started: memory pressure: 91% in use\.$/,
+  },
+  "a single restart": {
+    async play({ create }) {
+      await create("Once");
+    },
+    state: "running",
+    next: /^it runs on; if it ends, its restart rules decide \(on-failure, at most 1 restart within 1m\)$/,
   },
   "a start that failed": {
     async play({ create, kernel }) {
@@ -743,6 +761,19 @@ describe("what is told of runs", () => {
     expect(output_tail).toMatch(/^FATAL: real reason\n[\d\n]*9{1000}$/);
     expect(output_tail.length).toBeGreaterThan(4_000);
     expect(output_tail.length).toBeLessThanOrEqual(4_096);
+  });
+
+  test("what happened, oldest first: the end of the run before stands before what happened since", async () => {
+    const { create, end, uses, clock, why } = await onStage();
+    await create("Burns");
+    await clock.advance(1_000);
+    await end(killed);
+    await clock.advance(10_000);
+    uses({ cpu_percent: 99 });
+    await clock.advance(4_000);
+    const happened = (await why()).evidence.filter(({ at }) => at !== undefined);
+    expect(happened.map(({ kind }) => kind)).toEqual(["signal", "limit", "throttle"]);
+    expect(happened.map(({ text }) => text.startsWith("in the run before: "))).toEqual([true, false, false]);
   });
 
   test("events of heartbeats between do not hide what was seen long before", async () => {
