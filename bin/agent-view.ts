@@ -52,6 +52,12 @@ export function describeExit(exit: ExitStatus): string {
   }
 }
 
+/** How and when a run ended, why, and by whom; nobody is to be named for what the kernel killed. */
+export function describeEnd(exit: Exit): string {
+  const by = exit.cause === "oom" ? "" : ` (${exit.actor})`;
+  return `${describeExit(exit)}, ${exit.ended_at}: ${exit.reason}${by}`;
+}
+
 /**
  * What a shell would have exited with: the code, or 128 and the signal's number. 1 when nobody knows
  * how it ended, or it never ran.
@@ -156,7 +162,7 @@ function about(agent: Agent, nowMs: number): string | undefined {
   const { state, reason, status, progress, next_start_at } = agent;
   if (state === "running") {
     const percent = progress === undefined ? "" : `${Math.round(progress * 100)}% `;
-    return `${percent}${status ?? ""}`.trim() || undefined;
+    return [reason, `${percent}${status ?? ""}`.trim()].filter(Boolean).join("; ") || undefined;
   }
   const leftMs = Date.parse(next_start_at ?? "") - nowMs;
   const next = state === "backoff" && leftMs > 0 ? `starts again in ${formatDuration(leftMs)}` : undefined;

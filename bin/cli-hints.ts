@@ -2,7 +2,7 @@
 const COMMANDS: readonly (readonly [RegExp, string])[] = [
   [/GET \/agents\/([^\s/?]+)\/(why|logs)\b/g, "openstarry-daemon $2 $1"],
   [/GET \/agents\/([^\s/?]+)\?wait_for=ended\b/g, "openstarry-daemon wait $1"],
-  [/GET \/agents\/([^\s/?]+)\?wait_for=ready\b/g, "openstarry-daemon agent status $1"],
+  [/GET \/agents\/([^\s/?]+)\?wait_for=ready\b/g, "openstarry-daemon agent status $1 tells whether it is"],
   [/GET \/agents\/([^\s/?]+)\/result\b/g, "openstarry-daemon wait $1 --result"],
   [/DELETE \/agents\/([^\s/?]+)\?force=true/g, "openstarry-daemon agent rm $1 --force"],
   [/POST \/agents\/([^\s/?]+)\/(start|stop|restart)\b/g, "openstarry-daemon agent $2 $1"],

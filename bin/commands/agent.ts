@@ -1,7 +1,14 @@
 import type { Agent, Usage } from "../../core/contracts/agent.js";
 import { formatDuration, formatSize, parseDuration } from "../../core/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client.js";
-import { describeExit, describeLimits, formatPercent, paintState, since } from "../agent-view.js";
+import {
+  describeEnd,
+  describeExit,
+  describeLimits,
+  formatPercent,
+  paintState,
+  since,
+} from "../agent-view.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
@@ -104,7 +111,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
       "slowed down",
       safe(throttle && `to ${throttle.percent}% (${throttle.by}), ${throttle.reason} (${throttle.actor})`),
     ],
-    ["last end", exit && safe(`${describeExit(exit)}, ${exit.ended_at}: ${exit.reason} (${exit.actor})`)],
+    ["last end", exit && safe(describeEnd(exit))],
     [
       "labels",
       safe(

@@ -77,13 +77,15 @@ async function watch(invocation: Invocation<TopOptions>, first: readonly Agent[]
 
 /** What they use together, and then each of them. */
 export function linesOf(terminal: Terminal, agents: readonly Agent[], sort: TopOptions["sort"]): string[] {
+  if (agents.length === 0) return ["No live agents."];
   const total = (value: (resources: NonNullable<Agent["resources"]>) => number) =>
     agents.reduce((sum, { resources }) => sum + (resources ? value(resources) : 0), 0);
+  const processes = total((it) => it.processes);
   const summary = [
-    `${terminal.style(String(agents.length), "bold")} live agents`,
+    `${terminal.style(String(agents.length), "bold")} live ${agents.length === 1 ? "agent" : "agents"}`,
     `CPU ${formatPercent(total((it) => it.cpu_percent))} of a core`,
     `memory ${formatSize(total((it) => it.memory_bytes))}`,
-    `${total((it) => it.processes)} processes`,
+    `${processes} ${processes === 1 ? "process" : "processes"}`,
   ];
   return [summary.join(", "), "", ...table(terminal, sortByUse(agents, sort), usageColumns(Date.now()))];
 }

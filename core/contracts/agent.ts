@@ -164,6 +164,8 @@ export interface LimitReport {
   measured?: number;
   /** What is done: for a budget after some time. `kill` and `refuse` are the operating system's own. */
   action: LimitAction | "kill" | "refuse";
+  /** When that is done; absent: at once. */
+  due_at?: string;
   /** In words, with the figures. */
   reason: string;
 }

@@ -1,4 +1,10 @@
-import { type Agent, ENDED_STATES, isOpenStarryError, type PluginContext } from "../../core/index.js";
+import {
+  type Agent,
+  ENDED_STATES,
+  isOpenStarryError,
+  type PluginContext,
+  rfc3339,
+} from "../../core/index.js";
 import { lineage } from "../_shared/lineage.js";
 import { type Standing, standingsOf } from "./judge.js";
 
@@ -23,8 +29,8 @@ export function createBudgets(ctx: PluginContext, { warnAt, graceMs }: BudgetOpt
   const actor = `plugin:${ctx.name}`;
   /** What was told already, by agent. */
   const told = new Map<string, Set<string>>();
-  /** Those that are to be stopped, each with what takes that back. */
-  const due = new Map<string, () => void>();
+  /** Those that are to be stopped: when, and what takes that back. */
+  const due = new Map<string, { at: string; cancel: () => void }>();
 
   const rulesOf = (agentId: string) => ctx.agents.template(agentId)?.template.budget;
 
@@ -43,15 +49,16 @@ export function createBudgets(ctx: PluginContext, { warnAt, graceMs }: BudgetOpt
   }
 
   function look(agentId: string) {
-    for (const standing of standings(agentId)) tell(agentId, standing);
-    if (usedUp(agentId) === undefined || due.has(agentId)) return;
-    due.set(
-      agentId,
-      ctx.clock.after(graceMs, () => {
+    if (usedUp(agentId) !== undefined && !due.has(agentId)) {
+      const cancel = ctx.clock.after(graceMs, () => {
         due.delete(agentId);
         stopAll(agentId);
-      }),
-    );
+      });
+      due.set(agentId, { at: rfc3339(ctx.clock.now() + graceMs), cancel });
+    }
+    // Who has no process cannot hear of it, and uses nothing.
+    if (ctx.agents.get(agentId)?.pid === undefined) return;
+    for (const standing of standings(agentId)) tell(agentId, standing);
   }
 
   /** Each limit once when it is near, and once when it is reached. */
@@ -60,12 +67,17 @@ export function createBudgets(ctx: PluginContext, { warnAt, graceMs }: BudgetOpt
     const what = `${limit} ${value} ${level}`;
     if (before.has(what)) return;
     told.set(agentId, before.add(what));
-    const stops = level === "used_up" && rulesOf(agentId)?.on_exceed === "stop";
-    const action = stops ? "stop" : "warn";
-    const reason = stops ? `${words}; it is stopped in ${graceMs / 1_000} s` : words;
+    const dueAt = level === "used_up" ? due.get(agentId)?.at : undefined;
+    const deed =
+      dueAt === undefined
+        ? ({ action: "warn", reason: words } as const)
+        : ({ action: "stop", due_at: dueAt, reason: `${words}; it is stopped at ${dueAt}` } as const);
     const runId = ctx.agents.get(agentId)?.run_id ?? "";
-    ctx.log.warn({ agent_id: agentId, limit, value, measured, action }, "an agent uses up its budget");
-    attempt(agentId, ctx.agents.markLimit(agentId, runId, { limit, value, measured, action, reason, actor }));
+    ctx.log.warn(
+      { agent_id: agentId, limit, value, measured, action: deed.action },
+      "an agent uses up its budget",
+    );
+    attempt(agentId, ctx.agents.markLimit(agentId, runId, { limit, value, measured, ...deed, actor }));
   }
 
   /** The agent, and all below it that spend of its budget: also those that would outlive it. */
@@ -102,11 +114,11 @@ export function createBudgets(ctx: PluginContext, { warnAt, graceMs }: BudgetOpt
     },
     forget(agentId) {
       told.delete(agentId);
-      due.get(agentId)?.();
+      due.get(agentId)?.cancel();
       due.delete(agentId);
     },
     dispose() {
-      for (const cancel of due.values()) cancel();
+      for (const { cancel } of due.values()) cancel();
       due.clear();
     },
   };

@@ -50,10 +50,10 @@ const EVENTS_TOLD = 20;
 
 /** What there is to go by: first what happened, oldest first, then what is the case now. Pure. */
 export function evidenceOf(facts: WhyFacts): Evidence[] {
-  const happened = facts.events.flatMap((event) => eventEvidence(event, facts)).slice(-EVENTS_TOLD);
+  const events = facts.events.flatMap((event) => eventEvidence(event, facts)).slice(-EVENTS_TOLD);
+  const happened = [...events, ...endEvidence(facts)].sort((a, b) => timeOf(a) - timeOf(b));
   return [
-    ...happened,
-    ...endEvidence(facts),
+    ...happened.map((it) => markFormer(it, facts)),
     ...waitingEvidence(facts),
     ...survivorEvidence(facts),
     ...probeEvidence(facts),
@@ -64,6 +64,14 @@ export function evidenceOf(facts: WhyFacts): Evidence[] {
     ...parentEvidence(facts),
     ...(facts.unread === undefined ? [] : [{ kind: "journal" as const, text: facts.unread }]),
   ];
+}
+
+const timeOf = ({ at = "" }: Evidence) => Date.parse(at);
+
+/** What happened to the run before the one that lives is not taken for something that is the case. */
+function markFormer(evidence: Evidence, { agent }: WhyFacts): Evidence {
+  const isFormer = agent.pid !== undefined && evidence.run_id !== agent.run_id;
+  return isFormer ? { ...evidence, text: `in the run before: ${evidence.text}` } : evidence;
 }
 
 function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {
@@ -78,7 +86,6 @@ function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {
 const LIMIT_DEEDS: Readonly<Record<string, string>> = {
   warn: "which is told and no more",
   throttle: "and slowed its CPU down",
-  stop: "and had it stopped",
   restart: "and ended the run, which counts as a failure",
 };
 
@@ -87,7 +94,8 @@ function describeEvent({ type, data, at, run_id }: DaemonEvent, facts: WhyFacts)
   const actor = actorInWords(String(data["actor"] ?? "daemon"));
   switch (type) {
     case "agent.limit": {
-      const deed = LIMIT_DEEDS[String(data["action"])];
+      const deed =
+        data["action"] === "stop" ? stopDeed(data, run_id, facts) : LIMIT_DEEDS[String(data["action"])];
       return { kind: "limit", text: deed ? `${actor} saw: ${reason}, ${deed}` : reason } as const;
     }
     case "agent.throttled": {
@@ -112,6 +120,14 @@ function describeEvent({ type, data, at, run_id }: DaemonEvent, facts: WhyFacts)
     default:
       return undefined;
   }
+}
+
+/** What is announced with a grace may still be to come, or may not have come to pass. */
+function stopDeed(data: DaemonEvent["data"], runId: string | undefined, { agent, runs, ending }: WhyFacts) {
+  const lives = agent.run_id === runId && agent.pid !== undefined;
+  const ender = lives ? ending : runs.find((run) => run.run_id === runId)?.exit;
+  if (data["due_at"] === undefined || ender?.actor === data["actor"]) return "and had it stopped";
+  return lives && !ender ? "and will have it stopped" : "and was to have it stopped";
 }
 
 function toldToEnd(

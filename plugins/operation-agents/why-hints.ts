@@ -1,5 +1,6 @@
 import type { Exit } from "../../core/index.js";
 import type { WhyFacts } from "./why-facts.js";
+import { underWay } from "./why-under-way.js";
 
 /** What to do, if anything: for a person, and for an agent that can act on a sentence. Pure. */
 export function hintFor(facts: WhyFacts): string {
@@ -10,11 +11,9 @@ export function hintFor(facts: WhyFacts): string {
     case "pending":
       return hintForPending(facts);
     case "starting":
-      return `wait with GET /agents/${id}?wait_for=ready, and look at what it prints: GET /agents/${id}/logs`;
+      return `wait until it is ready (GET /agents/${id}?wait_for=ready), and look at what it prints: GET /agents/${id}/logs`;
     case "running":
-      return agent.health === "unhealthy" || agent.reason !== undefined
-        ? `look at what it prints: GET /agents/${id}/logs; or restart it: POST /agents/${id}/restart`
-        : "nothing has to be done";
+      return hintForRunning(facts);
     case "stopping":
       return hintForStopping(facts);
     case "backoff":
@@ -32,6 +31,15 @@ export function hintFor(facts: WhyFacts): string {
     case "failed":
       return `${causeHint(facts)}, then POST /agents/${id}/start; or DELETE /agents/${id}`;
   }
+}
+
+function hintForRunning(facts: WhyFacts): string {
+  const { agent_id: id, health, reason } = facts.agent;
+  const coming = underWay(facts);
+  if (coming) return coming.hint;
+  return health === "unhealthy" || reason !== undefined
+    ? `look at what it prints: GET /agents/${id}/logs; or restart it: POST /agents/${id}/restart`
+    : "nothing has to be done";
 }
 
 function hintForPending({ agent: { agent_id: id }, held, needs }: WhyFacts): string {

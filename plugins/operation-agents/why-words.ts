@@ -1,6 +1,7 @@
 import { formatDuration, rfc3339 } from "../../core/index.js";
 import { actorInWords, enderInWords, exitInWords } from "./exit-words.js";
 import type { WhyFacts } from "./why-facts.js";
+import { underWay } from "./why-under-way.js";
 
 /** What is the case and how it came about, in one paragraph. Pure, as everything here. */
 export function summaryOf(facts: WhyFacts): string {
@@ -31,7 +32,7 @@ function stateSentence({ agent, nowMs }: WhyFacts): string {
       : formatDuration(Math.max(0, nowMs - Date.parse(agent.started_at)));
   switch (agent.state) {
     case "pending":
-      return `${id} waits to be started${because || ", and its start is under way"}.`;
+      return `${id} waits to be started${because.replace(/^: waits:? /, ": ") || ", and its start is under way"}.`;
     case "starting":
       return `${id} was started ${since} ago as process ${agent.pid} and is not ready yet${because}.`;
     case "running":
@@ -100,14 +101,17 @@ function nextOfPending({ agent, held, needs, nowMs }: WhyFacts): string {
     : "it is started as soon as what it waits for is there";
 }
 
-function nextOfRunning({ agent, template, nowMs }: WhyFacts): string {
+function nextOfRunning(facts: WhyFacts): string {
+  const { agent, template, nowMs } = facts;
   if (agent.desired === "stopped") return "it is ended now";
+  const coming = underWay(facts);
+  if (coming) return `${coming.deed} at ${moment(coming.at, nowMs)}, ${coming.rest}`;
   const time = agent.limits?.run_time_max;
   const { policy, max_restarts: max, periodMs } = template?.restart ?? {};
   const rules =
     policy === undefined || policy === "never"
       ? "its restart rules decide"
-      : `its restart rules decide (${policy}, at most ${max} restarts within ${formatDuration(periodMs ?? 0)})`;
+      : `its restart rules decide (${policy}, at most ${max} ${max === 1 ? "restart" : "restarts"} within ${formatDuration(periodMs ?? 0)})`;
   const then = policy === "never" ? "it is not started again" : rules;
   if (!time || agent.started_at === undefined) return `it runs on; if it ends, ${then}`;
   const end = rfc3339(Date.parse(agent.started_at) + time.value * 1_000);

@@ -89,7 +89,7 @@ test("a crash loop: how often, what it printed last, and what waits for it", asy
   await create("waits", "Waits");
   await waitFor(async () => (await daemon.client.agents.get("waits")).reason, { what: "it to wait" });
   const waits = await why("waits");
-  expect(waits.words).toContain("waits waits to be started: waits for agent:crashes, which is failed.");
+  expect(waits.words).toContain("waits waits to be started: for agent:crashes, which is failed.");
   expect(waits.words).toContain(
     "Next: it is started as soon as agent crashes is running; that does not come about by itself",
   );

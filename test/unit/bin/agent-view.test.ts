@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { agentColumns, describeExit, exitCodeOfRun, since } from "../../../bin/agent-view.js";
+import { agentColumns, describeEnd, describeExit, exitCodeOfRun, since } from "../../../bin/agent-view.js";
 import { growTree, isWanted } from "../../../bin/commands/list.js";
 import { table } from "../../../bin/table.js";
 import type { Agent, Exit, ExitStatus } from "../../../core/contracts/agent.js";
@@ -42,6 +42,12 @@ test.each<[ExitStatus, number, string]>([
 ])("%o exits with %i: %s", (status, code, words) => {
   expect(exitCodeOfRun(exit(status))).toBe(code);
   expect(describeExit(status)).toBe(words);
+});
+
+test("how a run ended names whose doing it was, and nobody for what the kernel killed", () => {
+  const ended = { ...exit({ kind: "exited", code: 7 }), reason: "it was told to", ended_at: "12:00" };
+  expect(describeEnd(ended)).toBe("exited with code 7, 12:00: it was told to (agent:a)");
+  expect(describeEnd({ ...ended, cause: "oom" })).toBe("exited with code 7, 12:00: it was told to");
 });
 
 test("an agent that never ran is no success", () => {

@@ -44,6 +44,22 @@ describe("top", () => {
     expect(last).toMatch(/^new +4711 +- +- +- +- +- +running +-$/);
   });
 
+  test("counts one as one, and says where there is none", () => {
+    const { terminal } = createTestTerminal();
+    const one = agent("one", 1, 1);
+    if (one.resources) one.resources.processes = 1;
+    expect(linesOf(terminal, [one], "cpu")[0]).toBe("1 live agent, CPU 1.0% of a core, memory 1B, 1 process");
+    expect(linesOf(terminal, [], "cpu")).toEqual(["No live agents."]);
+  });
+
+  test("says why one that runs may not for long", () => {
+    const { terminal } = createTestTerminal();
+    const more = { reason: "it is stopped at 12:00", status: "reading", progress: 0.5 };
+    expect(linesOf(terminal, [agent("a", 1, 1, more)], "cpu").at(-1)).toMatch(
+      / it is stopped at 12:00; 50% reading$/,
+    );
+  });
+
   test("obeys nothing that an agent says, and keeps to the width", () => {
     const { terminal } = createTestTerminal({ columns: 100, env: { NO_COLOR: "1" } });
     const status = `\u001b[2J\u202e${"x".repeat(200)}`;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { hintForCommandLine } from "../../../bin/cli-hints.js";
 import { linesOf } from "../../../bin/commands/why.js";
 import { displayWidth } from "../../../bin/table.js";
 import { wrap } from "../../../bin/wrap.js";
@@ -63,6 +64,11 @@ describe("why, for a person", () => {
       "  2026-01-01T00:00:01.000Z after 12s  policy, by plugin:resource-policy: status 137",
     );
     expect(text).toContain("\nThe last lines that it printed:\n  xxx");
+  });
+
+  it("promises of no command that it waits which does not", () => {
+    const hint = hintForCommandLine("wait until it is ready (GET /agents/a?wait_for=ready)");
+    expect(hint).toBe("wait until it is ready (openstarry-daemon agent status a tells whether it is)");
   });
 
   it("takes no more than 100 columns, and less where there is less", () => {

@@ -85,7 +85,7 @@ describe("a budget of tokens", () => {
     expect(it.told().slice(1)).toEqual(["a stop tokens_max 1100"]);
     // It hears of it, and has the grace to end what it is at.
     expect(it.kernel.agents.get("a")?.reason).toBe(
-      "1100 tokens reported of tokens_max 1000 tokens (110%), those below it included; it is stopped in 30 s",
+      "1100 tokens reported of tokens_max 1000 tokens (110%), those below it included; it is stopped at 2026-01-01T00:02:30.000Z",
     );
     await it.seconds(29);
     expect(it.stateOf("a")).toBe("running");
@@ -315,6 +315,16 @@ describe("a daemon that dies", () => {
     await it.kernel.agents.wait("a", "ended");
     expect(it.stateOf("a")).toBe("failed");
     expect(it.spawner.runs).toHaveLength(1);
+  });
+
+  it("and those that were stopped for it before: nothing is said of them again", async () => {
+    const before = await withBudgets(T);
+    await before.start("a", "T");
+    await before.report("a", { tokens: 1000 });
+    await before.seconds(30);
+    expect(before.stateOf("a")).toBe("stopped");
+    const it = await successor(before);
+    expect(it.kernel.logged.map(({ message }) => message)).not.toContain("an agent uses up its budget");
   });
 
   it("what deleted children had used is not forgotten", async () => {

@@ -1210,7 +1210,7 @@ describe("why", () => {
     const kernel = await started({ templates: { Plain: {}, Needy: { requires: ["agent:zzz"] } } });
     await create(kernel, { agent_id: "waits", template_id: "Needy" });
     const waits = await why(kernel, "waits");
-    expect(waits.summary).toBe("waits waits to be started: waits for agent:zzz, which does not exist.");
+    expect(waits.summary).toBe("waits waits to be started: for agent:zzz, which does not exist.");
     expect(waits.next).toMatch(/as soon as/);
     await create(kernel, { agent_id: "stopped" });
     await ask(kernel, "agents.stop", { agent_id: "stopped" });

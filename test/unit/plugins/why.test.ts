@@ -16,6 +16,7 @@ import {
   sampler,
 } from "../../../core/index.js";
 import type { Why } from "../../../plugins/agent-manager-tool/client.js";
+import budget from "../../../plugins/budget/index.js";
 import healthChecker from "../../../plugins/health-checker/index.js";
 import { exitInWords } from "../../../plugins/operation-agents/exit-words.js";
 import operationAgents from "../../../plugins/operation-agents/index.js";
@@ -60,6 +61,8 @@ const TEMPLATES = {
   Ready: { readiness: { type: "spoken", timeout: "30s" }, restart: { policy: "never" } },
   Lives: { liveness: { type: "spoken" }, restart: { policy: "never" } },
   Progresses: { progress: { deadline: "10m" } },
+  Once: { restart: { policy: "on-failure", max_restarts: 1, period: "60s" } },
+  Spends: { budget: { tokens_max: 1000 } },
   Needs: { requires: ["agent:indexer"] },
   NeedsBus: { requires: ["bus"] },
   Parent: { children: {} },
@@ -235,7 +238,7 @@ const scenes: Record<string, Scene> = {
     summary:
       /^a has been running for 5s .*Its last run ended 5s ago, after 1s: plugin resource-policy had it ended/,
     evidence: [
-      /^limit: plugin resource-policy saw: memory 120MiB .*, and ended the run, which counts as a failure$/,
+      /^limit: in the run before: plugin resource-policy saw: memory 120MiB .*, and ended the run, which counts as a failure$/,
       /^limit: memory_max 100MiB, held by a policy that looks at intervals, then restart; 10MiB now$/,
       /^restarts: .*1 of 5 restarts within 1m/,
     ],
@@ -252,6 +255,44 @@ const scenes: Record<string, Scene> = {
       /^limit: plugin resource-policy saw: CPU 99% over cpu_max 50%, .*, and slowed its CPU down$/,
       /^throttle: plugin resource-policy slowed its CPU down to 50% of a core \(quota\): CPU 99%/,
     ],
+  },
+  "a budget that is used up, within its grace": {
+    options: { plugins: [budget()] },
+    async play({ create, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(10_000);
+    },
+    state: "running",
+    next: /^it is stopped at 2026-01-01T00:00:30\.000Z \(in 20s\), for its tokens_max; then nothing until somebody starts it$/,
+    hint: /^wait until it is stopped; to have it go on then, raise tokens_max in its template, then POST \/agents\/a\/start$/,
+    evidence: [
+      /^limit: plugin budget saw: 1100 tokens .*; it is stopped at .*:30\.000Z, and will have it stopped$/,
+    ],
+  },
+  "a budget that is used up, after its grace": {
+    options: { plugins: [budget()] },
+    async play({ create, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(30_000);
+    },
+    state: "stopped",
+    evidence: [/^limit: plugin budget saw: 1100 tokens .*:30\.000Z, and had it stopped$/],
+  },
+  "a budget that was used up by a run which ended by itself": {
+    options: { plugins: [budget()] },
+    async play({ create, end, kernel, clock }) {
+      await create("Spends");
+      const usage = { input_tokens: 1_100, output_tokens: 0, cost_usd: 0 };
+      await kernel.agents.heartbeat("a", kernel.agents.get("a")?.run_id ?? "", { usage });
+      await clock.advance(10_000);
+      await end({ status: { kind: "exited", code: 0 } });
+    },
+    state: "exited",
+    evidence: [/^limit: plugin budget saw: 1100 tokens .*:30\.000Z, and was to have it stopped$/],
   },
   "limits, and who holds them": {
     options: { spawner: memorySpawner({ holds: true }) },
@@ -324,7 +365,8 @@ const scenes: Record<string, Scene> = {
     },
     state: "running",
     summary: /^a has been running for 10m .*: no progress for 10m\.$/,
-    hint: /^look at what it prints/,
+    next: /^it is interrupted at 2026-01-01T00:11:00\.000Z \(in 1m\), unless it gets on before that$/,
+    hint: /^wait, and look at what it prints: GET \/agents\/a\/logs$/,
     evidence: [/^progress: no progress for 10m: it was nudged by a signal$/],
   },
   "a wait for an agent that has failed": {
@@ -334,7 +376,7 @@ const scenes: Record<string, Scene> = {
       await create("Needs");
     },
     state: "pending",
-    summary: /^a waits to be started: waits for agent:indexer, which is exited\.$/,
+    summary: /^a waits to be started: for agent:indexer, which is exited\.$/,
     next: /^it is started as soon as agent indexer is running; that does not come about by itself$/,
     hint: /^GET \/agents\/indexer\/why tells what became of it; POST \/agents\/indexer\/start starts it again$/,
     evidence: [/^requirement: agent:indexer is exited: it exited with code 3; its restart policy is never$/],
@@ -412,6 +454,23 @@ const scenes: Record<string, Scene> = {
     summary: /^a waits to be started: it is quiet\.$/,
     next: /^its start is tried again at 2026-01-01T00:01:00\.000Z \(in 49s\)$/,
     without: ["requirement"],
+  },
+  "a wait that says itself that it is one": {
+    async play({ create, ctx }) {
+      ctx.hooks.beforeSpawn.tap("pressure", () => {
+        throw new SpawnDeferred("waits: memory pressure: 91% in use", { retryAfterMs: 60_000 });
+      });
+      await create();
+    },
+    state: "pending",
+    summary: /^a waits to be started: memory pressure: 91% in use\.$/,
+  },
+  "a single restart": {
+    async play({ create }) {
+      await create("Once");
+    },
+    state: "running",
+    next: /^it runs on; if it ends, its restart rules decide \(on-failure, at most 1 restart within 1m\)$/,
   },
   "a start that failed": {
     async play({ create, kernel }) {
@@ -702,6 +761,19 @@ describe("what is told of runs", () => {
     expect(output_tail).toMatch(/^FATAL: real reason\n[\d\n]*9{1000}$/);
     expect(output_tail.length).toBeGreaterThan(4_000);
     expect(output_tail.length).toBeLessThanOrEqual(4_096);
+  });
+
+  test("what happened, oldest first: the end of the run before stands before what happened since", async () => {
+    const { create, end, uses, clock, why } = await onStage();
+    await create("Burns");
+    await clock.advance(1_000);
+    await end(killed);
+    await clock.advance(10_000);
+    uses({ cpu_percent: 99 });
+    await clock.advance(4_000);
+    const happened = (await why()).evidence.filter(({ at }) => at !== undefined);
+    expect(happened.map(({ kind }) => kind)).toEqual(["signal", "limit", "throttle"]);
+    expect(happened.map(({ text }) => text.startsWith("in the run before: "))).toEqual([true, false, false]);
   });
 
   test("events of heartbeats between do not hide what was seen long before", async () => {
