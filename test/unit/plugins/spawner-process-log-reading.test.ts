@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { appendFileSync, closeSync, openSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -160,12 +161,13 @@ test("followed while it is rotated, restarted and printed at full speed: nothing
   const fd = openSync(join(it.folder, liveName(it.runId, "stdout")), "a");
   const writer = spawn(process.execPath, ["-e", script], { stdio: ["ignore", fd, "inherit"] });
   closeSync(fd);
+  const ended = once(writer, "exit");
   await waitFor(() => follower.lines.length === count, {
     what: "all lines",
     timeoutMs: 25_000,
     diagnose: () => follower.lines.length,
   });
-  expect(writer.exitCode).toBe(0);
+  expect((await ended)[0]).toBe(0);
   await over();
   const later = files({ folder: it.folder, runId: newRunId() });
   later.print("later\n");
