@@ -104,6 +104,7 @@ export function createAgentWorker(
   let stopping: { handle: RunHandle; graceMs: number } | undefined;
   let busy = false;
   let pokedAgain = false;
+  let resumed = false;
   let halted = false;
   let waiting = false;
   let launching = false;
@@ -184,7 +185,8 @@ export function createAgentWorker(
 
   function poke() {
     pokedAgain = true;
-    if (busy) return;
+    // At a boot nothing is done about it before all plugins are started, whatever happens meanwhile.
+    if (busy || !resumed) return;
     busy = true;
     void loop();
   }
@@ -529,6 +531,7 @@ export function createAgentWorker(
     },
     ...reports.verbs,
     resume() {
+      resumed = true;
       timers.follow(stored);
       poke();
     },

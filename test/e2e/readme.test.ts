@@ -38,7 +38,7 @@ function normalise(lines: readonly string[], home: string): string[] {
         .replace(/pid +\d+/g, "pid N")
         .replace(/\b\d+(\.\d+)?(ms|s)\b/g, "T")
         // In the table of `list`, figures are there from the second look on.
-        .replace(/ [\d.]+% +[\d.]+[KMGT]?i?B +T /, " T ")
+        .replace(/ ([\d.]+%|-) +([\d.]+[KMGT]?i?B|-) +T /, " T ")
         // The pid is the number before the time.
         .replace(/ \d+ +T /g, " N T ")
         .replace(/ +/g, " ")

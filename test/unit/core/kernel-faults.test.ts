@@ -323,3 +323,33 @@ it("an agent of which only strays are found is quarantined, and started no more"
   expect(kernel.agents.quarantined("a")).toContain("4711");
   expect(spawner.runs.filter(({ live }) => live)).toEqual([]);
 });
+
+it("what ends while a boot is still starting plugins is started again after them", async () => {
+  const shared = { state: memoryJournalState(), spawner: memorySpawner() };
+  const first = await started(shared);
+  await running(first, "a");
+  await first.stop({ agents: "keep", reason: "a new daemon comes" });
+  let isStarted = false;
+  const slow = definePlugin({
+    name: "slow",
+    apiVersion: 1,
+    options: z.strictObject({}),
+    setup(ctx) {
+      ctx.hooks.beforeSpawn.tap("look", (spec) => {
+        if (!isStarted) throw new Error("asked before it was started");
+        return spec;
+      });
+      return {
+        async start() {
+          shared.spawner.run("a").end({ kind: "exited", code: 1 });
+          // As long as anything that follows from that at once would take.
+          for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+          isStarted = true;
+        },
+      };
+    },
+  })();
+  const second = await started({ ...shared, plugins: [slow] });
+  const agent = await second.agents.wait("a", "ready");
+  expect(agent).toMatchObject({ state: "running", restarts: 1, last_exit: { kind: "exited", code: 1 } });
+});

@@ -285,7 +285,7 @@ describe("an agent that empties its own file", () => {
     await waitFor(() => it.names().some((name) => /-\d+\.log$/.test(name)), { what: "an archive" });
     truncateSync(join(it.folder, liveName(it.runId, "stdout")), 0);
     it.print("again\n");
-    await waitFor(() => follower.lines.length === 1_001, { what: "the line after that", timeoutMs: 10_000 });
+    await waitFor(() => follower.lines.length === 1_001, { what: "the line after that", timeoutMs: 25_000 });
     expect([follower.lines.at(-1), follower.gaps.at(-1)]).toEqual(["again", "truncated"]);
     it.print(numberedLines(0, 1_000));
     await waitFor(() => follower.lines.length === 2_001, { what: "what came then", timeoutMs: 10_000 });
@@ -311,7 +311,7 @@ describe("an agent that empties its own file", () => {
     await waitFor(() => follower.lines.length === 11, { what: "the first lines" });
     truncateSync(join(it.folder, liveName(it.runId, "stdout")), 0);
     it.print("again\n");
-    await waitFor(() => follower.lines.length === 12, { what: "the line after that", timeoutMs: 10_000 });
+    await waitFor(() => follower.lines.length === 12, { what: "the line after that", timeoutMs: 25_000 });
     await follower.end();
     await over();
     expect([follower.lines.at(-1), follower.gaps.at(-1)]).toEqual(["again", "truncated"]);
