@@ -325,7 +325,8 @@ it("an agent of which only strays are found is quarantined, and started no more"
 });
 
 it("what ends while a boot is still starting plugins is started again after them", async () => {
-  const shared = { state: memoryJournalState(), spawner: memorySpawner() };
+  const templates = { Plain: { restart: { backoff: { min: "0ms" } } } };
+  const shared = { state: memoryJournalState(), spawner: memorySpawner(), templates };
   const first = await started(shared);
   await running(first, "a");
   await first.stop({ agents: "keep", reason: "a new daemon comes" });
