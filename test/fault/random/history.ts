@@ -67,10 +67,13 @@ export function createHistory(evidence: string, kinds: readonly Kind[], model: M
         return begun().includes(runId) ? "it ran, whatever is said" : undefined;
       case "exited":
         return exit.code === ends?.code ? undefined : "it does not end with that code";
-      case "signaled":
+      case "signaled": {
         if (exit.signal === "SIGKILL" && (asked || model.killed.has(runId))) return undefined;
-        if (exit.signal === "SIGTERM" && asked && !is.includes("stubborn")) return undefined;
+        // A stubborn one only ignores it once it has come so far.
+        const heeds = !is.includes("stubborn") || !begun().includes(runId);
+        if (exit.signal === "SIGTERM" && asked && heeds) return undefined;
         return "nobody sent it that signal";
+      }
     }
   }
 
