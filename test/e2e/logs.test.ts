@@ -112,7 +112,10 @@ test("output stays within its bounds while the agent lives, and --since shows al
       return sum + (stat?.blocks ?? 0) * 512;
     }, 0);
   const archives = () => readdirSync(folder).filter((name) => /stdout\.\d+-\d+\.log$/.test(name)).length;
-  await waitFor(() => used() <= 1_100 * 1_024 && archives() <= 2, { what: "the older archives to go", timeoutMs: 20_000 });
+  await waitFor(() => used() <= 1_100 * 1_024 && archives() <= 2, {
+    what: "the older archives to go",
+    timeoutMs: 20_000,
+  });
   const { stdout, stderr, code } = await it.cli(["logs", "a", "--since", "10m"]);
   expect(code).toBe(0);
   expect(stderr).toContain("older output of a is gone");
@@ -122,7 +125,6 @@ test("output stays within its bounds while the agent lives, and --since shows al
     Array.from({ length: lines.length }, (_, index) => numbered(50_000 - lines.length + index)),
   );
   expect((await it.cli(["logs", "a", "--since", "10m", "-n", "1"])).stdout).toBe(`${numbered(49_999)}\n`);
-  expect((await it.cli(["logs", "a", "--since", "2100-01-01T00:00:00Z"])).stdout).toBe("");
   expect((await it.cli(["logs", "a", "--until", "2000-01-01T00:00:00Z"])).stdout).toBe("");
   expect((await it.cli(["logs", "a", "--since", "yesterday"])).stderr).toContain("since");
 });
