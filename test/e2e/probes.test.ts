@@ -247,8 +247,10 @@ describe("notify", () => {
       expect(env["WATCHDOG_USEC"]).toBe("1000000");
       await healthy("dog");
       await waitFor(async () => (await agents().get("dog")).status === "up", { what: "its status" });
-      // Three times as long as without pings.
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      // One each half a second: three times as long as it would live without them.
+      const pings = async () =>
+        (await agents().logs("dog")).items.filter(({ text }) => text === "ping: heard").length;
+      await waitFor(async () => (await pings()) >= 7, { what: "pings", timeoutMs: 20_000 });
       expect((await agents().get("dog")).run_id).toBe(agent.run_id);
       writeFileSync(flagOf("dog"), "");
       const next = await nextRun("dog", agent);

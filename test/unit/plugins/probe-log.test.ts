@@ -21,6 +21,7 @@ function printing() {
   const lines: LogLine[] = [];
   const asked: unknown[] = [];
   let reading = 0;
+  let handedOut = 0;
   const fake = {
     name: "process",
     async *logs(agentId: string, { signal, ...query }) {
@@ -29,9 +30,12 @@ function printing() {
       try {
         for (let index = 0; !signal?.aborted; ) {
           const line = lines[index];
-          if (line) index += 1;
-          if (line) yield line;
-          else await turn();
+          if (line) {
+            index += 1;
+            yield line;
+            // It has come back for more: this one is read.
+            handedOut = Math.max(handedOut, index);
+          } else await turn();
         }
       } finally {
         reading -= 1;
@@ -50,6 +54,8 @@ function printing() {
     log: host.use(probe).get("log") as Probe,
     asked,
     reading: () => reading,
+    /** All of it was read; what is no longer among the newest 255 lines was looked at, too. */
+    isRead: () => handedOut === lines.length,
     print: (text: string, run_id = "run-of-a") =>
       void lines.push({ run_id, stream: "stdout", bytes: Buffer.from(text), cursor: "" }),
     warnings: () => host.log.filter(({ level }) => level === "warn"),
@@ -66,8 +72,8 @@ describe("probe-log", () => {
       stream: "stdout",
     });
     for (let index = 0; index < 1_000; index++) it.print(`line ${index}`);
-    await waitFor(() => it.reading() === 1, { what: "it to read" });
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await waitFor(it.isRead, { what: "it to read" });
+    expect(it.reading()).toBe(1);
     expect(said).toEqual(["starting: no line fits ^listening on \\d+$ so far"]);
     it.print("listening on 4222");
     await waitFor(() => said.at(-1) === "ready", { what: "readiness" });
@@ -93,8 +99,9 @@ describe("probe-log", () => {
     stop();
     const second = printing();
     second.print(`${"x".repeat(8 * 1024)}beyond`);
+    for (let index = 0; index < 300; index++) second.print("more");
     const other = watchRun(second.log, "readiness", { pattern: "beyond" });
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await waitFor(second.isRead, { what: "it to read" });
     expect(other.said).not.toContain("ready");
     other.stop();
   });
