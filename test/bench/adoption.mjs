@@ -2,11 +2,11 @@
 // agents that idle: `npm run bench:adoption -- [agents]` (default 500).
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import http from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { client } from "./client.mjs";
 
 const count = Number(process.argv[2] ?? 500);
 const rounds = 5;
@@ -34,24 +34,10 @@ function run(args) {
 
 const daemonInfo = () => JSON.parse(readFileSync(join(home, "daemon.json"), "utf8"));
 
+/** Asked anew each time: the daemon of that moment may have another port, and keeps no connection of the last. */
 function call(method, path, body) {
-  const text = body && JSON.stringify(body);
-  const headers = {
-    authorization: `Bearer ${readFileSync(join(home, "token"), "utf8").trim()}`,
-    ...(text ? { "content-type": "application/json", "content-length": Buffer.byteLength(text) } : {}),
-  };
-  return new Promise((resolve, reject) => {
-    const { port } = daemonInfo();
-    const request = http.request({ host: "127.0.0.1", port, method, path, headers }, (response) => {
-      let answer = "";
-      response.on("data", (chunk) => {
-        answer += chunk;
-      });
-      response.on("end", () => resolve({ status: response.statusCode, body: JSON.parse(answer) }));
-    });
-    request.on("error", reject);
-    request.end(text);
-  });
+  const ask = client(daemonInfo().port, readFileSync(join(home, "token"), "utf8").trim());
+  return ask(method, path, body).finally(ask.end);
 }
 
 /** The kernel's clock ticks at which the process began: with its pid, the process itself. */

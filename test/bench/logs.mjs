@@ -3,10 +3,10 @@
 // agents that print nothing: `npm run bench:logs -- [megabytes] [idle agents]` (default 1024 and 300).
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import http from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { client } from "./client.mjs";
 
 const megabytes = Number(process.argv[2] ?? 1024);
 const idle = Number(process.argv[3] ?? 300);
@@ -41,27 +41,6 @@ function run(args) {
       code === 0 ? resolve() : reject(new Error(`${args[0]} ended with ${code}`)),
     );
   });
-}
-
-function client(port, token) {
-  const agent = new http.Agent({ keepAlive: true });
-  return (method, path, body) =>
-    new Promise((resolve, reject) => {
-      const text = body && JSON.stringify(body);
-      const headers = {
-        authorization: `Bearer ${token}`,
-        ...(text ? { "content-type": "application/json", "content-length": Buffer.byteLength(text) } : {}),
-      };
-      const request = http.request({ host: "127.0.0.1", port, method, path, headers, agent }, (response) => {
-        let answer = "";
-        response.on("data", (chunk) => {
-          answer += chunk;
-        });
-        response.on("end", () => resolve({ status: response.statusCode, body: JSON.parse(answer) }));
-      });
-      request.on("error", reject);
-      request.end(text);
-    });
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

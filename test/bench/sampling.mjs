@@ -4,7 +4,6 @@
 // --pm2 measures PM2 as well, asked for its list at the same pace: it is installed into a temporary folder.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import http from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -32,6 +31,7 @@ writeFileSync(
   preload,
   `import { monitorEventLoopDelay } from "node:perf_hooks";
 import { writeFileSync } from "node:fs";
+import { client } from "./client.mjs";
 const delay = monitorEventLoopDelay({ resolution: ${RESOLUTION_MS} });
 delay.enable();
 const late = (ns) => Math.max(0, ns / 1e6 - ${RESOLUTION_MS});
@@ -60,26 +60,6 @@ async function observe(pid, delaysFile) {
   process.kill(pid, "SIGUSR2");
   await pause(500);
   return { percent, rss: rssOf(pid), ...JSON.parse(readFileSync(delaysFile, "utf8")) };
-}
-
-function client(port, token) {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
-  return (method, path, body) =>
-    new Promise((resolve, reject) => {
-      const headers = {
-        authorization: `Bearer ${token}`,
-        ...(body && { "content-type": "application/json" }),
-      };
-      const request = http.request({ host: "127.0.0.1", port, method, path, headers, agent }, (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (more) => {
-          text += more;
-        });
-        response.on("end", () => resolve({ status: response.statusCode, body: JSON.parse(text) }));
-      });
-      request.on("error", reject);
-      request.end(body && JSON.stringify(body));
-    });
 }
 
 async function measureDaemon(name, plugins) {
@@ -120,7 +100,7 @@ async function measureDaemon(name, plugins) {
         if (tries > 100) throw error;
       }
     }
-    const call = client(info.port, readFileSync(join(home, "token"), "utf8").trim());
+    const call = client(info.port, readFileSync(join(home, "token"), "utf8").trim(), { maxSockets: 4 });
     let next = 0;
     const worker = async () => {
       while (next < count) {

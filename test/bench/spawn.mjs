@@ -26,28 +26,6 @@ writeFileSync(
 );
 writeFileSync(join(home, "config.json"), JSON.stringify({ plugins: [["http-api", { port: 0 }]] }));
 
-/** One connection, one request after another. */
-function client(port, token) {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-  return (method, path, body) =>
-    new Promise((resolve, reject) => {
-      const text = body && JSON.stringify(body);
-      const headers = {
-        ...(token ? { authorization: `Bearer ${token}` } : {}),
-        ...(text ? { "content-type": "application/json", "content-length": Buffer.byteLength(text) } : {}),
-      };
-      const request = http.request({ host: "127.0.0.1", port, method, path, headers, agent }, (response) => {
-        let answer = "";
-        response.on("data", (chunk) => {
-          answer += chunk;
-        });
-        response.on("end", () => resolve({ status: response.statusCode, body: JSON.parse(answer) }));
-      });
-      request.on("error", reject);
-      request.end(text);
-    });
-}
-
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const rssOf = (pid) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]) / 1024;
 
@@ -61,6 +39,7 @@ async function timed(work) {
 const bareSource = `
 import http from "node:http";
 import { spawn } from "node:child_process";
+import { client } from "./client.mjs";
 const agents = new Map();
 const start = (id) => new Promise((done) => {
   const child = spawn("/bin/sleep", ["3600"], { detached: true, stdio: "ignore" });

@@ -3,7 +3,6 @@
 //   npm run bench:state -- [--keys 1000000] [--requests 20000]
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import http from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +10,7 @@ import { parseArgs } from "node:util";
 import Database from "libsql";
 import { systemClock } from "../../dist/core/index.js";
 import { createSqliteStore } from "../../dist/plugins/state-sqlite/sqlite-store.js";
+import { client } from "./client.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -91,26 +91,6 @@ async function measureStore() {
   await stop();
 }
 
-function client(port, token) {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: LANES });
-  const call = (method, path, body) =>
-    new Promise((resolve, reject) => {
-      const headers = {
-        authorization: `Bearer ${token}`,
-        ...(body && { "content-type": "application/json" }),
-      };
-      const request = http.request({ host: "127.0.0.1", port, method, path, headers, agent }, (response) => {
-        response.resume();
-        response.on("end", () =>
-          response.statusCode === 200 ? resolve() : reject(new Error(`${method} ${response.statusCode}`)),
-        );
-      });
-      request.on("error", reject);
-      request.end(body && JSON.stringify(body));
-    });
-  return { call, end: () => agent.destroy() };
-}
-
 async function measureHttp() {
   const home = join(scratch, "home");
   mkdirSync(home, { mode: 0o700 });
@@ -133,15 +113,19 @@ async function measureHttp() {
         if (tries > 200) throw error;
       }
     }
-    const { call, end } = client(info.port, readFileSync(join(home, "token"), "utf8").trim());
+    const call = client(info.port, readFileSync(join(home, "token"), "utf8").trim(), { maxSockets: LANES });
+    const ask = async (method, path, body) => {
+      const { status } = await call(method, path, body);
+      if (status !== 200) throw new Error(`${method} ${status}`);
+    };
     const path = (index) => `/state/shared/${anyKey(index)}`;
     const count = Math.ceil(requests / 4);
     await measure(`HTTP, ${LANES} puts at a time`, count, (index) =>
-      call("PUT", path(index), { value: anyValue(index) }),
+      ask("PUT", path(index), { value: anyValue(index) }),
     );
-    await measure("HTTP, gets", count, (index) => call("GET", path(index)));
-    await measure("HTTP, GET /version, for comparison", count, () => call("GET", "/version"));
-    end();
+    await measure("HTTP, gets", count, (index) => ask("GET", path(index)));
+    await measure("HTTP, GET /version, for comparison", count, () => ask("GET", "/version"));
+    call.end();
   } finally {
     daemon.kill("SIGTERM");
     await gone;
