@@ -1,0 +1,97 @@
+import { Redis, type RedisOptions } from "ioredis";
+import type { Clock } from "../../../core/index.js";
+import { redisProblem } from "./failures.js";
+import type { RedisTarget } from "./options.js";
+
+/** One connection, made anew as often as it is lost. */
+export interface RedisConnection {
+  /** Commands reject at once while it is not connected; none is sent a second time. */
+  readonly redis: Redis;
+  /** Connects, and goes on trying until `close`. Answers when it is ready, or has failed for the first time. */
+  open(): Promise<void>;
+  /** Why it cannot be used now, in words without credentials; `undefined` when it can. */
+  health(): string | undefined;
+  /** For good. */
+  close(): void;
+}
+
+export interface ConnectionOptions {
+  target: RedisTarget;
+  /** How the server lists it, behind `openstarry-`. */
+  role: string;
+  clock: Pick<Clock, "after">;
+  /** A server that owes an answer for longer is given up, and connected to anew. Default 10,000. */
+  answerTimeoutMs?: number;
+  /** It is ready, or no more. Also called for attempts that fail. */
+  onChange?: () => void;
+}
+
+/** How often a server that nobody asks anything is asked whether it is there. */
+const PING_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+const ANSWER_TIMEOUT_MS = 10_000;
+const LONGEST_PAUSE_MS = 2_000;
+
+export function createConnection(options: ConnectionOptions): RedisConnection {
+  const { target, role, clock, answerTimeoutMs = ANSWER_TIMEOUT_MS, onChange = () => {} } = options;
+  let lastProblem: string | undefined;
+  let wasReady = false;
+  let cancelPing = () => {};
+  const redis = new Redis({
+    ...target.options,
+    ...NEVER_QUEUED,
+    connectionName: `openstarry-${role}`,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    socketTimeout: answerTimeoutMs,
+    retryStrategy: pauseAfter,
+  });
+
+  // A server that is gone without a word is noticed by the answer that it owes.
+  const ping = () => {
+    if (redis.status === "ready") redis.ping().catch(() => {});
+    cancelPing = clock.after(PING_MS, ping);
+  };
+  redis.on("ready", () => {
+    wasReady = true;
+    lastProblem = undefined;
+    onChange();
+  });
+  redis.on("error", (error) => {
+    lastProblem = redisProblem(error).problem;
+    onChange();
+  });
+  redis.on("close", () => onChange());
+
+  return {
+    redis,
+    async open() {
+      if (redis.status !== "wait") return;
+      cancelPing = clock.after(PING_MS, ping);
+      await redis.connect().catch(() => {});
+    },
+    health() {
+      if (redis.status === "ready") return undefined;
+      if (redis.status === "end") return "the connection is closed";
+      // Connected, and it does not take commands yet.
+      if (redis.status === "connect") return `${target.address} is loading its data`;
+      if (lastProblem !== undefined) return `${target.address}: ${lastProblem}`;
+      return `${target.address}: ${wasReady ? "the connection is lost" : "not connected yet"}`;
+    },
+    close() {
+      cancelPing();
+      redis.disconnect();
+    },
+  };
+}
+
+/** What cannot be sent is told at once, and what was not answered is told as such and not sent again. */
+const NEVER_QUEUED: RedisOptions = {
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+};
+
+function pauseAfter(attempts: number): number {
+  return Math.min(50 * 2 ** Math.min(attempts - 1, 10), LONGEST_PAUSE_MS) * (0.75 + Math.random() / 2);
+}
