@@ -45,7 +45,7 @@ export function createWatches(
       watch.wake();
     };
     const goesOn = () => {
-      if (watch.failed) throw watch.failed;
+      if (watch.failed && !watch.over) throw watch.failed;
       return !watch.over;
     };
     register(name, watch);
@@ -75,6 +75,9 @@ export function createWatches(
         seen = page.seen;
         if (!page.more) await woken;
       }
+    } catch (error) {
+      // One that was told to end has nothing to fail at any more.
+      if (!watch.over) throw error;
     } finally {
       unregister(name, watch);
       signal.removeEventListener("abort", end);
