@@ -22,6 +22,8 @@ export interface ConnectionOptions {
   clock: Pick<Clock, "after">;
   /** A server that owes an answer for longer is given up, and connected to anew. Default 10,000. */
   answerTimeoutMs?: number;
+  /** What has to be done on each connection before it can be used. Tried again when it rejects. */
+  prepare?: (redis: Redis) => Promise<void>;
   /** It is ready, or no more. Also called for attempts that fail. */
   onChange?: () => void;
 }
@@ -33,9 +35,14 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_PAUSE_MS = 2_000;
 
 export function createConnection(options: ConnectionOptions): RedisConnection {
-  const { target, role, clock, answerTimeoutMs = ANSWER_TIMEOUT_MS, onChange = () => {} } = options;
+  const { target, role, clock, prepare, answerTimeoutMs = ANSWER_TIMEOUT_MS, onChange = () => {} } = options;
   let lastProblem: string | undefined;
-  let wasReady = false;
+  let prepared = false;
+  let wasPrepared = false;
+  let tried = () => {};
+  const firstTry = new Promise<void>((resolve) => {
+    tried = resolve;
+  });
   let cancelPing = () => {};
   const redis = new Redis({
     ...target.options,
@@ -46,36 +53,54 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
     retryStrategy: pauseAfter,
   });
 
+  const changed = () => {
+    tried();
+    onChange();
+  };
+  const failed = (error: unknown) => {
+    lastProblem = redisProblem(error).problem;
+    changed();
+  };
+  async function makeReady(): Promise<void> {
+    try {
+      await prepare?.(redis);
+    } catch (error) {
+      failed(error);
+      return;
+    }
+    if (redis.status !== "ready") return;
+    prepared = true;
+    wasPrepared = true;
+    lastProblem = undefined;
+    changed();
+  }
   // A server that is gone without a word is noticed by the answer that it owes.
   const ping = () => {
-    if (redis.status === "ready") redis.ping().catch(() => {});
+    if (redis.status === "ready") void (prepared ? redis.ping().catch(() => {}) : makeReady());
     cancelPing = clock.after(PING_MS, ping);
   };
-  redis.on("ready", () => {
-    wasReady = true;
-    lastProblem = undefined;
-    onChange();
+  redis.on("ready", () => void makeReady());
+  redis.on("error", failed);
+  redis.on("close", () => {
+    prepared = false;
+    changed();
   });
-  redis.on("error", (error) => {
-    lastProblem = redisProblem(error).problem;
-    onChange();
-  });
-  redis.on("close", () => onChange());
 
   return {
     redis,
     async open() {
       if (redis.status !== "wait") return;
       cancelPing = clock.after(PING_MS, ping);
-      await redis.connect().catch(() => {});
+      redis.connect().catch(() => {});
+      await firstTry;
     },
     health() {
-      if (redis.status === "ready") return undefined;
+      if (prepared && redis.status === "ready") return undefined;
       if (redis.status === "end") return "the connection is closed";
       // Connected, and it does not take commands yet.
       if (redis.status === "connect") return `${target.address} is loading its data`;
       if (lastProblem !== undefined) return `${target.address}: ${lastProblem}`;
-      return `${target.address}: ${wasReady ? "the connection is lost" : "not connected yet"}`;
+      return `${target.address}: ${wasPrepared ? "the connection is lost" : "not connected yet"}`;
     },
     close() {
       cancelPing();

@@ -13,7 +13,10 @@ export interface RedisServer {
    */
   start(): Promise<void>;
   /** A connection, after `start`. All are opened and closed together. */
-  connect(role: string, more?: Pick<ConnectionOptions, "answerTimeoutMs" | "onChange">): RedisConnection;
+  connect(
+    role: string,
+    more?: Pick<ConnectionOptions, "prepare" | "answerTimeoutMs" | "onChange">,
+  ): RedisConnection;
   /**
    * After `start` and `connect`. A server that cannot be reached is no reason to fail: it is waited for a moment,
    * and tried on.
@@ -25,6 +28,8 @@ export interface RedisServer {
   wanted(): void;
   /** Why it cannot be used now, in words. */
   health(): string | undefined;
+  /** Something about it degrades the plugin, or does not any more; it can be used all the same. */
+  note(about: string, problem: string | undefined): void;
   /** Closes all connections; a server of our own runs on. */
   stop(): void;
 }
@@ -39,6 +44,7 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   const { name, clock, daemon, services } = ctx;
   const managed = choice.managed ? createManagedRedis(ctx, { name, ...choice }) : undefined;
   const connections: RedisConnection[] = [];
+  const notes = new Map<string, string | undefined>();
   let target: RedisTarget | undefined;
   let state: "new" | "opening" | "open" | "stopped" = "new";
   let told: string | undefined;
@@ -48,8 +54,9 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
     return problem && (managed?.health() ?? problem);
   };
   function report(): void {
-    const problem = health();
-    if (problem === undefined && state === "opening") state = "open";
+    const broken = health();
+    if (broken === undefined && state === "opening") state = "open";
+    const problem = broken ?? [...notes.values()].find((it) => it !== undefined);
     if (state !== "open" || problem === told || daemon.status().state === "stopping") return;
     told = problem;
     if (problem === undefined) daemon.recovered();
@@ -90,6 +97,10 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
       if (state === "new") void openAll();
     },
     health,
+    note(about, problem) {
+      notes.set(about, problem);
+      report();
+    },
     stop() {
       state = "stopped";
       for (const it of connections) it.close();
