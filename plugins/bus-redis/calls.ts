@@ -9,6 +9,8 @@ export interface CallsOptions {
   maxMessages: number;
   maxBytes: number;
   maxGroups: number;
+  /** Throws while nothing may be written. */
+  checkRoom: () => void;
   /** Turns the client's errors into the bus's. */
   reaching: <T>(act: () => Promise<T>) => Promise<T>;
 }
@@ -24,6 +26,8 @@ export interface Claim {
   found: { message: BusMessage; position: string; attempt: number }[];
 }
 
+const WRITE_NOTHING: ReadonlySet<string> = new Set<keyof typeof scripts>(["pass", "begin", "read"]);
+
 export type Calls = ReturnType<typeof createCalls>;
 
 /** So much is answered at once; one message more, at most. */
@@ -31,7 +35,8 @@ const MOST_AT_ONCE = 100;
 const MOST_BYTES_AT_ONCE = 256 * 1_024;
 
 /** The scripts as functions. They take effect in the order of the calls. */
-export function createCalls({ redis, root, maxMessages, maxBytes, maxGroups, reaching }: CallsOptions) {
+export function createCalls(options: CallsOptions) {
+  const { redis, root, maxMessages, maxBytes, maxGroups, checkRoom, reaching } = options;
   for (const [name, lua] of Object.entries(scripts)) {
     redis.defineCommand(commandOf(name), { lua, numberOfKeys: 1 });
   }
@@ -39,7 +44,10 @@ export function createCalls({ redis, root, maxMessages, maxBytes, maxGroups, rea
   function run(script: keyof typeof scripts, ...args: (string | number | Buffer)[]): Promise<unknown> {
     const commands = redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
     // The one that answers bytes.
-    return reaching(async () => commands[`${commandOf(script)}Buffer`]?.call(redis, root, ...args));
+    return reaching(async () => {
+      if (!WRITE_NOTHING.has(script)) checkRoom();
+      return commands[`${commandOf(script)}Buffer`]?.call(redis, root, ...args);
+    });
   }
 
   return {

@@ -41,6 +41,7 @@ export function createReader({ filter, after, read }: ReaderOptions) {
   }
 
   return {
+    filter,
     /** The server has reached its beginning, where `last` was the last position. */
     begin(last: number): void {
       hasBegun = true;
@@ -56,8 +57,9 @@ export function createReader({ filter, after, read }: ReaderOptions) {
         ring();
       } else if (cursor >= newest) cursor = position;
     },
+    /** A message for it that is not kept. */
     pass(message: BusMessage, behind: number): void {
-      if (!hasBegun || !topicMatches(filter, message.topic)) return;
+      if (!hasBegun) return;
       passing.push({ message, behind });
       passingBytes += message.payload.byteLength;
       while (passing.length > MAX_PASSING || passingBytes > MAX_PASSING_BYTES) shift();

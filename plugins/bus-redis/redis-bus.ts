@@ -1,62 +1,68 @@
 import { randomUUID } from "node:crypto";
+import type { Redis } from "ioredis";
 import {
   type BusDelivery,
   type BusMessage,
-  type Clock,
   type ConsumeOptions,
   type MessageBus,
   OpenStarryError,
+  type PluginContext,
   rfc3339,
   type SubscribeOptions,
 } from "../../core/index.js";
+import { createDiskRoom } from "../_shared/redis/disk-room.js";
 import { reaching } from "../_shared/redis/failures.js";
-import type { RedisServer } from "../_shared/redis/redis-server.js";
+import { inspectServer } from "../_shared/redis/inspect.js";
+import type { RedisChoice } from "../_shared/redis/options.js";
+import { createRedisServer } from "../_shared/redis/redis-server.js";
 import { topicMatches } from "../_shared/topics.js";
 import { type Calls, contentOf, createCalls } from "./calls.js";
 import { createGroup, type Group } from "./group.js";
-import { createLink, type Link } from "./link.js";
+import { hear, type Listener } from "./notices.js";
 import { createReader, type Reader } from "./reader.js";
 import { patternOf } from "./scripts.js";
 
-export interface RedisBusOptions {
-  server: RedisServer;
-  clock: Clock;
+export interface RedisBusOptions extends RedisChoice {
   /** All names on the server begin with it. */
   prefix: string;
   maxMessages: number;
   maxBytes: number;
   maxGroups: number;
-  isDurable: () => boolean;
+  /** Whether the server of `url` keeps what it has acknowledged. Absent: as it says itself. */
+  durable?: boolean | undefined;
 }
 
 /** How long a group counts as having members when nothing is heard of them, such as those of a daemon that is gone. */
 const LEASE_MS = 60_000;
+/** How often it is looked whether there is room on the disk. */
+const LOOK_MS = 1_000;
 
 /** The bus on a Redis server: what is kept, and where groups stand, is there and nowhere else. */
-export function createRedisBus({ server, clock, prefix, isDurable, ...limits }: RedisBusOptions) {
-  const root = `${prefix}:bus`;
+export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
+  const { clock } = ctx;
+  const root = `${options.prefix}:bus`;
+  const server = createRedisServer(ctx, options);
+  const room =
+    server.folder === undefined ? undefined : createDiskRoom(server.folder, clock, "bus_unavailable");
   const readers = new Map<string, Reader>();
   const groups = new Map<string, Group>();
-  let connected: { calls: Calls; link: Link } | undefined;
+  let durable = options.durable ?? options.managed;
+  let connected: Calls | undefined;
   let isStopped = false;
 
-  function health(): string | undefined {
-    if (isStopped) return "it is stopped";
-    return server.health() ?? (connected ? connected.link.problem() : "it has not been started");
-  }
+  const health = () => (isStopped ? "it is stopped" : connected ? server.health() : "it is not started");
 
   function unavailable(): OpenStarryError {
     return new OpenStarryError("bus_unavailable", {
-      detail: `the message bus cannot be used: ${health() ?? "its connection was lost"}`,
-      hint: "ask again in a moment, with the last position that was seen",
+      detail: health() ?? `the connection to ${server.address()} was lost`,
+      hint: "ask again in a moment; readers go on behind the last position that they have seen",
       data: { retry_after_s: 1 },
     });
   }
 
   /** What can be asked now. Throws `bus_unavailable`. */
   function use(): Calls {
-    if (!isStopped && connected?.link.isUp()) return connected.calls;
-    if (!isStopped) server.wanted();
+    if (connected && health() === undefined) return connected;
     throw unavailable();
   }
 
@@ -66,54 +72,69 @@ export function createRedisBus({ server, clock, prefix, isDurable, ...limits }: 
     for (const group of groups.values()) group.fail(error);
   }
 
-  function connect(): void {
-    const commands = server.connect("bus").redis;
-    const listener = server.connect("bus-listener").redis;
-    const calls = createCalls({
-      ...limits,
-      redis: commands,
+  function connect(): Calls {
+    const onChange = () => {
+      if (health() !== undefined) failAll();
+    };
+    const { redis } = server.connect("bus", { prepare: look, onChange });
+    // Of its own: a server gives up one that listens and is slow to take what it is told.
+    const listener = server.connect("bus-listener", {
+      prepare: async (it) => void (await it.subscribe(root)),
+      onChange,
+    });
+    listener.redis.on("messageBuffer", (_channel, notice) => hear(notice, told));
+    return createCalls({
+      redis,
       root,
+      maxMessages: options.maxMessages,
+      maxBytes: options.maxBytes,
+      maxGroups: options.maxGroups,
+      checkRoom: () => room?.check(),
       reaching: (act) => reaching("bus_unavailable", server.address(), act),
     });
-    const link = createLink({
-      clock,
-      commands,
-      listener,
-      channel: root,
-      onDown: failAll,
-      onNotice: (notice) => take(notice),
-    });
-    connected = { calls, link };
-    renewLeases(calls);
   }
 
-  /** Of the groups that have members here. */
-  function renewLeases(calls: Calls): void {
-    clock.after(LEASE_MS / 2, () => {
+  /** What the server says of itself, after each connecting. */
+  async function look(redis: Redis): Promise<void> {
+    const { problem, syncsAlways } = await inspectServer(redis);
+    server.note("server", problem);
+    if (options.managed || options.durable !== undefined) return;
+    durable = syncsAlways === true;
+    ctx.log.info(
+      { server: server.address(), syncs_every_write: syncsAlways ?? "not known" },
+      durable ? "what is acknowledged is kept" : "what is acknowledged may be lost with the server",
+    );
+  }
+
+  function every(ms: number, act: () => void): void {
+    clock.after(ms, () => {
       if (isStopped) return;
-      // Renewed the next time.
-      if (groups.size > 0) calls.lease(LEASE_MS, [...groups.keys()]).catch(() => {});
-      renewLeases(calls);
+      act();
+      every(ms, act);
     });
   }
 
-  /** What happened on the bus: see `scripts.ts`. */
-  function take(notice: Buffer): void {
-    const end = notice.indexOf("\n");
-    const head = end < 0 ? notice : notice.subarray(0, end);
-    const [kind, first = "", second = "", third = ""] = JSON.parse(String(head)) as string[];
-    if (kind === "kept") {
-      for (const reader of readers.values()) reader.kept(second, Number(first));
-      for (const group of groups.values()) if (topicMatches(group.filter, second)) group.lookAgain();
-    } else if (kind === "passing") {
-      if (readers.size === 0) return;
-      const message = contentOf(second, third, notice.subarray(end + 1));
-      for (const reader of readers.values()) reader.pass(message, Number(first));
-    } else if (kind === "begun") readers.get(first)?.begin(Number(second));
-    else if (kind === "due") groups.get(first)?.lookAgain();
-    else if (kind === "settled") groups.get(first)?.settled(second);
-    else if (kind === "removed") groups.get(first)?.removed(second);
+  /** Of the groups that have members here. What fails is renewed the next time. */
+  function renewLeases(): void {
+    if (groups.size > 0) connected?.lease(LEASE_MS, [...groups.keys()]).catch(() => {});
   }
+
+  const told: Listener = {
+    kept(position, topic) {
+      for (const reader of readers.values()) reader.kept(topic, position);
+      for (const group of groups.values()) if (topicMatches(group.filter, topic)) group.lookAgain();
+    },
+    passing(behind, topic, about, payload) {
+      const wants = [...readers.values()].filter(({ filter }) => topicMatches(filter, topic));
+      if (wants.length === 0) return;
+      const message = contentOf(topic, about, payload);
+      for (const reader of wants) reader.pass(message, behind);
+    },
+    begun: (reader, last) => readers.get(reader)?.begin(last),
+    due: (group) => groups.get(group)?.lookAgain(),
+    settled: (group, position) => groups.get(group)?.settled(position),
+    removed: (group, born) => groups.get(group)?.removed(born),
+  };
 
   async function* read({ filter, signal }: SubscribeOptions, after?: number): AsyncGenerator<BusMessage> {
     if (signal.aborted) return;
@@ -142,7 +163,7 @@ export function createRedisBus({ server, clock, prefix, isDurable, ...limits }: 
       if (!group.isEmpty() || groups.get(name) !== group) return;
       groups.delete(name);
       // Else it is without members when its lease is over.
-      connected?.calls.lease(0, [name]).catch(() => {});
+      connected?.lease(0, [name]).catch(() => {});
     };
     signal.addEventListener("abort", leave);
     try {
@@ -178,7 +199,7 @@ export function createRedisBus({ server, clock, prefix, isDurable, ...limits }: 
     name: "redis",
     capabilities: {
       get durable() {
-        return isDurable();
+        return durable;
       },
     },
     async publish({ topic, payload, from, reply_to }, { keep = true } = {}) {
@@ -206,28 +227,33 @@ export function createRedisBus({ server, clock, prefix, isDurable, ...limits }: 
       await calls.drop(patternOf(filter));
     },
     health,
-    wanted: () => server.wanted(),
+    wanted: server.wanted,
   };
 
   return {
     bus,
-    /** After the server's start: waits for it a moment, and goes on trying. */
-    async open(): Promise<void> {
-      connect();
+    /** Rejects with `config_invalid` or `home_unusable`; not for a server that cannot be reached. */
+    async start(): Promise<void> {
+      if (connected) return;
+      await server.start();
+      connected = connect();
+      every(LEASE_MS / 2, renewLeases);
+      every(LOOK_MS, () => server.note("room", room?.problem()));
       await server.open();
-      await connected?.link.answered();
     },
-    /** Resolves when what was asked for has been answered. */
+    /** Readers reject; what members have not settled goes to others. A server of our own runs on. */
     async stop(): Promise<void> {
       if (isStopped) return;
-      const isUp = connected?.link.isUp();
+      const isUp = health() === undefined;
       isStopped = true;
       const held = new Map(groups);
       failAll();
       for (const group of held.values()) group.leaveAll();
-      if (!isUp) return;
-      connected?.calls.lease(0, [...held.keys()]).catch(() => {});
-      await connected?.calls.flush();
+      if (isUp) {
+        connected?.lease(0, [...held.keys()]).catch(() => {});
+        await connected?.flush();
+      }
+      server.stop();
     },
   };
 }
