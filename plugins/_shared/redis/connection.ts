@@ -117,6 +117,7 @@ const NEVER_QUEUED: RedisOptions = {
   maxRetriesPerRequest: 0,
 };
 
+/** Short at first: a server of our own is there in a moment, and agents wait for it. */
 function pauseAfter(attempts: number): number {
-  return Math.min(50 * 2 ** Math.min(attempts - 1, 10), LONGEST_PAUSE_MS) * (0.75 + Math.random() / 2);
+  return Math.min(20 * 1.3 ** Math.min(attempts - 1, 30), LONGEST_PAUSE_MS) * (0.75 + Math.random() / 2);
 }

@@ -36,7 +36,7 @@ export interface RedisServer {
 
 /** How long a start waits for the connections. */
 const OPEN_MS = 2_000;
-/** How long it may take to connect for the first time before that is a problem of the plugin's. */
+/** How long a server of our own may take to come up before that is a problem of the plugin's. */
 const PATIENCE_MS = 5_000;
 
 /** That the connections are lost degrades the plugin for as long as it lasts. */
@@ -64,7 +64,7 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   }
 
   async function openAll(): Promise<void> {
-    state = "opening";
+    state = managed ? "opening" : "open";
     clock.after(PATIENCE_MS, () => {
       if (state === "opening") state = "open";
       report();
