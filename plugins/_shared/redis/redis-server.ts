@@ -50,6 +50,7 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   let told: string | undefined;
 
   const health = () => {
+    if (connections.length === 0) return "it is not started";
     const problem = connections.map((it) => it.health()).find((it) => it !== undefined);
     return problem && (managed?.health() ?? problem);
   };
@@ -64,12 +65,15 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   }
 
   async function openAll(): Promise<void> {
-    state = managed ? "opening" : "open";
-    clock.after(PATIENCE_MS, () => {
+    state = "opening";
+    const outOfPatience = () => {
       if (state === "opening") state = "open";
       report();
-    });
-    await Promise.race([Promise.all(connections.map((it) => it.open())), sleep(clock, OPEN_MS)]);
+    };
+    const tried = Promise.all(connections.map((it) => it.open()));
+    if (managed) clock.after(PATIENCE_MS, outOfPatience);
+    else void tried.then(outOfPatience);
+    await Promise.race([tried, sleep(clock, OPEN_MS)]);
   }
 
   return {
