@@ -36,7 +36,7 @@ export interface RedisServer {
 
 /** How long a start waits for the connections. */
 const OPEN_MS = 2_000;
-/** How long it may take to connect for the first time before that is a problem of the plugin's. */
+/** How long a server of our own may take to come up before that is a problem of the plugin's. */
 const PATIENCE_MS = 5_000;
 
 /** That the connections are lost degrades the plugin for as long as it lasts. */
@@ -50,6 +50,7 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   let told: string | undefined;
 
   const health = () => {
+    if (connections.length === 0) return "it is not started";
     const problem = connections.map((it) => it.health()).find((it) => it !== undefined);
     return problem && (managed?.health() ?? problem);
   };
@@ -65,11 +66,14 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
 
   async function openAll(): Promise<void> {
     state = "opening";
-    clock.after(PATIENCE_MS, () => {
+    const outOfPatience = () => {
       if (state === "opening") state = "open";
       report();
-    });
-    await Promise.race([Promise.all(connections.map((it) => it.open())), sleep(clock, OPEN_MS)]);
+    };
+    const tried = Promise.all(connections.map((it) => it.open()));
+    if (managed) clock.after(PATIENCE_MS, outOfPatience);
+    else void tried.then(outOfPatience);
+    await Promise.race([tried, sleep(clock, OPEN_MS)]);
   }
 
   return {
