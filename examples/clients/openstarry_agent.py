@@ -53,11 +53,14 @@ class Daemon:
     def _ask(self, connection, method, path, body=None, headers=None):
         with open(self._token_file, encoding="utf-8") as file:
             token = file.read().strip()
-        payload = None if body is None else json.dumps(body)
+        payload = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
         if payload is not None:
             all_headers["Content-Type"] = "application/json"
-        connection.request(method, path, payload, all_headers)
+        try:
+            connection.request(method, path, payload, all_headers)
+        except BrokenPipeError:
+            pass  # refused before it was all read: the answer says why
         response = connection.getresponse()
         if response.status >= 300:
             raise DaemonError(json.loads(response.read()))
@@ -115,6 +118,19 @@ class Daemon:
                 return
             query["cursor"] = page["next_cursor"]
 
+    def write_state(self, namespace, writes):
+        """All of these or none: {"op": "put", "key", "value"} or {"op": "delete", "key"}, with `if_version` too."""
+        return self.request("POST", _state_path(namespace), {"writes": writes})["items"]
+
+    def changes(self, namespace, prefix="", after=0):
+        """Every change behind a version, for ever: the entry, with "deleted" when it is not there any more."""
+        while True:
+            query = urllib.parse.urlencode({"prefix": prefix, "after": after})
+            path = f"/state-watch/{urllib.parse.quote(namespace, safe='')}?{query}"
+            for event, change in self._stream(path):
+                after = change["version"]
+                yield {**change, "deleted": True} if event == "delete" else change
+
     def change_state(self, namespace, key, change):
         """Puts what `change` makes of the value, or of None; anew when another has changed it meanwhile."""
         while True:
@@ -143,7 +159,7 @@ class Daemon:
         """
         while True:
             last = {} if after is None else {"Last-Event-ID": after}
-            for message in self._stream(_bus_path(topics), last):
+            for _, message in self._stream(_bus_path(topics), last):
                 after = message.get("position", after)
                 yield message
 
@@ -151,25 +167,30 @@ class Daemon:
         """What comes to this member of a group, for ever. Each comes again until `ack(message)`."""
         query = urllib.parse.urlencode({"group": group, **({} if after is None else {"after": after})})
         while True:
-            yield from self._stream(f"{_bus_path(topics)}?{query}", {})
+            for _, message in self._stream(f"{_bus_path(topics)}?{query}"):
+                yield message
 
     def ack(self, message):
         self.request("POST", "/bus-ack", {"ack": message["ack"]})
 
-    def _stream(self, path, headers):
-        """Server-sent events until the connection ends; then the caller asks again, after a moment."""
+    def give_back(self, message, delay="0s"):
+        """It comes again, to whichever member."""
+        self.request("POST", "/bus-ack", {"nack": message["ack"], "delay": delay})
+
+    def _stream(self, path, headers=None):
+        """Server-sent events, each with its name, until the connection ends; then the caller asks again, after a moment."""
         # The daemon sends a comment every 15 s: what is silent for longer is gone.
         connection = _UnixConnection(self._socket, timeout=60)
         try:
-            event = b""
+            event = ""
             for line in self._ask(connection, "GET", path, headers=headers):
-                name, _, value = line.strip().partition(b": ")
-                if name == b"event":
+                name, _, value = line.decode().strip().partition(": ")
+                if name == "event":
                     event = value
-                elif name == b"data" and event == b"error":
+                elif name == "data" and event == "error":
                     raise DaemonError(json.loads(value))
-                elif name == b"data":
-                    yield json.loads(value)
+                elif name == "data":
+                    yield event, json.loads(value)
         except DaemonError as error:
             if error.code not in ("bus_unavailable", "daemon_busy", "daemon_stopping"):
                 raise
