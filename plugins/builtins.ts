@@ -18,6 +18,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
+  ["templates-http", { default: false, load: () => import("./templates-http/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
   ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],
   ["budget", { default: true, load: () => import("./budget/index.js") }],
