@@ -18,6 +18,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["state-redis", { default: false, load: () => import("./state-redis/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
+  ["bus-redis", { default: false, load: () => import("./bus-redis/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["templates-http", { default: false, load: () => import("./templates-http/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
