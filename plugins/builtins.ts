@@ -15,6 +15,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["journal-sqlite", { default: true, load: () => import("./journal-sqlite/index.js") }],
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
   ["state-sqlite", { default: true, load: () => import("./state-sqlite/index.js") }],
+  ["state-postgres", { default: false, load: () => import("./state-postgres/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
