@@ -16,6 +16,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
   ["state-sqlite", { default: true, load: () => import("./state-sqlite/index.js") }],
   ["state-redis", { default: false, load: () => import("./state-redis/index.js") }],
+  ["state-postgres", { default: false, load: () => import("./state-postgres/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["bus-redis", { default: false, load: () => import("./bus-redis/index.js") }],
