@@ -50,8 +50,8 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
   for (const record of book.all()) groups.set(keyOf(record), createGroup({ record, log, book, clock }));
 
   function startOf(after: string | undefined): number | undefined {
+    assertPosition(after);
     if (after === undefined) return undefined;
-    if (!/^\d{1,16}$/.test(after)) throw notAPosition();
     // From a clock that was ahead of this one's: everything is news.
     return Number(after) > log.last() ? 0 : Number(after);
   }
@@ -225,8 +225,10 @@ function keyOf({ filter, group }: Pick<ConsumeOptions, "filter" | "group">): str
   return JSON.stringify([filter, group]);
 }
 
-function notAPosition(): OpenStarryError {
-  return new OpenStarryError("input_invalid", {
+/** Throws `input_invalid` for what cannot be a position. */
+export function assertPosition(after: string | undefined): void {
+  if (after === undefined || /^\d{1,16}$/.test(after)) return;
+  throw new OpenStarryError("input_invalid", {
     detail: '"after" is not a position of this bus',
     hint: 'give the position of a message, or "0" for everything that is kept',
   });

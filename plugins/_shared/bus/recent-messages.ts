@@ -9,8 +9,6 @@ export interface RecentOptions {
   after: number;
 }
 
-export type RecentMessages = ReturnType<typeof createRecentMessages>;
-
 /** The newest kept messages, in memory. The oldest make room; the newest always stays. */
 export function createRecentMessages({ maxMessages, maxBytes, after: begin }: RecentOptions) {
   const kept = new Map<number, BusMessage>();
