@@ -18,6 +18,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["state-redis", { default: false, load: () => import("./state-redis/index.js") }],
   ["state-postgres", { default: false, load: () => import("./state-postgres/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
+  ["bus-mqtt", { default: false, load: () => import("./bus-mqtt/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["bus-redis", { default: false, load: () => import("./bus-redis/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
