@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { BusMessage } from "../../core/index.js";
-import { scripts } from "./scripts.js";
+import { levelsOf, patternOf, scripts } from "./scripts.js";
 
 export interface CallsOptions {
   redis: Redis;
@@ -108,8 +108,8 @@ export function createCalls(options: CallsOptions) {
     async removeGroup(group: string): Promise<void> {
       await run("removeGroup", group);
     },
-    async drop(pattern: string): Promise<void> {
-      await run("drop", pattern);
+    async drop(filter: string): Promise<void> {
+      await run("drop", patternOf(filter), ...levelsOf(filter));
     },
     /** Resolves when all that was called before has been answered. */
     async flush(): Promise<void> {

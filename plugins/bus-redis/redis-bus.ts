@@ -20,7 +20,6 @@ import { type Calls, contentOf, createCalls } from "./calls.js";
 import { createGroup, type Group } from "./group.js";
 import { hear, type Listener } from "./notices.js";
 import { createReader, type Reader } from "./reader.js";
-import { patternOf } from "./scripts.js";
 
 export interface RedisBusOptions extends RedisChoice {
   /** All names on the server begin with it. */
@@ -224,7 +223,7 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
     async drop(filter) {
       const calls = use();
       for (const [name, group] of groups) if (topicMatches(filter, group.filter)) end(name);
-      await calls.drop(patternOf(filter));
+      await calls.drop(filter);
     },
     health,
     wanted: server.wanted,
