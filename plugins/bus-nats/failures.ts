@@ -1,0 +1,35 @@
+import { JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
+import { RequestError } from "@nats-io/transport-node";
+import { OpenStarryError } from "../../core/index.js";
+
+export function unavailable(why: string, cause?: unknown): OpenStarryError {
+  return new OpenStarryError("bus_unavailable", {
+    detail: `the message bus (nats) cannot be used now: ${why}`,
+    hint: "ask again in a moment",
+    data: { retry_after_s: 1 },
+    cause,
+  });
+}
+
+/** What went wrong, in words. Errors of the client name no credentials. */
+export function wordsOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "JetStreamNotEnabled") {
+    return "JetStream is not enabled on the server, or not for this account: start it with -js, or with a jetstream section in its config";
+  }
+  return error.message;
+}
+
+/** What is asked for is not on the server. */
+export function isNoConsumer(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.ConsumerNotFound;
+}
+
+export function isNoStream(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound;
+}
+
+/** The server is there, and nobody on it to answer this. */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof RequestError && error.isNoResponders();
+}

@@ -1,0 +1,86 @@
+import type { Clock, Logger } from "../../core/index.js";
+import { unavailable, wordsOf } from "./failures.js";
+import type { Session } from "./session.js";
+
+/** Between one attempt to connect and the next. */
+const RETRY_MS = 500;
+
+export interface LinkOptions {
+  open: (onLost: (why: string) => void) => Promise<Session>;
+  /** Why there is nothing to connect to yet. */
+  notYet: () => string | undefined;
+  clock: Pick<Clock, "after">;
+  log: Logger;
+  /** Told when it is there again, and with words when it is not any more. */
+  onChange: (problem: string | undefined) => void;
+}
+
+export type Link = ReturnType<typeof createLink>;
+
+/** Keeps one session open: a new one whenever there is none and the server can be reached. */
+export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) {
+  let session: Session | undefined;
+  let problem: string | undefined = "it is not connected yet";
+  let isStopped = false;
+  let attempt: Promise<void> | undefined;
+  let cancelRetry = () => {};
+
+  function tell(next: string | undefined): void {
+    if (problem === next) return;
+    problem = next;
+    onChange(next);
+  }
+
+  function lost(why: string): void {
+    session = undefined;
+    if (isStopped) return;
+    tell(why);
+    retry();
+  }
+
+  function retry(): void {
+    cancelRetry();
+    if (!isStopped) cancelRetry = clock.after(RETRY_MS, () => void tryNow());
+  }
+
+  async function connect(): Promise<void> {
+    try {
+      const opened = await open(lost);
+      if (isStopped) return await opened.close();
+      if (opened.isOver()) return retry();
+      session = opened;
+      log.info({}, "connected to the NATS server");
+      tell(undefined);
+    } catch (err) {
+      tell(wordsOf(err));
+      retry();
+    }
+  }
+
+  /** One attempt at a time; resolves when it is over, whatever came of it. */
+  async function tryNow(): Promise<void> {
+    if (session || isStopped) return;
+    if (notYet() !== undefined) return retry();
+    attempt ??= connect().finally(() => {
+      attempt = undefined;
+    });
+    await attempt;
+  }
+
+  return {
+    tryNow,
+    problem: () => (isStopped ? "it is stopped" : problem),
+    /** Throws `bus_unavailable` when there is none. */
+    session(): Session {
+      if (session && !session.isOver()) return session;
+      throw unavailable(isStopped ? "it is stopped" : (notYet() ?? problem ?? "the connection was lost"));
+    },
+    async stop(): Promise<void> {
+      isStopped = true;
+      cancelRetry();
+      await attempt;
+      await session?.close();
+      session = undefined;
+    },
+  };
+}

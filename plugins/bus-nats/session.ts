@@ -1,0 +1,223 @@
+import { type JetStreamManager, jetstreamManager, type StreamInfo } from "@nats-io/jetstream";
+import {
+  connect,
+  createInbox,
+  type Msg,
+  type NatsConnection,
+  type NodeConnectionOptions,
+} from "@nats-io/transport-node";
+import { type BusMessage, type Clock, sleep } from "../../core/index.js";
+import { isNoStream, isUnanswered, unavailable, wordsOf } from "./failures.js";
+import { type Names, openStream } from "./kept-stream.js";
+import { behindOf, headersOf, messageOf, type Stamp } from "./messages.js";
+import { subjectOf } from "./subjects.js";
+import { createTail, type Found, type Tail } from "./tail.js";
+
+/** One who answers slower than this is taken for gone. */
+const ANSWER_MS = 10_000;
+const PING_MS = 5_000;
+/** So long the last words may take. */
+const GOODBYE_MS = 1_000;
+
+export interface SessionOptions {
+  connection: NodeConnectionOptions;
+  names: Names;
+  limits: { maxMessages: number; maxBytes: number };
+  clock: Clock;
+  /** Something new in the stream. */
+  onKept: () => void;
+  onPassing: (message: BusMessage, behind: number) => void;
+  /** Told once, in words; not for an end that was asked for. */
+  onLost: (why: string) => void;
+}
+
+/**
+ * One connection to the server, with what this bus has there. When it is lost it is over, and with it all that
+ * was waited for on it.
+ */
+export interface Session {
+  readonly jsm: JetStreamManager;
+  readonly tail: Tail;
+  isOver(): boolean;
+  /** Throws `bus_unavailable` when it is over. */
+  mustLive(): void;
+  positionOf(sequence: number): string;
+  /** The sequence that a position stands for; 0, before them all, for one of another stream. */
+  sequenceOf(position: string, last: number): number;
+  lastSequence(): Promise<number>;
+  /** Resolves with its sequence when the stream has it. */
+  keep(message: Outgoing): Promise<number>;
+  /** For those who are there, behind all that is confirmed. Resolves when the server has it. */
+  pass(message: Outgoing): Promise<void>;
+  find(filter: string, after: number, upTo: number): Promise<Found | undefined>;
+  /** Settles a delivery: one that its group has no more settles nothing. */
+  settle(reply: string, how: string): Promise<void>;
+  /** As `settle`, and nobody waits for the answer. */
+  tell(reply: string, how: string): void;
+  /** One request to the server's own, with its answers; the returned function ends that. */
+  ask(subject: string, request: unknown, onAnswer: (answer: Msg) => void): () => void;
+  /**
+   * Removes what is kept for this filter, one by one: a purge of some subjects takes consumers of others past
+   * messages that they have not seen (nats-server 2.9.10).
+   */
+  remove(filter: string): Promise<void>;
+  /** What was told is sent before. */
+  close(): Promise<void>;
+}
+
+export interface Outgoing {
+  topic: string;
+  payload: Uint8Array;
+  stamp: Stamp;
+}
+
+/** Rejects with a sentence that says why not. No credentials are in it. */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { names } = options;
+  const nc = await connect({
+    ...options.connection,
+    name: names.stream,
+    reconnect: false,
+    noAsyncTraces: true,
+    ignoreClusterUpdates: true,
+    pingInterval: PING_MS,
+    timeout: ANSWER_MS,
+  });
+  try {
+    const jsm = await jetstreamManager(nc, { timeout: ANSWER_MS });
+    const stream = await openStream(jsm, names, options.limits);
+    const session = createSession(nc, jsm, stream, options);
+    session.tail.reach(await session.lastSequence());
+    return session;
+  } catch (error) {
+    await nc.close();
+    throw error;
+  }
+}
+
+function createSession(
+  nc: NatsConnection,
+  jsm: JetStreamManager,
+  stream: StreamInfo,
+  { names, clock, onKept, onPassing, onLost }: SessionOptions,
+): Session {
+  const tail = createTail();
+  const epoch = Date.parse(stream.created);
+  let over: string | undefined;
+  /** The greatest sequence that the server has confirmed to us. */
+  let confirmed = 0;
+
+  const positionOf = (sequence: number) => `${epoch}-${sequence}`;
+  const end = (why: string, isAsked = false) => {
+    if (over !== undefined) return;
+    over = why;
+    void nc.close();
+    if (!isAsked) onLost(why);
+  };
+
+  /** What goes wrong with the server is `bus_unavailable`, and what is gone from it ends the session. */
+  async function attempt<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      if (over !== undefined) throw unavailable(over);
+      return await act();
+    } catch (error) {
+      if (isUnanswered(error) || isNoStream(error)) end(`the stream ${names.stream} is gone from the server`);
+      throw unavailable(over ?? wordsOf(error), error);
+    }
+  }
+
+  /** The first message at or after a sequence. */
+  const next = (query: { seq: number; next_by_subj: string }) => jsm.streams.getMessage(names.stream, query);
+
+  nc.subscribe(`${names.live}.>`, {
+    callback(error, { subject, headers, data }) {
+      const sequence = Number(headers?.get("Nats-Sequence"));
+      if (error || !sequence) return;
+      const message = messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence));
+      tail.append(sequence, message);
+      onKept();
+    },
+  });
+  nc.subscribe(`${names.passing}.>`, {
+    callback(error, { subject, headers, data }) {
+      if (error) return;
+      const it = { subject: names.rest(subject), headers, data };
+      onPassing(messageOf(it), behindOf(it));
+    },
+  });
+  nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
+
+  return {
+    jsm,
+    tail,
+    isOver: () => over !== undefined,
+    mustLive() {
+      if (over !== undefined) throw unavailable(over);
+    },
+    positionOf,
+    sequenceOf(position, last) {
+      const [of, sequence] = position.split("-").map(Number);
+      return of === epoch && sequence !== undefined && sequence <= last ? sequence : 0;
+    },
+    lastSequence: () => attempt(async () => (await jsm.streams.info(names.stream)).state.last_seq),
+    keep: ({ topic, payload, stamp }) =>
+      attempt(async () => {
+        const options = { headers: headersOf(stamp), timeout: ANSWER_MS };
+        const answer = await nc.request(`${names.kept}.${subjectOf(topic)}`, payload, options);
+        const { seq, error } = answer.json<{ seq?: number; error?: { description: string } }>();
+        if (seq === undefined) throw new Error(error?.description ?? "the server did not keep it");
+        confirmed = Math.max(confirmed, seq);
+        return seq;
+      }),
+    pass: ({ topic, payload, stamp }) =>
+      attempt(async () => {
+        const headers = headersOf({ ...stamp, behind: Math.max(confirmed, tail.last()) });
+        nc.publish(`${names.passing}.${subjectOf(topic)}`, payload, { headers });
+        await nc.flush();
+      }),
+    remove: (filter) =>
+      attempt(async () => {
+        tail.forget();
+        const query = { seq: 1, next_by_subj: `${names.kept}.${subjectOf(filter)}` };
+        for (let found = await next(query); found; found = await next({ ...query, seq: found.seq + 1 })) {
+          await jsm.streams.deleteMessage(names.stream, found.seq);
+        }
+      }),
+    async find(filter, after, upTo) {
+      if (tail.covers(after)) return tail.find(filter, after, upTo);
+      const query = { seq: after + 1, next_by_subj: `${names.kept}.${subjectOf(filter)}` };
+      const found = await attempt(() => next(query));
+      if (!found || found.seq > upTo) return undefined;
+      const { subject, header: headers, data, seq: sequence } = found;
+      return {
+        sequence,
+        message: messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence)),
+      };
+    },
+    async settle(reply, how) {
+      try {
+        if (over !== undefined) throw unavailable(over);
+        await nc.request(reply, how, { timeout: ANSWER_MS });
+      } catch (error) {
+        if (!isUnanswered(error)) throw unavailable(over ?? wordsOf(error), error);
+      }
+    },
+    tell(reply, how) {
+      if (over === undefined && !nc.isClosed()) nc.publish(reply, how);
+    },
+    ask(subject, request, onAnswer) {
+      const inbox = createInbox();
+      const subscription = nc.subscribe(inbox, {
+        callback: (error, answer) => void (error ?? onAnswer(answer)),
+      });
+      nc.publish(subject, JSON.stringify(request), { reply: inbox });
+      return () => subscription.unsubscribe();
+    },
+    async close() {
+      if (over === undefined)
+        await Promise.race([nc.flush(), nc.closed(), sleep(clock, GOODBYE_MS)]).catch(() => {});
+      end("it is stopped", true);
+      await nc.closed();
+    },
+  };
+}
