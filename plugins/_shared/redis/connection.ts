@@ -30,6 +30,8 @@ export interface ConnectionOptions {
 
 /** How often a server that nobody asks anything is asked whether it is there. */
 const PING_MS = 5_000;
+/** How soon one that is connected, and cannot be used yet, is tried again. */
+const RETRY_MS = 500;
 const CONNECT_TIMEOUT_MS = 5_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_PAUSE_MS = 2_000;
@@ -44,6 +46,7 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
     tried = resolve;
   });
   let cancelPing = () => {};
+  let cancelRetry = () => {};
   const redis = new Redis({
     ...target.options,
     ...NEVER_QUEUED,
@@ -63,9 +66,13 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
   };
   async function makeReady(): Promise<void> {
     try {
+      // A server that is loading its data says so, and takes no commands.
+      await redis.ping();
       await prepare?.(redis);
     } catch (error) {
       failed(error);
+      cancelRetry();
+      if (redis.status === "ready") cancelRetry = clock.after(RETRY_MS, () => void makeReady());
       return;
     }
     if (redis.status !== "ready") return;
@@ -76,7 +83,7 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
   }
   // A server that is gone without a word is noticed by the answer that it owes.
   const ping = () => {
-    if (redis.status === "ready") void (prepared ? redis.ping().catch(() => {}) : makeReady());
+    if (prepared) redis.ping().catch(() => {});
     cancelPing = clock.after(PING_MS, ping);
   };
   redis.on("ready", () => void makeReady());
@@ -97,21 +104,24 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
     health() {
       if (prepared && redis.status === "ready") return undefined;
       if (redis.status === "end") return "the connection is closed";
-      // Connected, and it does not take commands yet.
-      if (redis.status === "connect") return `${target.address} is loading its data`;
       if (lastProblem !== undefined) return `${target.address}: ${lastProblem}`;
       return `${target.address}: ${wasPrepared ? "the connection is lost" : "not connected yet"}`;
     },
     close() {
       cancelPing();
+      cancelRetry();
       redis.disconnect();
     },
   };
 }
 
-/** What cannot be sent is told at once, and what was not answered is told as such and not sent again. */
+/**
+ * What cannot be sent is told at once, and what was not answered is told as such and not sent again. The client's own
+ * check for a server that is loading prints to the console.
+ */
 const NEVER_QUEUED: RedisOptions = {
   lazyConnect: true,
+  enableReadyCheck: false,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,

@@ -16,7 +16,7 @@ export const redisFields = {
   }),
   url: z.string().optional().meta({
     description:
-      "A server that runs: redis://, rediss:// (TLS) or unix:///PATH, with /DB or ?db=DB behind it.",
+      "A server that runs: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// (TLS), or unix:///PATH?db=DB&user=USER.",
   }),
   password_file: z.string().startsWith("/", "expected an absolute path").optional().meta({
     description: "A file with the password for url, in place of one in the URL.",
@@ -60,7 +60,7 @@ export function targetOf({ url = "", password_file }: RedisChoice): RedisTarget 
   return { address, options: { ...options, password: readPassword(password_file) } };
 }
 
-const EXPECTED = "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB";
+const EXPECTED = "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB&user=USER";
 
 /** What a URL means, or what is wrong with it: in words that hold nothing of it, as it may hold a password. */
 function parseUrl(text: string): RedisTarget | string {
@@ -68,13 +68,16 @@ function parseUrl(text: string): RedisTarget | string {
   if (!url || !["redis:", "rediss:", "unix:"].includes(url.protocol)) return EXPECTED;
   if (url.hash !== "") return `${EXPECTED}; a "#" in a password is written %23`;
   const isSocket = url.protocol === "unix:";
-  const further = [...url.searchParams.keys()].filter((name) => !(isSocket && name === "db"));
+  const further = [...url.searchParams.keys()].filter(
+    (name) => !(isSocket && (name === "db" || name === "user")),
+  );
   if (further.length > 0) return `${EXPECTED}, and nothing else behind the "?"`;
   if (isSocket ? url.hostname !== "" || url.pathname.length < 2 : url.hostname === "") return EXPECTED;
   const db = (isSocket ? url.searchParams.get("db") : url.pathname.slice(1)) || "0";
   if (!/^\d{1,4}$/.test(db)) return `${EXPECTED}, where DB is a number`;
   try {
-    const [username, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
+    const username = url.searchParams.get("user") ?? decodeURIComponent(url.username);
+    const password = decodeURIComponent(url.password);
     const host = url.hostname.replace(/^\[|\]$/g, "");
     const path = decodeURIComponent(url.pathname);
     return {

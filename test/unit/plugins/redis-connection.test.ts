@@ -53,9 +53,9 @@ describe("which server", () => {
       address: "rediss://[::1]:7000",
       options: { host: "::1", port: 7000, db: 3, username: "me", password: "p@ss", tls: {} },
     });
-    expect(target({ url: "unix:///run/redis.sock?db=2" })).toEqual({
+    expect(target({ url: "unix:///run/redis.sock?db=2&user=me" })).toEqual({
       address: "unix:///run/redis.sock",
-      options: { path: "/run/redis.sock", db: 2 },
+      options: { path: "/run/redis.sock", db: 2, username: "me" },
     });
   });
 
