@@ -17,6 +17,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["state-sqlite", { default: true, load: () => import("./state-sqlite/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
+  ["bus-nats", { default: false, load: () => import("./bus-nats/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
   ["resource-policy", { default: true, load: () => import("./resource-policy/index.js") }],

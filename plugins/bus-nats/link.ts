@@ -7,7 +7,9 @@ const RETRY_MS = 500;
 
 export interface LinkOptions {
   open: (onLost: (why: string) => void) => Promise<Session>;
-  /** Why there is nothing to connect to yet. */
+  /** The server, as it is called in messages. */
+  where: string;
+  /** Why there is nothing to connect to yet: then `tryNow` is told when there is. */
   notYet: () => string | undefined;
   clock: Pick<Clock, "after">;
   log: Logger;
@@ -18,7 +20,7 @@ export interface LinkOptions {
 export type Link = ReturnType<typeof createLink>;
 
 /** Keeps one session open: a new one whenever there is none and the server can be reached. */
-export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) {
+export function createLink({ open, where, notYet, clock, log, onChange }: LinkOptions) {
   let session: Session | undefined;
   let problem: string | undefined = "it is not connected yet";
   let isStopped = false;
@@ -34,7 +36,7 @@ export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) 
   function lost(why: string): void {
     session = undefined;
     if (isStopped) return;
-    tell(why);
+    tell(`${where}: ${why}`);
     retry();
   }
 
@@ -49,18 +51,17 @@ export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) 
       if (isStopped) return await opened.close();
       if (opened.isOver()) return retry();
       session = opened;
-      log.info({}, "connected to the NATS server");
+      log.info({ server: where }, "connected to the NATS server");
       tell(undefined);
     } catch (err) {
-      tell(wordsOf(err));
+      tell(`${where}: ${wordsOf(err)}`);
       retry();
     }
   }
 
   /** One attempt at a time; resolves when it is over, whatever came of it. */
   async function tryNow(): Promise<void> {
-    if (session || isStopped) return;
-    if (notYet() !== undefined) return retry();
+    if (session || isStopped || notYet() !== undefined) return;
     attempt ??= connect().finally(() => {
       attempt = undefined;
     });

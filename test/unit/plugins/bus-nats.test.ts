@@ -20,6 +20,7 @@ function subject(prefix = `t-${randomBytes(6).toString("hex")}`, limits: Partial
     ...limits,
     clock: systemClock,
     log: silent,
+    where: "the test's server",
     connection,
   });
   const made: MessageBusSubject = { bus, start: connect, stop, reopen: () => subject(prefix, limits) };
