@@ -1,7 +1,6 @@
 import type { Msg } from "@nats-io/transport-node";
 import type { BusDelivery, Clock, ConsumeOptions } from "../../core/index.js";
 import { type Bell, createBell } from "./bell.js";
-import { messageOf } from "./messages.js";
 import { createPulls, type Pulls } from "./pulls.js";
 import type { Session } from "./session.js";
 
@@ -41,14 +40,12 @@ export interface GroupOptions {
   clock: Pick<Clock, "after">;
   /** The session of now; throws when there is none. */
   session: () => Session;
-  /** The part of a message's subject behind the prefix. */
-  rest: (subject: string) => string;
 }
 
 export type Group = ReturnType<typeof createGroup>;
 
 /** A group's members here. What it has seen and what is unsettled is known to its consumer on the server. */
-export function createGroup({ filter, group, consumer, clock, session, rest }: GroupOptions) {
+export function createGroup({ filter, group, consumer, clock, session }: GroupOptions) {
   const members = new Set<Member>();
   const unsettled = new Map<number, Unsettled>();
   /** Come from the server, for members that wait. */
@@ -97,7 +94,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     pulls?.session.tell(it.reply, how);
   }
 
-  function handOut(member: Member, { reply = "", subject, headers, data }: Msg): BusDelivery {
+  function handOut(on: Session, member: Member, { reply = "", subject, headers, data }: Msg): BusDelivery {
     const { sequence, sent } = placeOf(reply);
     // The server gave up on whoever had it.
     release(sequence);
@@ -105,10 +102,9 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     it.cancel = clock.after(member.ackWaitMs, () => giveBack(sequence, it, 0));
     unsettled.set(sequence, it);
     member.out.add(sequence);
-    const position = session().positionOf(sequence);
     let isAcked = false;
     return {
-      message: messageOf({ subject: rest(subject), headers, data }, position),
+      message: on.keptOf(subject, headers, data, sequence),
       attempt: Math.max(1, sent - (unseen.get(sequence) ?? 0)),
       async ack() {
         if (isAcked || isRemoved) return;
@@ -165,7 +161,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
       member.isWaiting = false;
       if (member.out.size >= member.maxInFlight) return undefined;
       const message = arrived.shift();
-      if (message) return handOut(member, message);
+      if (message && pulls) return handOut(pulls.session, member, message);
       member.isWaiting = true;
       pulls?.pull();
       return undefined;

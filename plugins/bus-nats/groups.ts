@@ -6,7 +6,7 @@ import { isNoConsumer, unavailable, wordsOf } from "./failures.js";
 import { createGroup, type Group } from "./group.js";
 import type { Names } from "./kept-stream.js";
 import type { Session } from "./session.js";
-import { subjectOf } from "./subjects.js";
+import { filterSubjectOf } from "./subjects.js";
 
 /** The server's patience beyond a member's own time, which is kept here. */
 const SLACK_MS = 1_000;
@@ -35,7 +35,6 @@ export function createGroups({ names, maxGroups, clock, session }: GroupsOptions
       consumer: `${names.stream}.${consumer}`,
       clock,
       session,
-      rest: names.rest,
     });
     group.ackWaitMs = ackWaitMs;
     groups.set(consumer, group);
@@ -51,7 +50,7 @@ export function createGroups({ names, maxGroups, clock, session }: GroupsOptions
     await jsm.consumers.add(names.stream, {
       durable_name: consumerOf(of),
       description: JSON.stringify({ filter: of.filter, group: of.group }),
-      filter_subject: `${names.kept}.${subjectOf(of.filter)}`,
+      filter_subject: `${names.kept}.${filterSubjectOf(of.filter)}`,
       deliver_policy: "by_start_sequence",
       opt_start_seq: after + 1,
       ack_policy: "explicit",

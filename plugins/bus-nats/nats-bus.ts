@@ -132,8 +132,7 @@ export function createNatsBus(options: NatsBusOptions) {
       // A copy: what the caller does with its bytes later changes nothing here.
       const message = { topic, payload: Uint8Array.from(payload), stamp };
       if (keep) {
-        const sequence = await turns.beside(() => session.keep(message));
-        return { position: session.positionOf(sequence) };
+        return { position: await turns.beside(() => session.keep(message)) };
       }
       await turns.alone(() => session.pass(message));
       return {};

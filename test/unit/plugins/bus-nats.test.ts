@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, test } from "vitest";
-import { type BusDelivery, type ConsumeOptions, systemClock } from "../../../core/index.js";
+import { type BusDelivery, type BusMessage, type ConsumeOptions, systemClock } from "../../../core/index.js";
 import { createNatsBus } from "../../../plugins/bus-nats/nats-bus.js";
 import { type MessageBusSubject, testMessageBus } from "../../contract/index.js";
 import { missingNatsServer, type NatsServer, startNatsServer } from "../../helpers/nats-server.js";
@@ -29,7 +29,7 @@ function subject(prefix = `t-${randomBytes(6).toString("hex")}`, limits: Partial
 
 describe.skipIf(missing !== undefined)("bus-nats", () => {
   beforeAll(async () => {
-    server = await startNatsServer({ config: "max_payload: 2MB" });
+    server = await startNatsServer();
   });
   afterAll(() => server?.stop());
 
@@ -50,6 +50,54 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     return { bus, send, share };
   }
   const textOf = ({ value }: IteratorResult<BusDelivery>) => Buffer.from(value.message.payload).toString();
+
+  it("a message as large as the server takes arrives with all that is said of it", async () => {
+    const { bus } = await opened();
+    const seen = bus.subscribe({ filter: "a/#", signal: over.signal })[Symbol.asyncIterator]();
+    const both = [seen.next()];
+    const message = {
+      topic: "a/_",
+      payload: randomBytes(2 ** 20),
+      from: "agent:é",
+      reply_to: "_reply/ü b",
+    };
+    const { position } = await bus.publish(message);
+    const [kept] = await Promise.all(both);
+    expect(kept?.value).toMatchObject({ topic: "a/_", from: "agent:é", reply_to: "_reply/ü b", position });
+    await bus.publish(message, { keep: false });
+    const passing = (await seen.next()).value as BusMessage;
+    expect(passing).toMatchObject({ topic: "a/_", from: "agent:é", reply_to: "_reply/ü b" });
+    expect(passing.position).toBeUndefined();
+    expect(Buffer.compare(passing.payload, message.payload)).toBe(0);
+    const other = bus.subscribe({ filter: "a/_", after: "0", signal: over.signal })[Symbol.asyncIterator]();
+    expect((await other.next()).value).toMatchObject({ from: "agent:é", position });
+  });
+
+  it("every topic is a subject of its own, and comes back as it was", async () => {
+    const { bus } = await opened();
+    const topics = [
+      "a.b",
+      "a/b",
+      "a/*",
+      "a/>",
+      "a b/\t",
+      "%41/A",
+      "_",
+      "_/_",
+      "日本/é",
+      "a/$SYS",
+      "+x/#y",
+      "..",
+      "A",
+    ];
+    const seen = bus.subscribe({ filter: "#", after: "0", signal: over.signal })[Symbol.asyncIterator]();
+    for (const topic of topics) await bus.publish({ topic, payload: new Uint8Array() });
+    for (const topic of topics) expect((await seen.next()).value.topic).toBe(topic);
+    for (const topic of topics.filter((it) => !/[+#]/.test(it))) {
+      const one = bus.subscribe({ filter: topic, after: "0", signal: over.signal })[Symbol.asyncIterator]();
+      expect((await one.next()).value.topic).toBe(topic);
+    }
+  });
 
   it("what waits for its next delivery and is dropped holds up nobody", async () => {
     const { bus, send, share } = await opened();
