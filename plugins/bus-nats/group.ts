@@ -6,6 +6,8 @@ import type { Session } from "./session.js";
 
 const ACK = "+ACK";
 const NAK = "-NAK";
+/** More than are ever on their way to members that leave. */
+const MAX_UNSEEN = 10_000;
 
 /** One message in the hands of a member. */
 interface Unsettled {
@@ -62,8 +64,19 @@ export function createGroup({ filter, group, consumer, clock, session }: GroupOp
 
   function arrive(message: Msg): void {
     arrived.push(message);
+    share();
+  }
+
+  /** Wakes as many as there is something for. */
+  function share(): void {
     returnExcess();
-    ringAll();
+    let left = arrived.length;
+    for (const { isWaiting, bell } of members) {
+      if (left === 0) return;
+      if (!isWaiting) continue;
+      left -= 1;
+      bell.ring();
+    }
   }
 
   /** What nobody waits for any more. */
@@ -72,6 +85,7 @@ export function createGroup({ filter, group, consumer, clock, session }: GroupOp
     while (arrived.length > many) {
       const { reply = "" } = arrived.pop() as Msg;
       const { sequence } = placeOf(reply);
+      if (unseen.size >= MAX_UNSEEN) unseen.clear();
       unseen.set(sequence, (unseen.get(sequence) ?? 0) + 1);
       pulls?.session.tell(reply, NAK);
     }
@@ -125,7 +139,7 @@ export function createGroup({ filter, group, consumer, clock, session }: GroupOp
       const it = unsettled.get(sequence);
       if (it) giveBack(sequence, it, 0);
     }
-    returnExcess();
+    share();
   }
 
   /** So many messages are to come. */
@@ -145,8 +159,8 @@ export function createGroup({ filter, group, consumer, clock, session }: GroupOp
     consumer,
     isRemoved: () => isRemoved,
     isIdle: () => members.size === 0,
-    /** The server gives up on a member that is silent for so long: never before the member's own time is over. */
-    ackWaitMs: 0,
+    /** The longest time that a member has for a message. */
+    longestMs: () => Math.max(0, ...[...members].map(({ ackWaitMs }) => ackWaitMs)),
     join(on: Session, { ackWaitMs, maxInFlight }: ConsumeOptions): Member {
       const member: Member = { bell: createBell(), ackWaitMs, maxInFlight, out: new Set(), isWaiting: false };
       members.add(member);

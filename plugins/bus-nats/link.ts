@@ -2,8 +2,9 @@ import type { Clock, Logger } from "../../core/index.js";
 import { unavailable, wordsOf } from "./failures.js";
 import type { Session } from "./session.js";
 
-/** Between one attempt to connect and the next. */
-const RETRY_MS = 500;
+/** Between one attempt to connect and the next: twice as long each time. */
+const MIN_RETRY_MS = 250;
+const MAX_RETRY_MS = 5_000;
 
 export interface LinkOptions {
   open: (onLost: (why: string) => void) => Promise<Session>;
@@ -25,6 +26,7 @@ export function createLink({ open, where, notYet, clock, log, onChange }: LinkOp
   let problem: string | undefined = "it is not connected yet";
   let isStopped = false;
   let attempt: Promise<void> | undefined;
+  let retryMs = MIN_RETRY_MS;
   let cancelRetry = () => {};
 
   function tell(next: string | undefined): void {
@@ -42,7 +44,9 @@ export function createLink({ open, where, notYet, clock, log, onChange }: LinkOp
 
   function retry(): void {
     cancelRetry();
-    if (!isStopped) cancelRetry = clock.after(RETRY_MS, () => void tryNow());
+    if (isStopped) return;
+    cancelRetry = clock.after(retryMs, () => void tryNow());
+    retryMs = Math.min(2 * retryMs, MAX_RETRY_MS);
   }
 
   async function connect(): Promise<void> {
@@ -51,6 +55,7 @@ export function createLink({ open, where, notYet, clock, log, onChange }: LinkOp
       if (isStopped) return await opened.close();
       if (opened.isOver()) return retry();
       session = opened;
+      retryMs = MIN_RETRY_MS;
       log.info({ server: where }, "connected to the NATS server");
       tell(undefined);
     } catch (err) {
@@ -79,7 +84,7 @@ export function createLink({ open, where, notYet, clock, log, onChange }: LinkOp
     async stop(): Promise<void> {
       isStopped = true;
       cancelRetry();
-      await attempt;
+      // An attempt that is under way ends by itself: it may take longer than there is time.
       await session?.close();
       session = undefined;
     },

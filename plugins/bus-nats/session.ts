@@ -91,6 +91,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const stream = await openStream(jsm, names, options.limits);
     const session = createSession(nc, jsm, stream, options);
     session.tail.reach(await session.lastSequence());
+    // A subscription may have been refused meanwhile.
+    session.mustLive();
     return session;
   } catch (error) {
     await nc.close();
@@ -137,15 +139,16 @@ function createSession(
 
   nc.subscribe(`${names.live}.>`, {
     callback(error, { subject, headers, data }) {
+      if (error) return end(wordsOf(error));
       const sequence = Number(headers?.get("Nats-Sequence"));
-      if (error || !sequence) return;
+      if (!sequence) return;
       tail.append(sequence, keptOf(subject, headers, data, sequence));
       onKept();
     },
   });
   nc.subscribe(`${names.passing}.>`, {
     callback(error, { subject, headers, data }) {
-      if (error) return;
+      if (error) return end(wordsOf(error));
       const { message, behind } = messageOf({ subject: names.rest(subject), headers, data });
       onPassing(message, behind);
     },
@@ -220,10 +223,10 @@ function createSession(
       return () => subscription.unsubscribe();
     },
     async close() {
-      if (over === undefined)
-        await Promise.race([nc.flush(), nc.closed(), sleep(clock, GOODBYE_MS)]).catch(() => {});
+      const enough = sleep(clock, GOODBYE_MS);
+      if (over === undefined) await Promise.race([nc.flush(), nc.closed(), enough]).catch(() => {});
       end("it is stopped", true);
-      await nc.closed();
+      await Promise.race([nc.closed(), enough]);
     },
   };
 }
