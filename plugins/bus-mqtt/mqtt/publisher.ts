@@ -84,6 +84,7 @@ export function createPublisher({ who, bus, store, guard }: PublisherOptions): P
 
 /** Why it is none, in words. */
 function topicProblem(topic: string): string | undefined {
+  if (topic.startsWith("$")) return "what begins with $ is the broker's own, and this one has nothing there";
   const { error } = topicSchema.safeParse(topic);
   return error?.issues[0]?.message;
 }
