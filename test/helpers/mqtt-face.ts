@@ -15,6 +15,8 @@ export interface TestFace {
   readonly port: number;
   /** What it logged, with the fields. */
   readonly logged: string[];
+  /** The most bytes that wait in this process for one client to read. */
+  waiting(): number;
   /** The face alone anew, on the same file and bus. */
   restart(): Promise<void>;
   stop(): Promise<void>;
@@ -86,6 +88,7 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
     },
     port: (server.address() as AddressInfo).port,
     logged,
+    waiting: () => Math.max(...[...sockets].map(({ writableLength }) => writableLength)),
     async restart() {
       await close();
       opened = await open();
