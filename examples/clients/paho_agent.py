@@ -13,6 +13,7 @@ Messages are JSON. MQTT 3.1.1 has no place for a reply topic, so by custom it st
 
 import json
 import os
+import re
 import signal
 import urllib.parse
 
@@ -26,6 +27,14 @@ ANSWERS = f"agents/{AGENT_ID}/answers"
 def answer(message):
     """What this agent is for. Here it says what it was asked."""
     return {"agent_id": AGENT_ID, "you_asked": message.get("question")}
+
+
+def reply_topic(message):
+    """Only where every agent may publish: the broker ends the connection of one that publishes elsewhere."""
+    topic = message.get("reply_to")
+    if isinstance(topic, str) and re.fullmatch(r"shared(/[A-Za-z0-9._-]{1,40}){1,4}", topic):
+        return topic
+    return ANSWERS
 
 
 def on_connect(client, _userdata, _flags, code):
@@ -45,8 +54,7 @@ def on_message(client, _userdata, message):
         asked = message.payload.decode("utf-8", "replace")
     if not isinstance(asked, dict):
         asked = {"question": asked}
-    topic = asked.get("reply_to", ANSWERS)
-    client.publish(topic, json.dumps(answer(asked)), qos=1)
+    client.publish(reply_topic(asked), json.dumps(answer(asked)), qos=1)
 
 
 def main():
