@@ -5,6 +5,8 @@ export const MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 1_024;
 /** Of the first packet, which comes from nobody known yet. */
 export const MAX_CONNECT_BYTES = 64 * 2 ** 10;
 export const CONNECT_TIMEOUT_MS = 10_000;
+/** A peer from which nothing comes is asked for a sign of life by TCP. */
+export const KEEP_ALIVE_MS = 60_000;
 export const MAX_CLIENT_ID_BYTES = 128;
 
 export const MAX_CONNECTIONS = 1_000;
