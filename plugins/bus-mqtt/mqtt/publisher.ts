@@ -1,5 +1,6 @@
 import type { MessageBus } from "../../../core/index.js";
 import { MAX_PAYLOAD_BYTES, topic as topicSchema } from "../../_shared/topic-schemas.js";
+import { REPLY_TOPICS } from "../../_shared/topics.js";
 import type { Guard, Identity } from "./guard.js";
 import { MAX_RETAINED, MAX_RETAINED_OF_ONE } from "./limits.js";
 import type { MqttStore } from "./store.js";
@@ -44,7 +45,9 @@ export function createPublisher({ who, bus, store, guard }: PublisherOptions): P
     const payload = typeof message.payload === "string" ? Buffer.from(message.payload) : message.payload;
     if (payload.byteLength > MAX_PAYLOAD_BYTES) throw new Error("its payload has more than 1 MiB");
     if (retain) mustHaveRoom(topic, payload.byteLength);
-    const kept = bus.publish({ topic, payload, from: who.name }, { keep: qos > 0 });
+    // An answer is for the one who waits for it now.
+    const keep = qos > 0 && topic.split("/")[0] !== REPLY_TOPICS;
+    const kept = bus.publish({ topic, payload, from: who.name }, { keep });
     const retained = retain ? keepRetained(topic, payload, qos === 0 ? 0 : 1) : undefined;
     await Promise.all([kept, retained]);
   }
