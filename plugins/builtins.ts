@@ -16,6 +16,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["journal-memory", { default: false, load: () => import("./journal-memory/index.js") }],
   ["state-sqlite", { default: true, load: () => import("./state-sqlite/index.js") }],
   ["state-memory", { default: false, load: () => import("./state-memory/index.js") }],
+  ["bus-mqtt", { default: false, load: () => import("./bus-mqtt/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],
