@@ -6,7 +6,8 @@ import { type Clock, type MessageBus, systemClock } from "../../core/index.js";
 import type { DatabaseKind } from "../../plugins/_shared/sqlite/database-kind.js";
 import { openDatabase } from "../../plugins/_shared/sqlite/open-database.js";
 import { createMemoryBus } from "../../plugins/bus-memory/memory-bus.js";
-import { createMqttFace, createMqttTables, type Guard } from "../../plugins/bus-mqtt/mqtt/face.js";
+import type { Guard } from "../../plugins/bus-mqtt/guard.js";
+import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/mqtt/face.js";
 
 /** A face on a loopback port, over a bus in memory and tables in a file. */
 export interface TestFace {
@@ -97,7 +98,7 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
       await close();
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
-      stop();
+      await stop();
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -1,5 +1,5 @@
 import type { MessageBus } from "../../../core/index.js";
-import type { Guard, Identity } from "./guard.js";
+import type { Guard, Identity } from "../guard.js";
 import { MAX_SUBSCRIPTIONS_OF_CLIENT } from "./limits.js";
 import type { Outbox } from "./outbox.js";
 import type { Publisher } from "./publisher.js";

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { ConnectPacket } from "aedes";
 import type { Logger, MessageBus } from "../../../core/index.js";
+import type { Guard, Identity } from "../guard.js";
 import { createConnection } from "./connection.js";
-import type { Guard, Identity } from "./guard.js";
 import { MAX_CLIENT_ID_BYTES, MAX_CONNECTIONS_OF_ONE, MAX_UNRELEASED_SESSIONS } from "./limits.js";
 import { createOutbox } from "./outbox.js";
 import { CONNACK, type Desk, type ReturnCode } from "./protocol.js";

@@ -2,9 +2,9 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock, Logger, MessageBus } from "../../../core/index.js";
 import { ownerOf, topicMatches } from "../../_shared/topics.js";
+import type { Guard } from "../guard.js";
 import { createDesk } from "./desk.js";
 import { limitFrames } from "./frames.js";
-import type { Guard } from "./guard.js";
 import {
   CONNECT_TIMEOUT_MS,
   KEEP_ALIVE_MS,
@@ -17,7 +17,6 @@ import { createSessions } from "./sessions.js";
 import { createMqttStore, type MqttDatabase } from "./store.js";
 import { createVisitors } from "./visitors.js";
 
-export type { Guard, Identity } from "./guard.js";
 export type { MqttDatabase } from "./store.js";
 export { createMqttTables, type MqttTables } from "./tables.js";
 
@@ -35,8 +34,8 @@ export interface MqttFaceOptions {
 export interface MqttFace {
   /** A client has connected. */
   accept(socket: Duplex): void;
-  /** A run is over or was revoked: its connections are ended. */
-  endRun(runId: string): void;
+  /** Runs that are over, or were revoked: their connections are ended. */
+  endRuns(isOver: (runId: string) => boolean): void;
   /**
    * What the daemon drops on the bus it drops here too: messages retained under topics that fit the filter, and
    * with `agents/ID/#` the sessions of that agent, whose id may be another's next.
@@ -93,9 +92,10 @@ export function createMqttFace({ bus, database, guard, clock, log }: MqttFaceOpt
       if (isClosing || visitors.all.size >= MAX_CONNECTIONS) socket.destroy();
       else handle(socket).catch((err: unknown) => log.error({ err }, "a connection could not be handled"));
     },
-    endRun(runId) {
+    endRuns(isOver) {
       for (const visitor of visitors.all) {
-        if (visitor.connection?.who.runId === runId) void visitors.end(visitor);
+        const runId = visitor.connection?.who.runId;
+        if (runId !== undefined && isOver(runId)) void visitors.end(visitor);
       }
     },
     async drop(filter) {

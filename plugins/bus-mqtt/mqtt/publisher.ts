@@ -1,7 +1,7 @@
 import type { MessageBus } from "../../../core/index.js";
 import { MAX_PAYLOAD_BYTES, topic as topicSchema } from "../../_shared/topic-schemas.js";
 import { REPLY_TOPICS } from "../../_shared/topics.js";
-import type { Guard, Identity } from "./guard.js";
+import type { Guard, Identity } from "../guard.js";
 import { MAX_RETAINED, MAX_RETAINED_OF_ONE } from "./limits.js";
 import type { MqttStore } from "./store.js";
 import type { Space } from "./tables.js";

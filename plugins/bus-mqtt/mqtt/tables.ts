@@ -74,7 +74,7 @@ export function createMqttTables(database: Database): MqttTables {
     },
     subscriptions: (session) =>
       all(sql.subscriptions, session).map(({ filter, qos }) => ({
-        filter: String(filter),
+        filter: text(filter),
         qos: qosOf(qos),
       })),
     addSubscription: (session, owner, { filter, qos }, nowMs) =>
@@ -82,13 +82,13 @@ export function createMqttTables(database: Database): MqttTables {
     removeSubscription: (session, filter) => void sql.removeSubscription.run(session, filter),
     removeSession: (session) => void sql.removeSession.run(session),
     touch: (session, nowMs) => void sql.touch.run(nowMs, session),
-    sessionsOf: (owner) => all(sql.sessionsOf, owner).map(({ session }) => String(session)),
-    retainedTopics: () => all(sql.retainedTopics).map(({ topic }) => String(topic)),
+    sessionsOf: (owner) => all(sql.sessionsOf, owner).map(({ session }) => text(session)),
+    retainedTopics: () => all(sql.retainedTopics).map(({ topic }) => text(topic)),
     retained(topic) {
       const [row] = all(sql.retained, topic);
       if (!row) return undefined;
       const payload = new Uint8Array(row["payload"] as ArrayBuffer);
-      return { topic, owner: String(row["owner"]), qos: qosOf(row["qos"]), payload };
+      return { topic, owner: text(row["owner"]), qos: qosOf(row["qos"]), payload };
     },
     retain: ({ topic, owner, qos, payload }) =>
       void sql.retain.run(topic, owner, qos, payload.byteLength, Buffer.from(payload)),
@@ -100,6 +100,11 @@ export function createMqttTables(database: Database): MqttTables {
   };
 }
 
+/** Read as bytes: the package ends the process when a text that it decodes is not UTF-8. */
+function text(bytes: unknown): string {
+  return Buffer.from(bytes as ArrayBuffer).toString("utf8");
+}
+
 function qosOf(value: unknown): 0 | 1 {
   return value === 0 ? 0 : 1;
 }
@@ -109,7 +114,9 @@ const SPACE = "SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes FRO
 function prepareAll(database: Database) {
   const prepare = (words: string): Statement<unknown[]> => database.prepare(words);
   return {
-    subscriptions: prepare("SELECT filter, qos FROM mqtt_subscriptions WHERE session = ?"),
+    subscriptions: prepare(
+      "SELECT CAST(filter AS BLOB) AS filter, qos FROM mqtt_subscriptions WHERE session = ?",
+    ),
     addSubscription: prepare(
       `INSERT INTO mqtt_subscriptions (session, filter, qos, owner, used_at) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT (session, filter) DO UPDATE SET qos = excluded.qos, used_at = excluded.used_at`,
@@ -118,10 +125,10 @@ function prepareAll(database: Database) {
     removeSession: prepare("DELETE FROM mqtt_subscriptions WHERE session = ?"),
     touch: prepare("UPDATE mqtt_subscriptions SET used_at = ? WHERE session = ?"),
     sessionsOf: prepare(
-      "SELECT session FROM mqtt_subscriptions WHERE owner = ? GROUP BY session ORDER BY max(used_at)",
+      "SELECT CAST(session AS BLOB) AS session FROM mqtt_subscriptions WHERE owner = ? GROUP BY mqtt_subscriptions.session ORDER BY max(used_at)",
     ),
-    retainedTopics: prepare("SELECT topic FROM mqtt_retained ORDER BY id"),
-    retained: prepare("SELECT owner, qos, payload FROM mqtt_retained WHERE topic = ?"),
+    retainedTopics: prepare("SELECT CAST(topic AS BLOB) AS topic FROM mqtt_retained ORDER BY id"),
+    retained: prepare("SELECT CAST(owner AS BLOB) AS owner, qos, payload FROM mqtt_retained WHERE topic = ?"),
     retain: prepare(
       `INSERT INTO mqtt_retained (topic, owner, qos, bytes, payload) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT (topic) DO UPDATE SET owner = excluded.owner, qos = excluded.qos, bytes = excluded.bytes,

@@ -294,6 +294,8 @@ describe("groups", () => {
     const third = (async () => {
       for await (const { message, ack } of face.bus.consume({ ...how, signal: end.signal })) {
         taken.push(Buffer.from(message.payload).toString());
+        // Busy with its first one until the others have each had one.
+        await waitFor(() => a.got.length > 0 && b.got.length > 0, { what: "a job for each" });
         await ack();
       }
     })();
@@ -398,7 +400,7 @@ describe("what the daemon drops", () => {
     const b = await enter(face, "b");
     await b.mqtt.subscribeAsync("shared/gone", { qos: 1 });
     const closed = a.closed();
-    face.face.endRun("run-a");
+    face.face.endRuns((runId) => runId === "run-a");
     await closed;
     expect(await b.texts(1)).toEqual(["a"]);
     expect(await kept(face.bus, "shared/gone", 1)).toMatchObject([{ from: "agent:a" }]);
