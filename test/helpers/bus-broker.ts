@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { systemClock } from "../../core/index.js";
 import { socketPath } from "../../plugins/_shared/socket-path.js";
@@ -10,51 +11,58 @@ import { waitFor } from "./wait-for.js";
 
 const BROKER = fileURLToPath(new URL("../../dist/plugins/bus-mqtt/broker.js", import.meta.url));
 
-/** The built broker as a process of its own, and a driver on it. */
-export function brokerSubject(folder: string, settings: Partial<Settings> = {}) {
+/** The built broker as a process of its own, and a driver on it. Call `stop`, also when the test fails. */
+export function brokerSubject(folder: string) {
   let broker: ChildProcess | undefined;
-  const given: Settings = {
+  let problem: string | undefined;
+  const settings: Settings = {
     folder,
     maxMessages: 100_000,
     maxBytes: 2 ** 28,
     maxGroups: 100,
     port: 0,
     version: "test",
-    ...settings,
   };
-  const driver = createDriver({
+  const { bus, link } = createDriver({
     path: () => socketPath(folder, "broker.sock"),
     clock: systemClock,
     whyNot: () => undefined,
     onRequest: async () => ({}),
-    onStatus: () => {},
-  });
-  const startBroker = () => {
-    broker = spawn(process.execPath, ["--max-old-space-size=128", BROKER, JSON.stringify(given)], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-  };
-  const subject = {
-    bus: driver.bus,
-    pid: () => broker?.pid,
-    startBroker,
-    async endBroker(signal: NodeJS.Signals = "SIGTERM") {
-      if (broker && broker.exitCode === null && broker.signalCode === null) {
-        const ended = once(broker, "exit");
-        broker.kill(signal);
-        await ended;
-      }
+    onStatus: (status) => {
+      problem = status?.problem;
     },
+  });
+  const run = (stderr: "pipe" | "ignore") =>
+    spawn(process.execPath, ["--max-old-space-size=128", BROKER, JSON.stringify(settings)], {
+      stdio: ["ignore", "ignore", stderr],
+    });
+
+  const subject = {
+    bus,
+    pid: () => broker?.pid,
+    /** Why messages cannot be kept, as the broker says. */
+    problem: () => problem,
+    startBroker() {
+      broker = run("ignore");
+    },
+    async endBroker(signal: NodeJS.Signals = "SIGTERM") {
+      if (!broker || broker.exitCode !== null || broker.signalCode !== null) return;
+      const ended = once(broker, "exit");
+      broker.kill(signal);
+      await ended;
+    },
+    /** Runs a broker that is to end by itself; answers what it says. */
+    runToEnd: () => text(run("pipe").stderr as NonNullable<ChildProcess["stderr"]>),
     async start() {
-      startBroker();
-      await driver.link.open();
-      await waitFor(() => driver.bus.health() === undefined, { what: "the broker" });
+      subject.startBroker();
+      await link.open();
+      await waitFor(() => bus.health() === undefined, { what: "the broker" });
     },
     async stop() {
-      driver.link.close();
+      link.close();
       await subject.endBroker();
     },
-    reopen: (): MessageBusSubject => brokerSubject(folder, settings),
+    reopen: (): MessageBusSubject => brokerSubject(folder),
   };
   return subject;
 }
