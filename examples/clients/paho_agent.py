@@ -43,6 +43,9 @@ def on_connect(client, _userdata, _flags, code):
         return
     # Asked for at every connection: it costs nothing where the session has it already.
     client.subscribe(INBOX, qos=1)
+
+
+def on_subscribe(_client, _userdata, _mid, _granted):
     print(f"listening on {INBOX}", flush=True)
 
 
@@ -65,6 +68,7 @@ def main():
     with open(os.environ["OPENSTARRY_TOKEN_FILE"], encoding="utf-8") as file:
         client.username_pw_set(AGENT_ID, file.read().strip())
     client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
     client.on_message = on_message
     client.reconnect_delay_set(min_delay=1, max_delay=5)
     signal.signal(signal.SIGTERM, lambda *_: client.disconnect())

@@ -40,6 +40,10 @@ export async function mqttClient(port: number, options: IClientOptions = {}): Pr
     mqtt.once("connect", () => resolve());
     mqtt.once("error", reject);
     mqtt.once("close", () => reject(new Error("closed before it was connected")));
+  }).catch((error: unknown) => {
+    // Nor later.
+    mqtt.end(true);
+    throw error;
   });
   mqtt.on("error", () => {});
   const closed = () => new Promise<void>((resolve) => mqtt.once("close", () => resolve()));

@@ -43,6 +43,8 @@ export function createConnection(options: ConnectionOptions) {
       filter,
       qos,
       ...(group === undefined ? {} : { group }),
+      // What was sent to an agent before it first came waits for it.
+      ...(filter === `agents/${who.agentId}/inbox` ? { groupAfter: "0" } : {}),
       isShared: sharedGroup !== undefined,
       retained: () => store.tables,
       onBroken: abort,

@@ -13,6 +13,8 @@ export interface SubscriptionOptions {
   qos: 0 | 1;
   /** The group that knows what is still to be delivered. Absent: what comes, and nothing of what came before. */
   group?: string;
+  /** Where that begins when it is new. Absent: with what comes. */
+  groupAfter?: string;
   /** The group's members are many clients, and each message is for one of them. */
   isShared?: boolean;
   retained: () => MqttTables;
@@ -36,7 +38,7 @@ export interface Subscription {
  * and none with more than the subscription's.
  */
 export function openSubscription(options: SubscriptionOptions): Subscription {
-  const { bus, outbox, filter, group, isShared = false, retained, onBroken } = options;
+  const { bus, outbox, filter, group, groupAfter, isShared = false, retained, onBroken } = options;
   const over = new AbortController();
   const { signal } = over;
   const window = createWindow(WINDOW);
@@ -100,7 +102,8 @@ export function openSubscription(options: SubscriptionOptions): Subscription {
   const consumed = () => {
     const maxInFlight = isShared ? SHARED_WINDOW : WINDOW;
     const how = { filter, group: group ?? "", ackWaitMs: ACK_WAIT_MS, maxInFlight, signal };
-    return run(bus.consume(how), sendDelivery);
+    const after = groupAfter === undefined ? {} : { after: groupAfter };
+    return run(bus.consume({ ...how, ...after }), sendDelivery);
   };
   const read = (send: (message: BusMessage) => Promise<void>) =>
     run(bus.subscribe({ filter, signal }), send, sendRetained);

@@ -175,6 +175,20 @@ describe("sessions", () => {
     expect(await back.texts(1)).toEqual(["1"]);
   });
 
+  it("of an agent get what was sent to its inbox before it first came, and nothing else of that time", async () => {
+    const face = await open();
+    for (const topic of ["agents/a/inbox", "agents/a/other", "agents/b/inbox"])
+      await say(face.bus, topic, topic);
+    const a = await enter(face, "a", session);
+    await a.mqtt.subscribeAsync(["agents/a/inbox", "agents/a/other", "agents/b/inbox"], { qos: 1 });
+    await say(face.bus, "agents/a/other", "end");
+    expect(new Set(await a.texts(2))).toEqual(new Set(["agents/a/inbox", "end"]));
+    await a.end();
+    const back = await enter(face, "a", session);
+    await say(face.bus, "agents/a/inbox", "news");
+    expect(await back.texts(1)).toEqual(["news"]);
+  });
+
   it("get what was not acknowledged again, with DUP", async () => {
     const face = await open();
     const a = await enter(face, "a", session);
