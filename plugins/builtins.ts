@@ -21,6 +21,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["bus-mqtt", { default: true, load: () => import("./bus-mqtt/index.js") }],
   ["bus-memory", { default: false, load: () => import("./bus-memory/index.js") }],
   ["bus-redis", { default: false, load: () => import("./bus-redis/index.js") }],
+  ["bus-nats", { default: false, load: () => import("./bus-nats/index.js") }],
   ["templates-file", { default: true, load: () => import("./templates-file/index.js") }],
   ["templates-http", { default: false, load: () => import("./templates-http/index.js") }],
   ["restart-policy", { default: true, load: () => import("./restart-policy/index.js") }],

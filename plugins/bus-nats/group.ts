@@ -1,12 +1,13 @@
 import type { Msg } from "@nats-io/transport-node";
 import type { BusDelivery, Clock, ConsumeOptions } from "../../core/index.js";
 import { type Bell, createBell } from "./bell.js";
-import { messageOf } from "./messages.js";
 import { createPulls, type Pulls } from "./pulls.js";
 import type { Session } from "./session.js";
 
 const ACK = "+ACK";
 const NAK = "-NAK";
+/** More than are ever on their way to members that leave. */
+const MAX_UNSEEN = 10_000;
 
 /** One message in the hands of a member. */
 interface Unsettled {
@@ -41,14 +42,12 @@ export interface GroupOptions {
   clock: Pick<Clock, "after">;
   /** The session of now; throws when there is none. */
   session: () => Session;
-  /** The part of a message's subject behind the prefix. */
-  rest: (subject: string) => string;
 }
 
 export type Group = ReturnType<typeof createGroup>;
 
 /** A group's members here. What it has seen and what is unsettled is known to its consumer on the server. */
-export function createGroup({ filter, group, consumer, clock, session, rest }: GroupOptions) {
+export function createGroup({ filter, group, consumer, clock, session }: GroupOptions) {
   const members = new Set<Member>();
   const unsettled = new Map<number, Unsettled>();
   /** Come from the server, for members that wait. */
@@ -65,8 +64,19 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
 
   function arrive(message: Msg): void {
     arrived.push(message);
+    share();
+  }
+
+  /** Wakes as many as there is something for. */
+  function share(): void {
     returnExcess();
-    ringAll();
+    let left = arrived.length;
+    for (const { isWaiting, bell } of members) {
+      if (left === 0) return;
+      if (!isWaiting) continue;
+      left -= 1;
+      bell.ring();
+    }
   }
 
   /** What nobody waits for any more. */
@@ -75,6 +85,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     while (arrived.length > many) {
       const { reply = "" } = arrived.pop() as Msg;
       const { sequence } = placeOf(reply);
+      if (unseen.size >= MAX_UNSEEN) unseen.clear();
       unseen.set(sequence, (unseen.get(sequence) ?? 0) + 1);
       pulls?.session.tell(reply, NAK);
     }
@@ -97,7 +108,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     pulls?.session.tell(it.reply, how);
   }
 
-  function handOut(member: Member, { reply = "", subject, headers, data }: Msg): BusDelivery {
+  function handOut(on: Session, member: Member, { reply = "", subject, headers, data }: Msg): BusDelivery {
     const { sequence, sent } = placeOf(reply);
     // The server gave up on whoever had it.
     release(sequence);
@@ -105,10 +116,9 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     it.cancel = clock.after(member.ackWaitMs, () => giveBack(sequence, it, 0));
     unsettled.set(sequence, it);
     member.out.add(sequence);
-    const position = session().positionOf(sequence);
     let isAcked = false;
     return {
-      message: messageOf({ subject: rest(subject), headers, data }, position),
+      message: on.keptOf(subject, headers, data, sequence),
       attempt: Math.max(1, sent - (unseen.get(sequence) ?? 0)),
       async ack() {
         if (isAcked || isRemoved) return;
@@ -129,7 +139,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
       const it = unsettled.get(sequence);
       if (it) giveBack(sequence, it, 0);
     }
-    returnExcess();
+    share();
   }
 
   /** So many messages are to come. */
@@ -149,8 +159,8 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
     consumer,
     isRemoved: () => isRemoved,
     isIdle: () => members.size === 0,
-    /** The server gives up on a member that is silent for so long: never before the member's own time is over. */
-    ackWaitMs: 0,
+    /** The longest time that a member has for a message. */
+    longestMs: () => Math.max(0, ...[...members].map(({ ackWaitMs }) => ackWaitMs)),
     join(on: Session, { ackWaitMs, maxInFlight }: ConsumeOptions): Member {
       const member: Member = { bell: createBell(), ackWaitMs, maxInFlight, out: new Set(), isWaiting: false };
       members.add(member);
@@ -165,7 +175,7 @@ export function createGroup({ filter, group, consumer, clock, session, rest }: G
       member.isWaiting = false;
       if (member.out.size >= member.maxInFlight) return undefined;
       const message = arrived.shift();
-      if (message) return handOut(member, message);
+      if (message && pulls) return handOut(pulls.session, member, message);
       member.isWaiting = true;
       pulls?.pull();
       return undefined;

@@ -6,7 +6,7 @@ import { isNoConsumer, unavailable, wordsOf } from "./failures.js";
 import { createGroup, type Group } from "./group.js";
 import type { Names } from "./kept-stream.js";
 import type { Session } from "./session.js";
-import { subjectOf } from "./subjects.js";
+import { filterSubjectOf } from "./subjects.js";
 
 /** The server's patience beyond a member's own time, which is kept here. */
 const SLACK_MS = 1_000;
@@ -27,6 +27,8 @@ type Name = Pick<ConsumeOptions, "filter" | "group">;
 export function createGroups({ names, maxGroups, clock, session }: GroupsOptions) {
   /** By consumer; the one that was left last is the last to be forgotten. */
   const groups = new Map<string, Group>();
+  /** How long the server waits for those of a group: never shorter than a member's own time. */
+  const patienceMs = new WeakMap<Group, number>();
 
   function add(name: Name, ackWaitMs: number): Group {
     const consumer = consumerOf(name);
@@ -35,11 +37,21 @@ export function createGroups({ names, maxGroups, clock, session }: GroupsOptions
       consumer: `${names.stream}.${consumer}`,
       clock,
       session,
-      rest: names.rest,
     });
-    group.ackWaitMs = ackWaitMs;
+    patienceMs.set(group, ackWaitMs);
     groups.set(consumer, group);
     return group;
+  }
+
+  /** One that another daemon has made on the same server. */
+  async function found({ jsm }: Session, name: Name): Promise<Group | undefined> {
+    try {
+      const { config } = await jsm.consumers.info(names.stream, consumerOf(name));
+      return add(name, (config.ack_wait ?? 0) / NANOS);
+    } catch (error) {
+      if (isNoConsumer(error)) return undefined;
+      throw error;
+    }
   }
 
   async function make({ jsm }: Session, of: ConsumeOptions, after: number): Promise<Group> {
@@ -51,7 +63,7 @@ export function createGroups({ names, maxGroups, clock, session }: GroupsOptions
     await jsm.consumers.add(names.stream, {
       durable_name: consumerOf(of),
       description: JSON.stringify({ filter: of.filter, group: of.group }),
-      filter_subject: `${names.kept}.${subjectOf(of.filter)}`,
+      filter_subject: `${names.kept}.${filterSubjectOf(of.filter)}`,
       deliver_policy: "by_start_sequence",
       opt_start_seq: after + 1,
       ack_policy: "explicit",
@@ -102,11 +114,12 @@ export function createGroups({ names, maxGroups, clock, session }: GroupsOptions
     open: (on: Session, of: ConsumeOptions, start: () => Promise<number>): Promise<Group> =>
       attempt(async () => {
         const known = groups.get(consumerOf(of));
-        const group = known && !known.isRemoved() ? known : await make(on, of, await start());
-        const ackWaitMs = of.ackWaitMs + SLACK_MS;
-        if (group.ackWaitMs < ackWaitMs) {
+        const isKnown = known !== undefined && !known.isRemoved();
+        const group = isKnown ? known : ((await found(on, of)) ?? (await make(on, of, await start())));
+        const ackWaitMs = Math.max(of.ackWaitMs, group.longestMs()) + SLACK_MS;
+        if (patienceMs.get(group) !== ackWaitMs) {
           await on.jsm.consumers.update(names.stream, consumerOf(of), { ack_wait: ackWaitMs * NANOS });
-          group.ackWaitMs = ackWaitMs;
+          patienceMs.set(group, ackWaitMs);
         }
         return group;
       }),

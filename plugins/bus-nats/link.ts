@@ -2,12 +2,15 @@ import type { Clock, Logger } from "../../core/index.js";
 import { unavailable, wordsOf } from "./failures.js";
 import type { Session } from "./session.js";
 
-/** Between one attempt to connect and the next. */
-const RETRY_MS = 500;
+/** Between one attempt to connect and the next: twice as long each time. */
+const MIN_RETRY_MS = 250;
+const MAX_RETRY_MS = 5_000;
 
 export interface LinkOptions {
   open: (onLost: (why: string) => void) => Promise<Session>;
-  /** Why there is nothing to connect to yet. */
+  /** The server, as it is called in messages. */
+  where: string;
+  /** Why there is nothing to connect to yet: then `tryNow` is told when there is. */
   notYet: () => string | undefined;
   clock: Pick<Clock, "after">;
   log: Logger;
@@ -18,11 +21,12 @@ export interface LinkOptions {
 export type Link = ReturnType<typeof createLink>;
 
 /** Keeps one session open: a new one whenever there is none and the server can be reached. */
-export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) {
+export function createLink({ open, where, notYet, clock, log, onChange }: LinkOptions) {
   let session: Session | undefined;
   let problem: string | undefined = "it is not connected yet";
   let isStopped = false;
   let attempt: Promise<void> | undefined;
+  let retryMs = MIN_RETRY_MS;
   let cancelRetry = () => {};
 
   function tell(next: string | undefined): void {
@@ -34,13 +38,15 @@ export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) 
   function lost(why: string): void {
     session = undefined;
     if (isStopped) return;
-    tell(why);
+    tell(`${where}: ${why}`);
     retry();
   }
 
   function retry(): void {
     cancelRetry();
-    if (!isStopped) cancelRetry = clock.after(RETRY_MS, () => void tryNow());
+    if (isStopped) return;
+    cancelRetry = clock.after(retryMs, () => void tryNow());
+    retryMs = Math.min(2 * retryMs, MAX_RETRY_MS);
   }
 
   async function connect(): Promise<void> {
@@ -49,18 +55,18 @@ export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) 
       if (isStopped) return await opened.close();
       if (opened.isOver()) return retry();
       session = opened;
-      log.info({}, "connected to the NATS server");
+      retryMs = MIN_RETRY_MS;
+      log.info({ server: where }, "connected to the NATS server");
       tell(undefined);
     } catch (err) {
-      tell(wordsOf(err));
+      tell(`${where}: ${wordsOf(err)}`);
       retry();
     }
   }
 
   /** One attempt at a time; resolves when it is over, whatever came of it. */
   async function tryNow(): Promise<void> {
-    if (session || isStopped) return;
-    if (notYet() !== undefined) return retry();
+    if (session || isStopped || notYet() !== undefined) return;
     attempt ??= connect().finally(() => {
       attempt = undefined;
     });
@@ -78,7 +84,7 @@ export function createLink({ open, notYet, clock, log, onChange }: LinkOptions) 
     async stop(): Promise<void> {
       isStopped = true;
       cancelRetry();
-      await attempt;
+      // An attempt that is under way ends by itself: it may take longer than there is time.
       await session?.close();
       session = undefined;
     },

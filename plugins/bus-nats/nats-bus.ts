@@ -25,7 +25,9 @@ export interface NatsBusOptions {
   log: Logger;
   /** Where the server is, and how to be let in; asked before every attempt. Rejects with a reason in words. */
   connection: () => Promise<NodeConnectionOptions>;
-  /** Why there is nothing to connect to yet. */
+  /** The server, as it is called in messages. */
+  where: string;
+  /** Why there is nothing to connect to yet; then `connect` is called when there is. */
   notYet?: () => string | undefined;
   onChange?: (problem: string | undefined) => void;
 }
@@ -45,6 +47,7 @@ export function createNatsBus(options: NatsBusOptions) {
   const link = createLink({
     clock,
     log,
+    where: options.where,
     notYet,
     onChange: (problem) => options.onChange?.(problem),
     async open(onLost) {
@@ -129,8 +132,7 @@ export function createNatsBus(options: NatsBusOptions) {
       // A copy: what the caller does with its bytes later changes nothing here.
       const message = { topic, payload: Uint8Array.from(payload), stamp };
       if (keep) {
-        const sequence = await turns.beside(() => session.keep(message));
-        return { position: session.positionOf(sequence) };
+        return { position: await turns.beside(() => session.keep(message)) };
       }
       await turns.alone(() => session.pass(message));
       return {};

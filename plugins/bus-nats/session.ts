@@ -3,19 +3,21 @@ import {
   connect,
   createInbox,
   type Msg,
+  type MsgHdrs,
   type NatsConnection,
   type NodeConnectionOptions,
 } from "@nats-io/transport-node";
 import { type BusMessage, type Clock, sleep } from "../../core/index.js";
 import { isNoStream, isUnanswered, unavailable, wordsOf } from "./failures.js";
 import { type Names, openStream } from "./kept-stream.js";
-import { behindOf, headersOf, messageOf, type Stamp } from "./messages.js";
-import { subjectOf } from "./subjects.js";
+import { addressOf, messageOf, type Outgoing } from "./messages.js";
+import { filterSubjectOf } from "./subjects.js";
 import { createTail, type Found, type Tail } from "./tail.js";
 
 /** One who answers slower than this is taken for gone. */
 const ANSWER_MS = 10_000;
 const PING_MS = 5_000;
+const MIN_PAYLOAD_BYTES = 2 ** 20;
 /** So long the last words may take. */
 const GOODBYE_MS = 1_000;
 
@@ -41,12 +43,13 @@ export interface Session {
   isOver(): boolean;
   /** Throws `bus_unavailable` when it is over. */
   mustLive(): void;
-  positionOf(sequence: number): string;
+  /** A message of the stream, as the server hands it over. */
+  keptOf(subject: string, headers: MsgHdrs | undefined, data: Uint8Array, sequence: number): BusMessage;
   /** The sequence that a position stands for; 0, before them all, for one of another stream. */
   sequenceOf(position: string, last: number): number;
   lastSequence(): Promise<number>;
-  /** Resolves with its sequence when the stream has it. */
-  keep(message: Outgoing): Promise<number>;
+  /** Resolves with its position when the stream has it. */
+  keep(message: Outgoing): Promise<string>;
   /** For those who are there, behind all that is confirmed. Resolves when the server has it. */
   pass(message: Outgoing): Promise<void>;
   find(filter: string, after: number, upTo: number): Promise<Found | undefined>;
@@ -65,12 +68,6 @@ export interface Session {
   close(): Promise<void>;
 }
 
-export interface Outgoing {
-  topic: string;
-  payload: Uint8Array;
-  stamp: Stamp;
-}
-
 /** Rejects with a sentence that says why not. No credentials are in it. */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { names } = options;
@@ -84,10 +81,18 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     timeout: ANSWER_MS,
   });
   try {
+    const { max_payload: maxBytes = 0 } = nc.info ?? {};
+    if (maxBytes < MIN_PAYLOAD_BYTES) {
+      throw new Error(
+        `it takes messages of at most ${maxBytes} bytes: set max_payload to 1MB or more in its config`,
+      );
+    }
     const jsm = await jetstreamManager(nc, { timeout: ANSWER_MS });
     const stream = await openStream(jsm, names, options.limits);
     const session = createSession(nc, jsm, stream, options);
     session.tail.reach(await session.lastSequence());
+    // A subscription may have been refused meanwhile.
+    session.mustLive();
     return session;
   } catch (error) {
     await nc.close();
@@ -103,11 +108,14 @@ function createSession(
 ): Session {
   const tail = createTail();
   const epoch = Date.parse(stream.created);
+  const maxBytes = nc.info?.max_payload ?? 0;
   let over: string | undefined;
   /** The greatest sequence that the server has confirmed to us. */
   let confirmed = 0;
 
   const positionOf = (sequence: number) => `${epoch}-${sequence}`;
+  const keptOf = (subject: string, headers: MsgHdrs | undefined, data: Uint8Array, sequence: number) =>
+    messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence)).message;
   const end = (why: string, isAsked = false) => {
     if (over !== undefined) return;
     over = why;
@@ -131,18 +139,18 @@ function createSession(
 
   nc.subscribe(`${names.live}.>`, {
     callback(error, { subject, headers, data }) {
+      if (error) return end(wordsOf(error));
       const sequence = Number(headers?.get("Nats-Sequence"));
-      if (error || !sequence) return;
-      const message = messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence));
-      tail.append(sequence, message);
+      if (!sequence) return;
+      tail.append(sequence, keptOf(subject, headers, data, sequence));
       onKept();
     },
   });
   nc.subscribe(`${names.passing}.>`, {
     callback(error, { subject, headers, data }) {
-      if (error) return;
-      const it = { subject: names.rest(subject), headers, data };
-      onPassing(messageOf(it), behindOf(it));
+      if (error) return end(wordsOf(error));
+      const { message, behind } = messageOf({ subject: names.rest(subject), headers, data });
+      onPassing(message, behind);
     },
   });
   nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
@@ -154,45 +162,46 @@ function createSession(
     mustLive() {
       if (over !== undefined) throw unavailable(over);
     },
-    positionOf,
+    keptOf,
     sequenceOf(position, last) {
       const [of, sequence] = position.split("-").map(Number);
       return of === epoch && sequence !== undefined && sequence <= last ? sequence : 0;
     },
     lastSequence: () => attempt(async () => (await jsm.streams.info(names.stream)).state.last_seq),
-    keep: ({ topic, payload, stamp }) =>
+    keep: (message) =>
       attempt(async () => {
-        const options = { headers: headersOf(stamp), timeout: ANSWER_MS };
-        const answer = await nc.request(`${names.kept}.${subjectOf(topic)}`, payload, options);
+        const { subject, headers } = addressOf(message, maxBytes);
+        const options = { timeout: ANSWER_MS, ...(headers ? { headers } : {}) };
+        const answer = await nc.request(`${names.kept}.${subject}`, message.payload, options);
         const { seq, error } = answer.json<{ seq?: number; error?: { description: string } }>();
         if (seq === undefined) throw new Error(error?.description ?? "the server did not keep it");
         confirmed = Math.max(confirmed, seq);
-        return seq;
+        return positionOf(seq);
       }),
-    pass: ({ topic, payload, stamp }) =>
+    pass: ({ stamp, ...message }) =>
       attempt(async () => {
-        const headers = headersOf({ ...stamp, behind: Math.max(confirmed, tail.last()) });
-        nc.publish(`${names.passing}.${subjectOf(topic)}`, payload, { headers });
+        const behind = Math.max(confirmed, tail.last());
+        const { subject, headers } = addressOf({ ...message, stamp: { ...stamp, behind } }, maxBytes);
+        nc.publish(`${names.passing}.${subject}`, message.payload, headers ? { headers } : {});
         await nc.flush();
       }),
     remove: (filter) =>
       attempt(async () => {
-        tail.forget();
-        const query = { seq: 1, next_by_subj: `${names.kept}.${subjectOf(filter)}` };
-        for (let found = await next(query); found; found = await next({ ...query, seq: found.seq + 1 })) {
-          await jsm.streams.deleteMessage(names.stream, found.seq);
+        tail.forget(confirmed);
+        const query = { seq: 1, next_by_subj: `${names.kept}.${filterSubjectOf(filter)}` };
+        for (let found = await next(query); found; ) {
+          const { seq } = found;
+          const removed = jsm.streams.deleteMessage(names.stream, seq);
+          [found] = await Promise.all([next({ ...query, seq: seq + 1 }), removed]);
         }
       }),
     async find(filter, after, upTo) {
       if (tail.covers(after)) return tail.find(filter, after, upTo);
-      const query = { seq: after + 1, next_by_subj: `${names.kept}.${subjectOf(filter)}` };
+      const query = { seq: after + 1, next_by_subj: `${names.kept}.${filterSubjectOf(filter)}` };
       const found = await attempt(() => next(query));
       if (!found || found.seq > upTo) return undefined;
       const { subject, header: headers, data, seq: sequence } = found;
-      return {
-        sequence,
-        message: messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence)),
-      };
+      return { sequence, message: keptOf(subject, headers, data, sequence) };
     },
     async settle(reply, how) {
       try {
@@ -214,10 +223,10 @@ function createSession(
       return () => subscription.unsubscribe();
     },
     async close() {
-      if (over === undefined)
-        await Promise.race([nc.flush(), nc.closed(), sleep(clock, GOODBYE_MS)]).catch(() => {});
+      const enough = sleep(clock, GOODBYE_MS);
+      if (over === undefined) await Promise.race([nc.flush(), nc.closed(), enough]).catch(() => {});
       end("it is stopped", true);
-      await nc.closed();
+      await Promise.race([nc.closed(), enough]);
     },
   };
 }

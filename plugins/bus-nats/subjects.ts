@@ -1,19 +1,26 @@
-/**
- * The last token of every subject of a topic, so that `agents/a/#` is one filter, `agents.a.>`: NATS's `>`
- * stands for one token or more, and `#` for none too.
- */
-const END = "_";
+/** The last token of a subject, unless it is the stamp of a large message. */
+const NO_STAMP = "_";
 
-/** A topic, or a filter, as NATS has it: `a/b` is `a.b._`, `a/+` is `a.*._`, `a/#` is `a.>`. */
-export function subjectOf(topic: string): string {
-  const levels = topic.split("/");
-  const tokens = levels.map((level) => (level === "+" ? "*" : level === "#" ? ">" : encode(level)));
-  return levels.at(-1) === "#" ? tokens.join(".") : [...tokens, END].join(".");
+/**
+ * A topic as a subject: a token for each level, and one more, so that `agents/a/#` is one filter, `agents.a.>`:
+ * NATS's `>` stands for one token or more, and `#` for none too.
+ */
+export function subjectOf(topic: string, stamp = NO_STAMP): string {
+  return [...topic.split("/").map(encode), stamp].join(".");
 }
 
-/** The other way, for a topic. */
-export function topicOf(subject: string): string {
-  return subject.split(".").slice(0, -1).map(decode).join("/");
+/** What NATS filters by: `a/b` is `a.b.*`, `a/+` is `a.*.*`, `a/#` is `a.>`. */
+export function filterSubjectOf(filter: string): string {
+  const levels = filter.split("/");
+  const tokens = levels.map((level) => (level === "+" ? "*" : level === "#" ? ">" : encode(level)));
+  return (levels.at(-1) === "#" ? tokens : [...tokens, "*"]).join(".");
+}
+
+/** The topic of a subject, and its stamp. */
+export function readSubject(subject: string): { topic: string; stamp: string | undefined } {
+  const tokens = subject.split(".");
+  const stamp = tokens.pop();
+  return { topic: tokens.map(decode).join("/"), stamp: stamp === NO_STAMP ? undefined : stamp };
 }
 
 /**
@@ -30,6 +37,12 @@ export function encode(text: string): string {
   return token;
 }
 
+/** The other way. What was not made by `encode` stays as it is. */
 export function decode(token: string): string {
-  return token.includes("%") ? decodeURIComponent(token) : token;
+  if (!token.includes("%")) return token;
+  try {
+    return decodeURIComponent(token);
+  } catch {
+    return token;
+  }
 }

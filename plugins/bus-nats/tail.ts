@@ -20,27 +20,32 @@ export function createTail() {
   let recent: BusMessage[] = [];
   let bytes = 0;
   let last = 0;
+  /** What comes up to this sequence is not held. */
+  let skipped = 0;
 
-  function forget(): void {
+  function forget(upTo: number): void {
     recent = [];
     bytes = 0;
+    skipped = Math.max(skipped, upTo);
   }
 
   return {
     last: () => last,
     /** Whether it holds all that there is after this sequence. */
     covers: (after: number) => after >= last - recent.length,
+    /** Holds nothing of what is in the stream up to now, which is up to this sequence: some of it was removed. */
     forget,
     /** So far the stream has got, as the server says. */
     reach(sequence: number): void {
       if (sequence <= last) return;
-      forget();
+      forget(sequence);
       last = sequence;
     },
     append(sequence: number, message: BusMessage): void {
       if (sequence <= last) return;
-      if (sequence !== last + 1) forget();
+      if (sequence !== last + 1) forget(last);
       last = sequence;
+      if (sequence <= skipped) return;
       recent.push(message);
       bytes += bytesOf(message);
       while (recent.length > MAX_MESSAGES || (bytes > MAX_BYTES && recent.length > 1)) {

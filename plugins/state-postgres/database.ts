@@ -59,7 +59,7 @@ const STATEMENT_MS = 10_000;
 const ANSWER_MS = 12_000;
 const MAX_COLLISIONS = 5;
 const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 3_000;
+const LAST_RETRY_MS = 1_000;
 
 interface Open {
   readonly pool: pg.Pool;

@@ -180,7 +180,8 @@ export function createStatements(schema: string) {
         "clear",
         `DELETE FROM ${entries} WHERE (namespace, key) IN (
            SELECT namespace, key FROM ${entries}
-           WHERE namespace = (SELECT id FROM ${spaces} WHERE name IS NULL LIMIT 1) LIMIT $1 FOR UPDATE SKIP LOCKED
+           WHERE namespace = (SELECT id FROM ${spaces} WHERE name IS NULL ORDER BY id LIMIT 1)
+           ORDER BY key LIMIT $1 FOR UPDATE SKIP LOCKED
          ) RETURNING 1`,
         limit,
       ),

@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { StateEntry, StateQuery, StateWrite } from "../../core/index.js";
 import { expectVersion } from "../_shared/expect-version.js";
+import { aboveKeys, firstKey } from "../_shared/key-range.js";
 import { encodeWrite, entryOf, type Row, readRow } from "./rows.js";
 import { SCRIPTS } from "./scripts.js";
 
@@ -89,8 +90,8 @@ export function createTables(redis: Redis, { prefix, maxDeletions }: TablesOptio
     },
     async list(name, { prefix: begin = "", after, limit }) {
       const entries: StateEntry[] = [];
-      let [min, bytes] = [lowest(begin, after), MAX_PAGE_BYTES];
-      const max = begin === "" ? "+" : Buffer.concat([Buffer.from(`(${begin}`), Buffer.from([0xff])]);
+      let [min, bytes] = [bound("[", firstKey(begin, after)), MAX_PAGE_BYTES];
+      const max = bound("(", aboveKeys(begin));
       // One more than is asked for, to know whether there is one.
       for (;;) {
         const args = [limit + 1 - entries.length, bytes, entries.length === 0 ? 1 : 0];
@@ -102,7 +103,7 @@ export function createTables(redis: Redis, { prefix, maxDeletions }: TablesOptio
         }
         if (entries.length > limit) return { entries: entries.slice(0, limit), more: true };
         if (end !== "on") return { entries, more: end === "full" };
-        min = `(${last}`;
+        min = bound("(", Buffer.from(String(last)));
       }
     },
     version: async (name) => Number((await redis.hget(`${p}namespaces`, name)) ?? 0),
@@ -145,8 +146,7 @@ async function nowMs(redis: Redis): Promise<number> {
   return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
 }
 
-/** Where a list begins, as ZRANGEBYLEX has it. */
-function lowest(prefix: string, after: string | undefined): string {
-  if (after !== undefined && Buffer.compare(Buffer.from(after), Buffer.from(prefix)) >= 0) return `(${after}`;
-  return prefix === "" ? "-" : `[${prefix}`;
+/** As ZRANGEBYLEX has it: with this key, or without. */
+function bound(kind: "[" | "(", key: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(kind), key]);
 }

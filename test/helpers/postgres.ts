@@ -21,7 +21,7 @@ export interface TestPostgres {
   /** The folder of its socket. */
   readonly sockets: string;
   pid(): number;
-  /** Runs one statement as that user. */
+  /** Runs a statement as that user; several, with no values, answer nothing. */
   sql(text: string, values?: unknown[]): Promise<Record<string, unknown>[]>;
   start(): Promise<void>;
   /** Ends it so, and waits for its end. */
@@ -58,12 +58,12 @@ export async function startPostgres(): Promise<TestPostgres> {
   const kill = () => void child?.kill("SIGKILL");
   process.once("exit", kill);
   const url = `postgres://tester:${encodeURIComponent(password)}@/postgres?host=${folder}`;
-  const sql = async (text: string, values: unknown[] = []) => {
+  const sql = async (text: string, values?: unknown[]) => {
     const client = new pg.Client({ host: folder, user: "tester", password, database: "postgres" });
     client.on("error", () => {});
     await client.connect();
     try {
-      return (await client.query(text, values)).rows;
+      return (await client.query(text, values)).rows ?? [];
     } finally {
       await client.end();
     }

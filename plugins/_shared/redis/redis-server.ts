@@ -36,7 +36,10 @@ export interface RedisServer {
 
 /** How long a start waits for the connections. */
 const OPEN_MS = 2_000;
-/** How long a server of our own may take to come up before that is a problem of the plugin's. */
+/**
+ * How long a server of our own may take to come up before that is a problem of the plugin's, and how soon a problem
+ * is told in other words.
+ */
 const PATIENCE_MS = 5_000;
 
 /** That the connections are lost degrades the plugin for as long as it lasts. */
@@ -48,17 +51,26 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
   let target: RedisTarget | undefined;
   let state: "new" | "opening" | "open" | "stopped" = "new";
   let told: string | undefined;
+  let retell: (() => void) | undefined;
 
   const health = () => {
     if (connections.length === 0) return "it is not started";
     const problem = connections.map((it) => it.health()).find((it) => it !== undefined);
     return problem && (managed?.health() ?? problem);
   };
+  const wrong = () => health() ?? [...notes.values()].find((it) => it !== undefined);
   function report(): void {
-    const broken = health();
-    if (broken === undefined && state === "opening") state = "open";
-    const problem = broken ?? [...notes.values()].find((it) => it !== undefined);
+    if (state === "opening" && health() === undefined) state = "open";
+    const problem = wrong();
     if (state !== "open" || problem === told || daemon.status().state === "stopping") return;
+    // Its words change with each attempt: what it is in the end is told, and not each of them.
+    if (problem !== undefined && told !== undefined) retell ??= clock.after(PATIENCE_MS, () => tell(wrong()));
+    else tell(problem);
+  }
+  function tell(problem: string | undefined): void {
+    retell?.();
+    retell = undefined;
+    if (state !== "open" || problem === told) return;
     told = problem;
     if (problem === undefined) daemon.recovered();
     else daemon.degraded(problem);
@@ -107,6 +119,7 @@ export function createRedisServer(ctx: PluginContext, choice: RedisChoice): Redi
     },
     stop() {
       state = "stopped";
+      retell?.();
       for (const it of connections) it.close();
     },
   };
