@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { afterEach, describe, expect, test } from "vitest";
 import { agentWhen, crash } from "../helpers/crash.js";
 import { type DaemonOptions, startDaemon, type TestDaemon } from "../helpers/daemon.js";
@@ -228,19 +229,28 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     expect(await after(it)).toMatchObject({ pid, restarts: 0 });
   }, 60_000);
 
-  test("that the server meets amid a write ends it; nothing acknowledged is lost", async () => {
+  test("that the server meets all the same ends it; nothing acknowledged is lost", async () => {
     folder = mkdtempSync(join(tmpdir(), "openstarry-redis-disk-"));
     disk = mountSmallDisk(join(folder, "home"), 65_536);
     const it = await start({ home: join(folder, "home") });
     let over = false;
     const { acknowledged, done } = writeOn(it.home, () => over);
     await waitFor(() => acknowledged.size >= LANES * 40, { what: "writes", timeoutMs: 20_000 });
+    const { pid } = await after(it);
+    const folderOf = join(it.home, "state-redis");
+    const password = readFileSync(join(folderOf, "password"), "utf8").trim();
+    const stranger = new Redis({ path: join(folderOf, "redis.sock"), password, maxRetriesPerRequest: 0 });
+    stranger.on("error", () => {});
     disk.fill();
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    // One that does not look first whether there is room.
+    await expect(stranger.set("stranger", "x".repeat(2 ** 20))).rejects.toThrow();
+    stranger.disconnect();
+    await waitFor(() => seeProcess(pid as number) === undefined, { what: "the end of the server" });
     disk.free();
     await usable(it);
     over = true;
     await done;
+    expect((await after(it)).pid).not.toBe(pid);
     compare(acknowledged, await read(it.home));
   }, 60_000);
 });
