@@ -226,7 +226,8 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
       await calls.drop(filter);
     },
     health,
-    wanted: server.wanted,
+    // One that runs is not ours to bring up.
+    ...(options.managed ? { wanted: server.wanted } : {}),
   };
 
   return {
