@@ -88,7 +88,7 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
       maxMessages: options.maxMessages,
       maxBytes: options.maxBytes,
       maxGroups: options.maxGroups,
-      checkRoom: () => room?.check(),
+      checkRoom: (underWayBytes) => room?.check(underWayBytes),
       reaching: (act) => reaching("bus_unavailable", server.address(), act),
     });
   }
