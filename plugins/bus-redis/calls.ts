@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { BusMessage } from "../../core/index.js";
-import { levelsOf, patternOf, scripts } from "./scripts.js";
+import { levelsOf, patternOf } from "./filters.js";
+import { scripts } from "./scripts.js";
 
 export interface CallsOptions {
   redis: Redis;

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { BusDelivery, Clock } from "../../core/index.js";
 import type { Attempt, Calls, Claim } from "./calls.js";
-import { patternOf } from "./scripts.js";
+import { fitting, patternOf } from "./filters.js";
 
 export interface GroupOptions {
   /** As the server calls it. */
@@ -161,6 +161,7 @@ export function createGroup({ name, filter, after, leaseMs, calls, clock, onOver
 
   return {
     filter,
+    wants: fitting(filter),
     isEmpty: () => members.size === 0,
     /** Something may be there for it. */
     lookAgain,

@@ -121,13 +121,13 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
   const told: Listener = {
     kept(position, topic) {
       for (const reader of readers.values()) reader.kept(topic, position);
-      for (const group of groups.values()) if (topicMatches(group.filter, topic)) group.lookAgain();
+      for (const group of groups.values()) if (group.wants(topic)) group.lookAgain();
     },
     passing(behind, topic, about, payload) {
-      const wants = [...readers.values()].filter(({ filter }) => topicMatches(filter, topic));
-      if (wants.length === 0) return;
+      const wanting = [...readers.values()].filter((reader) => reader.wants(topic));
+      if (wanting.length === 0) return;
       const message = contentOf(topic, about, payload);
-      for (const reader of wants) reader.pass(message, behind);
+      for (const reader of wanting) reader.pass(message, behind);
     },
     begun: (reader, last) => readers.get(reader)?.begin(last),
     due: (group) => groups.get(group)?.lookAgain(),
