@@ -118,7 +118,7 @@ export function createCluster({ dataDir, binDir, program }: ClusterOptions): Clu
         cwd: home,
         env: { LC_ALL: "C" },
         // Ends its connections, and writes everything; SIGTERM would wait for those who are connected.
-        stop: { signal: "SIGINT", grace: "60s" },
+        stop: { signal: "SIGINT", grace: "30s" },
         restart: { policy: "always", max_restarts: 10, period: "60s", backoff: { min: "100ms", max: "10s" } },
       };
     },

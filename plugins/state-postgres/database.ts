@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import pg from "pg";
 import { type Clock, isOpenStarryError, OpenStarryError } from "../../core/index.js";
 import { isAnswer, isCollision, unavailable, wordsFor } from "./failures.js";
@@ -62,7 +63,7 @@ const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 
 interface Open {
-  readonly pool: pg.Pool;
+  readonly pool: Pool;
   readonly listener: Listener;
 }
 
@@ -92,8 +93,7 @@ export function createDatabase(options: DatabaseOptions): Database {
   function lost(which: Open, error: unknown): void {
     if (open !== which) return;
     open = undefined;
-    // Those under way end by themselves.
-    which.pool.end().catch(() => {});
+    void which.pool.abandon();
     down(`the connection to ${place} is lost: ${wordsFor(error)}`, true);
     onChange();
   }
@@ -116,7 +116,7 @@ export function createDatabase(options: DatabaseOptions): Database {
     const pool = createPool(options);
     if (openedAt === undefined) {
       listener.end();
-      await pool.end();
+      await pool.abandon();
       return;
     }
     const now: Open = { pool, listener };
@@ -162,7 +162,7 @@ export function createDatabase(options: DatabaseOptions): Database {
       onChange();
       await attempt?.catch(() => {});
       closing?.listener.end();
-      await closing?.pool.end();
+      await closing?.pool.abandon();
     },
     problem: () => problem,
     async query(query) {
@@ -232,7 +232,12 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   return settled.map((it) => (it as PromiseFulfilledResult<T>).value);
 }
 
-function createPool(options: DatabaseOptions): pg.Pool {
+interface Pool extends pg.Pool {
+  /** Ends all connections at once, whatever is under way on them. */
+  abandon(): Promise<void>;
+}
+
+function createPool(options: DatabaseOptions): Pool {
   const pool = new pg.Pool({
     ...clientConfig(options),
     max: POOL_SIZE,
@@ -242,14 +247,30 @@ function createPool(options: DatabaseOptions): pg.Pool {
     onConnect: async (client) => {
       // What was acknowledged is on the disk, whatever the server's default. More than that is left as it is.
       await client.query(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off')",
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
       );
     },
   });
-  // A connection that ends is replaced, and its queries reject; that the server is gone, the listener tells.
+  const clients = new Set<pg.PoolClient>();
+  pool.on("connect", (client) => {
+    clients.add(client);
+    // Its queries reject; that the server is gone, the listener tells.
+    client.on("error", () => {});
+  });
+  pool.on("remove", (client) => clients.delete(client));
   pool.on("error", () => {});
-  pool.on("connect", (client) => client.on("error", () => {}));
-  return pool;
+  return Object.assign(pool, {
+    async abandon() {
+      const ended = pool.end();
+      // Saying goodbye waits for an answer.
+      for (const client of clients) streamOf(client).destroy();
+      await ended;
+    },
+  });
+}
+
+function streamOf(client: pg.ClientBase): Duplex {
+  return (client as unknown as { connection: { stream: Duplex } }).connection.stream;
 }
 
 function clientConfig({ connection }: DatabaseOptions): pg.ClientConfig {
