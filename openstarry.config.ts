@@ -12,4 +12,5 @@ export default defineConfig({
     },
   ],
   templates: ["./examples/templates"],
+  plugins: ["bus-memory"],
 });

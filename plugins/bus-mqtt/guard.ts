@@ -1,0 +1,105 @@
+import { createHash } from "node:crypto";
+import type { Clock } from "../../core/index.js";
+
+/** Who a client is; decided by the daemon. */
+export interface Identity {
+  /** As `from` of its messages: `agent:ID` or `operator`. */
+  readonly name: string;
+  readonly agentId?: string;
+  readonly runId?: string;
+}
+
+/** What clients may do; decided by the daemon. */
+export interface Guard {
+  /** Whose token it is; `undefined`: nobody's. */
+  identify(token: string): Promise<Identity | undefined>;
+  mayPublish(who: Identity, topic: string): Promise<boolean>;
+  maySubscribe(who: Identity, filter: string): Promise<boolean>;
+}
+
+export interface RememberingGuardOptions {
+  /** Rejects when no daemon answers. */
+  ask: (question: object) => Promise<Readonly<Record<string, unknown>>>;
+  /** Resolves when a daemon is there. */
+  someone: () => Promise<void>;
+  clock: Pick<Clock, "monotonic" | "after">;
+}
+
+export interface RememberingGuard extends Guard {
+  /** This run is over: it is nobody any more. */
+  forgetRun(runId: string): void;
+  /** Runs that are known here. */
+  runs(): Set<string>;
+}
+
+/** A daemon that is there is asked again after so long: families change, and tokens. */
+const FRESH_MS = 5_000;
+/** Who is not known yet waits so long for a daemon that comes back. */
+const PATIENCE_MS = 10_000;
+const MAX_IDENTITIES = 10_000;
+const MAX_DECISIONS = 50_000;
+
+/**
+ * Asks the daemon, and remembers what it said: while there is none, agents that it knew go on as before.
+ * Tokens are remembered by their SHA-256 alone.
+ */
+export function createRememberingGuard(options: RememberingGuardOptions): RememberingGuard {
+  const { ask } = options;
+  const identities = createMemory<Identity | undefined>(MAX_IDENTITIES, options);
+  const decisions = createMemory<boolean>(MAX_DECISIONS, options);
+
+  const may = async (who: Identity, what: "publish" | "subscribe", where: string): Promise<boolean> => {
+    const key = JSON.stringify([who.name, who.runId, what, where]);
+    const decided = () => ask({ do: "may", who, what, where }).then(({ allowed }) => allowed === true);
+    return (await decisions.recall(key, decided)) ?? false;
+  };
+  return {
+    identify: (token) =>
+      identities.recall(createHash("sha256").update(token).digest("hex"), () =>
+        ask({ do: "identify", token }).then(({ identity }) => identity as Identity | undefined),
+      ),
+    mayPublish: (who, topic) => may(who, "publish", topic),
+    maySubscribe: (who, filter) => may(who, "subscribe", filter),
+    forgetRun: (runId) => identities.forget((it) => it?.runId === runId),
+    runs: () => new Set(identities.values().flatMap((it) => it?.runId ?? [])),
+  };
+}
+
+function createMemory<T>(max: number, { clock, someone }: RememberingGuardOptions) {
+  const known = new Map<string, { value: T; at: number }>();
+
+  function remember(key: string, value: T): T {
+    known.delete(key);
+    if (value !== undefined) known.set(key, { value, at: clock.monotonic() });
+    for (const oldest of known.keys()) {
+      if (known.size <= max) break;
+      known.delete(oldest);
+    }
+    return value;
+  }
+
+  return {
+    values: () => [...known.values()].map(({ value }) => value),
+    forget(isIt: (value: T) => boolean): void {
+      for (const [key, { value }] of known) if (isIt(value)) known.delete(key);
+    },
+    /** What was found a moment ago, else what is found now, else what was found last. */
+    async recall(key: string, find: () => Promise<T>): Promise<T | undefined> {
+      const last = known.get(key);
+      if (last && clock.monotonic() - last.at < FRESH_MS) return last.value;
+      try {
+        return remember(key, await find());
+      } catch {
+        if (last) return last.value;
+      }
+      await new Promise<void>((resolve) => {
+        const cancel = clock.after(PATIENCE_MS, resolve);
+        void someone().then(cancel).then(resolve);
+      });
+      return find().then(
+        (value) => remember(key, value),
+        () => undefined,
+      );
+    },
+  };
+}
