@@ -1,5 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { StateChange } from "../../core/index.js";
@@ -208,6 +218,14 @@ describe.skipIf(noPostgres !== undefined)("a PostgreSQL of the daemon's own", ()
     expect(missing).toMatch(/state-postgres is to run postgres/);
     expect(missing).toMatch(/apt install postgresql/);
     expect(await said({ managed: false })).toMatch(/url: say which server to use/);
+    if (isRoot) {
+      // As in most containers: root may not be somebody else in a namespace of its own.
+      const folder = mkdtempSync(join(tmpdir(), "openstarry-test-"));
+      writeFileSync(join(folder, "unshare"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+      const env = { PATH: `${folder}:${process.env["PATH"]}` };
+      expect(await said({}, { env })).toMatch(/refuses to be run by root/);
+      rmSync(folder, { recursive: true });
+    } else console.log("skipped: that PostgreSQL refuses root takes root");
 
     const it = await start();
     const data = join(folderOf(it), "data");
