@@ -52,6 +52,8 @@ export interface DatabaseOptions {
 }
 
 const POOL_SIZE = 4;
+/** Those who share one for reading. */
+const MAX_SHARED = 32;
 /** Those who wait for a connection. */
 const MAX_WAITING = 1_000;
 const CONNECT_MS = 5_000;
@@ -61,6 +63,13 @@ const ANSWER_MS = 12_000;
 const MAX_COLLISIONS = 5;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
+
+/** A connection on which several read at a time: their queries are on their way one behind the other. */
+interface Shared {
+  readonly client: Promise<pg.PoolClient>;
+  users: number;
+  isBroken: boolean;
+}
 
 interface Open {
   readonly pool: Pool;
@@ -75,6 +84,7 @@ export function createDatabase(options: DatabaseOptions): Database {
   let openedAt: number | undefined;
   let told = false;
   let attempt: Promise<void> | undefined;
+  let reading: Shared | undefined;
   let retryMs = FIRST_RETRY_MS;
   let cancelRetry = () => {};
 
@@ -147,6 +157,23 @@ export function createDatabase(options: DatabaseOptions): Database {
     });
   }
 
+  /** The connection that the next reader shares with others. */
+  function share(): Shared {
+    if (!reading || reading.isBroken || reading.users >= MAX_SHARED)
+      reading = { client: connected(), users: 0, isBroken: false };
+    return reading;
+  }
+
+  function giveBack(shared: Shared): void {
+    if (shared.users > 0) return;
+    if (reading === shared) reading = undefined;
+    shared.client.then(
+      (client) => client.release(shared.isBroken),
+      // There was none.
+      () => {},
+    );
+  }
+
   return {
     async open() {
       if (open) return;
@@ -166,14 +193,16 @@ export function createDatabase(options: DatabaseOptions): Database {
     },
     problem: () => problem,
     async query(query) {
-      const client = await connected();
+      const shared = share();
+      shared.users++;
       try {
-        const { rows } = await client.query(query);
-        client.release();
-        return rows;
+        return (await (await shared.client).query(query)).rows;
       } catch (error) {
-        client.release(!isAnswer(error));
+        if (!isAnswer(error)) shared.isBroken = true;
         throw unavailable(`${place} could not be asked`, error);
+      } finally {
+        shared.users--;
+        giveBack(shared);
       }
     },
     async transaction(act) {

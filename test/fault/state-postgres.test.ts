@@ -142,11 +142,12 @@ describe.skipIf(noPostgres !== undefined)("a PostgreSQL of the daemon's own", ()
     const it = await start();
     const data = join(folderOf(it), "data");
     // The first start is cut short while the data folder is being made.
-    await put(it, "k", 1);
+    const first = put(it, "k", 1);
     const isMade = () => existsSync(`${data}.new`) && !existsSync(data);
     await waitFor(isMade, { what: "the data folder to be begun", timeoutMs: START_MS });
     const cutShort = await serverPid(it);
     process.kill(cutShort, "SIGKILL");
+    await first;
     await putOne(it, "k", "kept");
     expect(existsSync(`${data}.new`)).toBe(false);
 
