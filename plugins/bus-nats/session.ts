@@ -130,7 +130,7 @@ function createSession(
       return await act();
     } catch (error) {
       if (isUnanswered(error) || isNoStream(error)) end(`the stream ${names.stream} is gone from the server`);
-      throw unavailable(over ?? wordsOf(error), error);
+      throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
     }
   }
 
@@ -208,7 +208,8 @@ function createSession(
         if (over !== undefined) throw unavailable(over);
         await nc.request(reply, how, { timeout: ANSWER_MS });
       } catch (error) {
-        if (!isUnanswered(error)) throw unavailable(over ?? wordsOf(error), error);
+        if (!isUnanswered(error))
+          throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
       }
     },
     tell(reply, how) {
