@@ -1,6 +1,8 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { setMaxListeners } from "node:events";
+import { once, setMaxListeners } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -26,10 +28,11 @@ import {
   validateSync,
 } from "../../../core/index.js";
 import busNats from "../../../plugins/bus-nats/index.js";
+import { listenerOf } from "../../../plugins/bus-nats/listener.js";
 import { createNatsBus } from "../../../plugins/bus-nats/nats-bus.js";
 import { optionsSchema } from "../../../plugins/bus-nats/options.js";
 import { type MessageBusSubject, testMessageBus } from "../../contract/index.js";
-import { missingNatsServer, type NatsServer, startNatsServer } from "../../helpers/nats-server.js";
+import { freePort, missingNatsServer, type NatsServer, startNatsServer } from "../../helpers/nats-server.js";
 import { createPluginHost } from "../../helpers/plugin-host.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
@@ -360,6 +363,30 @@ describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () =
     onTestFinished(() => host.stop());
     await host.start();
     expect(host.use(messageBus).health()).toMatch(/stream bus .* not made by this plugin/);
+  });
+});
+
+describe("who listens at a port", () => {
+  const isRoot = process.geteuid?.() === 0;
+  if (!isRoot) console.warn("left out: only root can listen as somebody else");
+
+  it("is told by its user id", async () => {
+    const listener = createServer().listen(0, "127.0.0.1");
+    await once(listener, "listening");
+    const { port } = listener.address() as { port: number };
+    expect(listenerOf(port)).toBe(process.geteuid?.());
+    listener.close();
+    await once(listener, "close");
+    expect(listenerOf(port)).toBeUndefined();
+  });
+
+  it.skipIf(!isRoot)("also when it is another user's", async () => {
+    const port = await freePort();
+    const script = `require("node:net").createServer().listen(${port}, "127.0.0.1", () => console.log("up"))`;
+    const child = spawn(process.execPath, ["-e", script], { uid: 65_534, gid: 65_534 });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    await once(child.stdout, "data");
+    expect(listenerOf(port)).toBe(65_534);
   });
 });
 
