@@ -213,9 +213,11 @@ function createSession(
       }
     },
     tell(reply, how) {
-      if (over === undefined && !nc.isClosed()) nc.publish(reply, how);
+      if (!nc.isClosed()) nc.publish(reply, how);
     },
     ask(subject, request, onAnswer) {
+      // Lost, and not told yet: whoever waits for the answer is about to be.
+      if (nc.isClosed()) return () => {};
       const inbox = createInbox();
       const subscription = nc.subscribe(inbox, {
         callback: (error, answer) => void (error ?? onAnswer(answer)),
