@@ -28,7 +28,7 @@ export function createDesk(options: DeskOptions): Desk {
   const { sessions, visitors, log, isClosing } = options;
   const unreleased = createUnreleased(MAX_UNRELEASED_SESSIONS);
   const greet = createGreeting(options);
-  let refused = 0;
+  const tellRefused = createRefusals(log);
 
   return {
     async greet(client, packet) {
@@ -57,8 +57,7 @@ export function createDesk(options: DeskOptions): Desk {
         if (packet.qos === 2) await publisher.mustBeAllowed(packet.topic);
         else await publisher.publish(packet, { isAllowed: false });
       } catch (err) {
-        refused += 1;
-        log.debug({ err, who: who.name, topic: packet.topic, refused }, "a message was refused");
+        tellRefused(err, who, packet.topic);
         throw err;
       }
     },
@@ -82,6 +81,19 @@ export function createDesk(options: DeskOptions): Desk {
     unsubscribe: async (client, filters) => visitors.of(client)?.connection?.unsubscribe(filters),
     acked: (client, packetId) => visitors.of(client)?.connection?.acked(packetId),
     failed: (client, err) => log.debug({ err, client: client?.id }, "a connection has failed"),
+  };
+}
+
+/** A client that comes again and again with the same message is told of once. */
+function createRefusals(log: Logger) {
+  let refused = 0;
+  let told = "";
+  return (err: unknown, { name }: Identity, topic: string): void => {
+    refused += 1;
+    const same = `${name} ${topic}`;
+    const level = same === told ? "debug" : "warn";
+    told = same;
+    log[level]({ err, who: name, topic, refused }, "a message was refused, and its connection closed");
   };
 }
 

@@ -18,7 +18,7 @@ import { createMqttStore, type MqttDatabase } from "./store.js";
 import { createVisitors } from "./visitors.js";
 
 export type { MqttDatabase } from "./store.js";
-export { createMqttTables, type MqttTables } from "./tables.js";
+export { createMqttTables } from "./tables.js";
 
 export interface MqttFaceOptions {
   /** Where all messages are: the broker's own engine. */
