@@ -20,8 +20,8 @@ export interface Guard {
 export interface RememberingGuardOptions {
   /** Rejects when no daemon answers. */
   ask: (question: object) => Promise<Readonly<Record<string, unknown>>>;
-  /** Resolves when a daemon is there. */
-  someone: () => Promise<void>;
+  /** Calls back when a daemon comes. The returned function ends it. */
+  onDaemon: (listener: () => void) => () => void;
   clock: Pick<Clock, "monotonic" | "after">;
 }
 
@@ -79,13 +79,25 @@ export function createRememberingGuard(options: RememberingGuardOptions): Rememb
   };
 }
 
-function createMemory<T>(max: number, { clock, someone }: RememberingGuardOptions) {
+function createMemory<T>(max: number, { clock, onDaemon }: RememberingGuardOptions) {
   const known = new Map<string, { value: T; at: number }>();
 
   function within<R>(ms: number, done: Promise<R>): Promise<R> {
     return new Promise((resolve, reject) => {
       const cancel = clock.after(ms, () => reject(new Error("it took too long")));
       void done.finally(cancel).then(resolve, reject);
+    });
+  }
+
+  function patience(): Promise<void> {
+    return new Promise((resolve) => {
+      const over = () => {
+        cancel();
+        forget();
+        resolve();
+      };
+      const cancel = clock.after(PATIENCE_MS, over);
+      const forget = onDaemon(over);
     });
   }
 
@@ -113,7 +125,7 @@ function createMemory<T>(max: number, { clock, someone }: RememberingGuardOption
       } catch {
         if (last) return remember(key, last.value);
       }
-      await within(PATIENCE_MS, someone()).catch(() => {});
+      await patience();
       return within(ANSWER_MS, find()).then(
         (value) => remember(key, value),
         () => undefined,
