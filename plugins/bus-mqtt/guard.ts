@@ -9,7 +9,7 @@ export interface Identity {
   readonly runId?: string;
 }
 
-/** What clients may do; decided by the daemon. */
+/** What clients may do; decided by the daemon. Rejects when nobody can be asked: the client is to come again. */
 export interface Guard {
   /** Whose token it is; `undefined`: nobody's. */
   identify(token: string): Promise<Identity | undefined>;
@@ -57,7 +57,7 @@ export function createRememberingGuard(options: RememberingGuardOptions): Rememb
   const may = async (who: Identity, what: "publish" | "subscribe", where: string): Promise<boolean> => {
     const key = JSON.stringify([who.name, who.runId, what, where]);
     const decided = () => ask({ do: "may", who, what, where }).then(({ allowed }) => allowed === true);
-    return ((await decisions.recall(key, decided)) ?? false) && !isOver(who);
+    return (await decisions.recall(key, decided)) && !isOver(who);
   };
   return {
     async identify(token) {
@@ -116,8 +116,8 @@ function createMemory<T>(max: number, { clock, onDaemon }: RememberingGuardOptio
     forget(isIt: (value: T) => boolean): void {
       for (const [key, { value }] of known) if (isIt(value)) known.delete(key);
     },
-    /** What was found a moment ago, else what is found now, else what was found last. */
-    async recall(key: string, find: () => Promise<T>): Promise<T | undefined> {
+    /** What was found a moment ago, else what is found now, else what was found last. Else it rejects. */
+    async recall(key: string, find: () => Promise<T>): Promise<T> {
       const last = known.get(key);
       if (last && clock.monotonic() - last.at < FRESH_MS) return last.value;
       try {
@@ -126,10 +126,7 @@ function createMemory<T>(max: number, { clock, onDaemon }: RememberingGuardOptio
         if (last) return remember(key, last.value);
       }
       await patience();
-      return within(ANSWER_MS, find()).then(
-        (value) => remember(key, value),
-        () => undefined,
-      );
+      return remember(key, await within(ANSWER_MS, find()));
     },
   };
 }

@@ -114,7 +114,8 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
       },
     });
     visitors.seat(visitor, connection);
-    if (!isClean) await sessions.touch(session);
+    // Where that cannot be written, it is only told apart less well from sessions that nobody needs.
+    if (!isClean) sessions.touch(session).catch((err) => log.debug({ err, session }, "it was not touched"));
   }
 
   return async (visitor: Visitor, packet: ConnectPacket): Promise<ReturnCode> => {
