@@ -36,10 +36,7 @@ export function createDesk(options: DeskOptions): Desk {
       return visitor ? greet(visitor, packet) : CONNACK.unavailable;
     },
     ready: (client) => visitors.of(client)?.connection?.ready(),
-    async renew({ id: session }) {
-      unreleased.forget(session);
-      await sessions.forget(session);
-    },
+    renew: ({ id: session }) => sessions.forget(session),
     subscriptionsOf: (session) =>
       sessions.subscriptions(session).map(({ filter, qos }) => ({ topic: filter, qos })),
     async publish(client, packet) {
@@ -73,6 +70,7 @@ export function createDesk(options: DeskOptions): Desk {
       await published;
     },
     release: ({ id: session }, packetId) => unreleased.release(session, packetId),
+    forgetUnreleased: ({ id: session }) => unreleased.forget(session),
     subscribe: async (client, { topic, qos }) =>
       visitors.connectionOf(client).subscribe(topic, qos === 0 ? 0 : 1),
     subscribed(client, filters) {

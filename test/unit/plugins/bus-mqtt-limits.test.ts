@@ -227,6 +227,10 @@ describe("what a client may do", () => {
       await waitFor(() => got() === `${expected}5002000550020005`, { what: "two PUBRECs", diagnose: got });
       socket.destroy();
     }
+    // Another one of the same name has nothing to do with it.
+    const other = await raw(face);
+    other.socket.write(connectPacket("b", "desk", 0xc2));
+    await waitFor(() => other.got() === "20020000", { what: "a CONNACK" });
     const { socket, got } = await raw(face);
     socket.write(connectPacket("a", "desk", 0xc0));
     socket.write(Buffer.from([0x62, 2, 0, 5]));
