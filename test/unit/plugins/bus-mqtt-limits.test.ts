@@ -104,6 +104,16 @@ describe("who is let in", () => {
     await enter(face, "b");
   });
 
+  it("so many connections in all, whoever they are; one more when one has gone", async () => {
+    const face = await open();
+    const all = await Promise.all(Array.from({ length: 1_000 }, () => raw(face)));
+    const further = await raw(face);
+    await further.closed;
+    all[0]?.socket.destroy();
+    await waitFor(() => enter(face, "a"), { what: "room for one more" });
+    expect(all.slice(1).filter(({ socket }) => socket.destroyed)).toEqual([]);
+  });
+
   it("nobody who says nothing for ten seconds, or speaks something else", async () => {
     const clock = createFakeClock();
     const face = await open({}, clock);
