@@ -6,9 +6,9 @@ import {
   OpenStarryError,
   type Operation,
   type PluginContext,
-  sleep,
 } from "../../core/index.js";
 import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../_shared/topics.js";
+import { untilUsable } from "../_shared/usable.js";
 import { createDeliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 import { request } from "./request.js";
@@ -153,10 +153,6 @@ export function busOperations(ctx: PluginContext, beforeUse: () => void): Operat
   ];
 }
 
-/** One that is left until it is needed is waited for as long as this. */
-const COMING_UP_MS = 10_000;
-const LOOK_MS = 25;
-
 /** Rejects with `slot_empty`, or with `bus_unavailable` when it does not come up. */
 async function usableBus(ctx: PluginContext, signal: AbortSignal): Promise<MessageBus> {
   if (!ctx.has(messageBus)) {
@@ -165,22 +161,11 @@ async function usableBus(ctx: PluginContext, signal: AbortSignal): Promise<Messa
       hint: "add one to the config's plugins, such as bus-mqtt",
     });
   }
-  const bus = ctx.use(messageBus);
-  const deadline = ctx.clock.monotonic() + (bus.wanted ? COMING_UP_MS : 0);
-  if (bus.health() !== undefined) bus.wanted?.();
-  for (let problem = bus.health(); problem !== undefined; problem = bus.health()) {
-    signal.throwIfAborted();
-    if (ctx.clock.monotonic() < deadline) await sleep(ctx.clock, LOOK_MS);
-    else throw cannotBeUsed(bus, problem);
-  }
-  return bus;
-}
-
-function cannotBeUsed({ name }: MessageBus, problem: string): OpenStarryError {
-  return new OpenStarryError("bus_unavailable", {
-    detail: `the message bus (${name}) cannot be used now: ${problem}`,
-    hint: "ask again in a moment",
-    data: { retry_after_s: 1 },
+  return untilUsable(ctx.use(messageBus), {
+    clock: ctx.clock,
+    signal,
+    code: "bus_unavailable",
+    what: "the message bus",
   });
 }
 

@@ -10,6 +10,8 @@ import {
   type TemplateDocument,
   type TemplateSource,
 } from "../../core/index.js";
+import { removeFile, writeWhole } from "../_shared/write-file.js";
+import { ensureFolder } from "./ensure-folder.js";
 import {
   idByName,
   isCode,
@@ -21,7 +23,6 @@ import {
   templatePaths,
   unreadCode,
 } from "./template-files.js";
-import { ensureFolder, removeFile, writeWhole } from "./write-file.js";
 
 export interface FileSourceOptions {
   /** Absolute, the first one first. The first is the one that is written to. */

@@ -2,9 +2,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, templateSource } from "../../core/index.js";
+import { ensureFolder } from "./ensure-folder.js";
 import { createFileSource } from "./file-source.js";
 import { createFolderWatch } from "./folder-watch.js";
-import { ensureFolder } from "./write-file.js";
 
 const options = z.strictObject({
   /** Absolute. Besides `templates` in the daemon's home, which comes first. */

@@ -1,5 +1,5 @@
-// Measures the state store: puts and gets of small values, in-process and over HTTP, beside bare libsql with the
-// same durability (a sync of the log before every answer), all in one run.
+// Measures the state store: puts and gets of small values, in-process and over HTTP, beside bare libsql, and bare
+// fastify over it, with the same durability (a sync of the log before every answer), all in one run.
 //   npm run bench:state -- [--keys 1000000] [--requests 20000]
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -91,6 +91,35 @@ async function measureStore() {
   await stop();
 }
 
+async function measureApi(what, port, token) {
+  const call = client(port, token, { maxSockets: LANES });
+  const ask = async (method, index, body) => {
+    const { status } = await call(method, `/state/shared/${anyKey(index)}`, body);
+    if (status !== 200) throw new Error(`${method} ${status}`);
+  };
+  const put = (index) => ask("PUT", index, { value: anyValue(index) });
+  // The first requests are those that the engine learns from.
+  for (let index = 0; index < 500; index++) await put(index);
+  await measure(`${what}, ${LANES} puts at a time`, requests, put);
+  await measure(`${what}, gets`, requests, (index) => ask("GET", index));
+  call.end();
+}
+
+async function measureBareHttp() {
+  const script = join(dirname(fileURLToPath(import.meta.url)), "bare-state.mjs");
+  const server = spawn(process.execPath, [script, join(scratch, "bare-http.db")], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const gone = new Promise((resolve) => server.once("exit", resolve));
+  try {
+    const port = await new Promise((resolve) => server.stdout.once("data", resolve));
+    await measureApi("bare fastify over libsql", Number(port));
+  } finally {
+    server.kill("SIGTERM");
+    await gone;
+  }
+}
+
 async function measureHttp() {
   const home = join(scratch, "home");
   mkdirSync(home, { mode: 0o700 });
@@ -113,19 +142,7 @@ async function measureHttp() {
         if (tries > 200) throw error;
       }
     }
-    const call = client(info.port, readFileSync(join(home, "token"), "utf8").trim(), { maxSockets: LANES });
-    const ask = async (method, path, body) => {
-      const { status } = await call(method, path, body);
-      if (status !== 200) throw new Error(`${method} ${status}`);
-    };
-    const path = (index) => `/state/shared/${anyKey(index)}`;
-    const count = Math.ceil(requests / 4);
-    await measure(`HTTP, ${LANES} puts at a time`, count, (index) =>
-      ask("PUT", path(index), { value: anyValue(index) }),
-    );
-    await measure("HTTP, gets", count, (index) => ask("GET", path(index)));
-    await measure("HTTP, GET /version, for comparison", count, () => ask("GET", "/version"));
-    call.end();
+    await measureApi("HTTP", info.port, readFileSync(join(home, "token"), "utf8").trim());
   } finally {
     daemon.kill("SIGTERM");
     await gone;
@@ -135,6 +152,7 @@ async function measureHttp() {
 try {
   measureBare();
   await measureStore();
+  await measureBareHttp();
   await measureHttp();
 } finally {
   rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });

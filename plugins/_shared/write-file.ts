@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { lstat, mkdir, open, rename, unlink } from "node:fs/promises";
+import { open, rename, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OpenStarryError } from "../../core/index.js";
 
@@ -23,7 +23,7 @@ export async function writeWhole(path: string, text: string): Promise<void> {
     await syncFolder(dirname(path));
   } catch (cause) {
     await unlink(temporary).catch(() => {});
-    throw unusable(`template file ${path} could not be written`, cause);
+    throw unusable(`${path} could not be written`, cause);
   }
 }
 
@@ -32,22 +32,8 @@ export async function removeFile(path: string): Promise<void> {
     await unlink(path);
     await syncFolder(dirname(path));
   } catch (cause) {
-    throw unusable(`template file ${path} could not be deleted`, cause);
+    throw unusable(`${path} could not be deleted`, cause);
   }
-}
-
-/** Makes the folder, for the daemon's user alone, where it is not there. Refuses what is none, links too. */
-export async function ensureFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw unusable(`the folder ${folder} cannot be made`, cause);
-  }
-  if ((await lstat(folder)).isDirectory()) return;
-  throw new OpenStarryError("template_read_only", {
-    detail: `${folder} is a link, and the daemon writes through none`,
-    hint: `list the folder that it leads to under "templates" in the config instead`,
-  });
 }
 
 /** A name is only durable when its folder is. */
@@ -60,7 +46,8 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-function unusable(what: string, cause: unknown): OpenStarryError {
+/** What failed is the home, and the system says why. */
+export function unusable(what: string, cause: unknown): OpenStarryError {
   return new OpenStarryError("home_unusable", {
     detail: `${what} (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`,
     hint: "see who owns the daemon's home, and that the disk has space",
