@@ -36,6 +36,17 @@ const PACKAGES: readonly (readonly [folder: string, name: RegExp, bin: string])[
 ];
 
 /**
+ * It is not ready while it puts its data in order after a crash, however long that takes; and it is never given up:
+ * what keeps it from running, such as a full disk, may end at any time. SIGINT ends its connections and writes
+ * everything; SIGTERM would wait for those who are connected.
+ */
+const BEHAVIOUR = {
+  readiness: { type: "log", pattern: "is ready to accept connections", timeout: "24h" },
+  restart: { policy: "always", max_restarts: 1_000_000, backoff: { min: "200ms", max: "10s" } },
+  stop: { signal: "SIGINT", grace: "30s" },
+} as const;
+
+/**
  * Makes the data folder where there is none, beside its place, so that one that was not finished is never used; then
  * becomes the server. A lock file is what a server left that was killed, unless the process that it names serves this
  * very folder: its pid may be another process's by now.
@@ -117,9 +128,7 @@ export function createCluster({ dataDir, binDir, program }: ClusterOptions): Clu
         args,
         cwd: home,
         env: { LC_ALL: "C" },
-        // Ends its connections, and writes everything; SIGTERM would wait for those who are connected.
-        stop: { signal: "SIGINT", grace: "60s" },
-        restart: { policy: "always", max_restarts: 10, period: "60s", backoff: { min: "100ms", max: "10s" } },
+        ...BEHAVIOUR,
       };
     },
     connection: () => ({

@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import pg from "pg";
 import { type Clock, isOpenStarryError, OpenStarryError } from "../../core/index.js";
 import { isAnswer, isCollision, unavailable, wordsFor } from "./failures.js";
@@ -51,6 +52,8 @@ export interface DatabaseOptions {
 }
 
 const POOL_SIZE = 4;
+/** Those who share one for reading. */
+const MAX_SHARED = 32;
 /** Those who wait for a connection. */
 const MAX_WAITING = 1_000;
 const CONNECT_MS = 5_000;
@@ -61,8 +64,15 @@ const MAX_COLLISIONS = 5;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 
+/** A connection on which several read at a time: their queries are on their way one behind the other. */
+interface Shared {
+  readonly client: Promise<pg.PoolClient>;
+  users: number;
+  isBroken: boolean;
+}
+
 interface Open {
-  readonly pool: pg.Pool;
+  readonly pool: Pool;
   readonly listener: Listener;
 }
 
@@ -74,6 +84,7 @@ export function createDatabase(options: DatabaseOptions): Database {
   let openedAt: number | undefined;
   let told = false;
   let attempt: Promise<void> | undefined;
+  let reading: Shared | undefined;
   let retryMs = FIRST_RETRY_MS;
   let cancelRetry = () => {};
 
@@ -92,8 +103,7 @@ export function createDatabase(options: DatabaseOptions): Database {
   function lost(which: Open, error: unknown): void {
     if (open !== which) return;
     open = undefined;
-    // Those under way end by themselves.
-    which.pool.end().catch(() => {});
+    void which.pool.abandon();
     down(`the connection to ${place} is lost: ${wordsFor(error)}`, true);
     onChange();
   }
@@ -116,7 +126,7 @@ export function createDatabase(options: DatabaseOptions): Database {
     const pool = createPool(options);
     if (openedAt === undefined) {
       listener.end();
-      await pool.end();
+      await pool.abandon();
       return;
     }
     const now: Open = { pool, listener };
@@ -147,6 +157,23 @@ export function createDatabase(options: DatabaseOptions): Database {
     });
   }
 
+  /** The connection that the next reader shares with others. */
+  function share(): Shared {
+    if (!reading || reading.isBroken || reading.users >= MAX_SHARED)
+      reading = { client: connected(), users: 0, isBroken: false };
+    return reading;
+  }
+
+  function giveBack(shared: Shared): void {
+    if (shared.users > 0) return;
+    if (reading === shared) reading = undefined;
+    shared.client.then(
+      (client) => client.release(shared.isBroken),
+      // There was none.
+      () => {},
+    );
+  }
+
   return {
     async open() {
       if (open) return;
@@ -162,18 +189,20 @@ export function createDatabase(options: DatabaseOptions): Database {
       onChange();
       await attempt?.catch(() => {});
       closing?.listener.end();
-      await closing?.pool.end();
+      await closing?.pool.abandon();
     },
     problem: () => problem,
     async query(query) {
-      const client = await connected();
+      const shared = share();
+      shared.users++;
       try {
-        const { rows } = await client.query(query);
-        client.release();
-        return rows;
+        return (await (await shared.client).query(query)).rows;
       } catch (error) {
-        client.release(!isAnswer(error));
+        if (!isAnswer(error)) shared.isBroken = true;
         throw unavailable(`${place} could not be asked`, error);
+      } finally {
+        shared.users--;
+        giveBack(shared);
       }
     },
     async transaction(act) {
@@ -232,7 +261,12 @@ async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   return settled.map((it) => (it as PromiseFulfilledResult<T>).value);
 }
 
-function createPool(options: DatabaseOptions): pg.Pool {
+interface Pool extends pg.Pool {
+  /** Ends all connections at once, whatever is under way on them. */
+  abandon(): Promise<void>;
+}
+
+function createPool(options: DatabaseOptions): Pool {
   const pool = new pg.Pool({
     ...clientConfig(options),
     max: POOL_SIZE,
@@ -242,14 +276,30 @@ function createPool(options: DatabaseOptions): pg.Pool {
     onConnect: async (client) => {
       // What was acknowledged is on the disk, whatever the server's default. More than that is left as it is.
       await client.query(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off')",
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
       );
     },
   });
-  // A connection that ends is replaced, and its queries reject; that the server is gone, the listener tells.
+  const clients = new Set<pg.PoolClient>();
+  pool.on("connect", (client) => {
+    clients.add(client);
+    // Its queries reject; that the server is gone, the listener tells.
+    client.on("error", () => {});
+  });
+  pool.on("remove", (client) => clients.delete(client));
   pool.on("error", () => {});
-  pool.on("connect", (client) => client.on("error", () => {}));
-  return pool;
+  return Object.assign(pool, {
+    async abandon() {
+      const ended = pool.end();
+      // Saying goodbye waits for an answer.
+      for (const client of clients) streamOf(client).destroy();
+      await ended;
+    },
+  });
+}
+
+function streamOf(client: pg.ClientBase): Duplex {
+  return (client as unknown as { connection: { stream: Duplex } }).connection.stream;
 }
 
 function clientConfig({ connection }: DatabaseOptions): pg.ClientConfig {

@@ -30,7 +30,7 @@ export const optionsSchema = z
         "expected up to 41 of a-z 0-9 _, not beginning with a digit or pg_",
       )
       .default("openstarry")
-      .meta({ description: "Where its tables are. Daemons that name the same one share their state." }),
+      .meta({ description: "Where its tables are. Each daemon needs one of its own." }),
     max_deletions: z.int().min(1).max(1_000_000).default(10_000).meta({
       description: "How many deletions of each namespace are kept for watches that resume.",
     }),
