@@ -1,7 +1,8 @@
 /**
  * An agent that analyses one CSV file: what is in every column, which columns move together, and how the
  * groups of one column differ. Everything it needs stands in its environment; what it found goes to its
- * result file. It ends with 0 when it has done its work, and with 1, saying why, when it could not.
+ * result file and to its place in the state store, and the agent that started it is told by the message bus. It
+ * ends with 0 when it has done its work, and with 1, saying why, when it could not.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { clientFromEnv } from "openstarry-daemon/client";
@@ -9,8 +10,12 @@ import { analyse } from "./analysis.mjs";
 
 const HEARTBEAT_EVERY_MS = 1_000;
 
-const paramsFile = process.env["OPENSTARRY_PARAMS_FILE"];
-const resultFile = process.env["OPENSTARRY_RESULT_FILE"];
+const {
+  OPENSTARRY_PARAMS_FILE: paramsFile,
+  OPENSTARRY_RESULT_FILE: resultFile,
+  OPENSTARRY_AGENT_ID: self,
+  OPENSTARRY_PARENT_ID: parent,
+} = process.env;
 if (!paramsFile || !resultFile) {
   console.error("this is an agent: start it through the daemon, for example with");
   console.error("  openstarry-daemon run DataAnalystAgent_v1 --param file=data/weather.csv");
@@ -40,6 +45,8 @@ try {
     },
   });
   await writeFile(resultFile, JSON.stringify(result));
+  await daemon.state.put(`agent:${self}`, "analysis", result);
+  if (parent) await daemon.bus.publish(`agents/${parent}/inbox`, { key: "analysis", rows: result.rows });
   await report(`analysed ${result.rows} rows`, 1);
   console.log(`${result.file}: ${result.rows} rows, ${result.columns.length} columns`);
   for (const finding of result.findings) console.log(`- ${finding}`);

@@ -1,6 +1,7 @@
 /**
  * A master agent: it reaches its goal by starting other agents and putting their results together. All it
- * uses is AgentManagerTool and the environment that the daemon gave it.
+ * uses is AgentManagerTool, the client in it for the message bus and the state store, and the environment that
+ * the daemon gave it.
  *
  * With OPENAI_API_KEY and OPENAI_BASE_URL set, a model chooses the tool calls; without, a fixed plan is
  * followed. When the report is out it stays, and shows that it is alive.
@@ -34,6 +35,7 @@ setInterval(heartbeat, HEARTBEAT_MS);
 status = "working";
 await heartbeat();
 
+const { OPENSTARRY_AGENT_ID: agentId, OPENSTARRY_RUN_ID: runId } = process.env;
 const { OPENAI_BASE_URL: baseUrl, OPENAI_API_KEY: apiKey, OPENAI_MODEL: model } = process.env;
 say(`goal: ${goal}`);
 if (baseUrl && apiKey) {
@@ -42,7 +44,7 @@ if (baseUrl && apiKey) {
   say(`report: ${report}`);
 } else {
   say("no model is configured (OPENAI_BASE_URL, OPENAI_API_KEY): a fixed plan is followed");
-  await followPlan({ tool, say });
+  await followPlan({ tool, self: { agentId, runId }, say });
 }
 status = "done, standing by";
 await heartbeat();

@@ -1,24 +1,56 @@
-/** What is done without a model: two files are analysed at the same time. */
+/**
+ * What is done without a model: two files are analysed at the same time. Each analyst leaves what it found in the
+ * state store, and says so in the master's inbox on the message bus; the master puts it where everybody finds it.
+ */
 const TEMPLATE = "DataAnalystAgent_v1";
 const JOBS = [
   { agent_id: "weather_analyst", params: { file: "data/weather.csv", group_by: "location" } },
   { agent_id: "airports_analyst", params: { file: "data/airports.csv", group_by: "state" } },
 ];
+const IDS = JOBS.map(({ agent_id }) => agent_id);
 
 /**
- * @param {{ tool: import("openstarry-daemon/agent-manager-tool").AgentManagerTool, say: (text: string) => void }} how
+ * @param {{
+ *   tool: import("openstarry-daemon/agent-manager-tool").AgentManagerTool,
+ *   self: { agentId: string, runId: string },
+ *   say: (text: string) => void,
+ * }} how
  */
-export async function followPlan({ tool, say }) {
+export async function followPlan({ tool, self, say }) {
   const { templates } = await call(tool, "agent_templates");
   if (!templates.some(({ template_id }) => template_id === TEMPLATE)) {
     throw new Error(
       `there is no template ${TEMPLATE}; there are: ${templates.map((it) => it.template_id).join(", ")}`,
     );
   }
+  const inbox = `agents/${self.agentId}/inbox`;
+  const reported = reportWhatIsTold({ tool, say, inbox, runId: self.runId });
   for (const job of JOBS) await startOrTakeOver(tool, say, job);
-  const ids = JOBS.map(({ agent_id }) => agent_id);
-  await waitFor(tool, ids);
-  for (const id of ids) await reportAndRemove(tool, say, id);
+  await waitFor(tool, IDS);
+  // Behind everything that they have said: a bus has one order.
+  await tool.client.bus.publish(inbox, { over: self.runId });
+  await reported;
+}
+
+/**
+ * Reads what the analysts tell, until the word that all are over; then reports. Settled only after that: should
+ * this master die before, its next run is told again.
+ */
+async function reportWhatIsTold({ tool, say, inbox, runId }) {
+  /** By position: what is delivered again takes its own place. */
+  const told = new Map();
+  const options = { group: "master", after: "0", maxInFlight: 100, ackWaitMs: 3_600_000 };
+  for await (const delivery of tool.client.bus.consume(inbox, options)) {
+    told.set(delivery.message.position, delivery);
+    if (delivery.message.payload.over !== runId) continue;
+    const messages = [...told.values()].map(({ message }) => message).reverse();
+    for (const id of IDS) {
+      const last = messages.find(({ from }) => from === `agent:${id}`);
+      await reportAndRemove(tool, say, id, last);
+    }
+    for (const { ack } of told.values()) await ack();
+    return;
+  }
 }
 
 /** After a crash of this master its workers are still there: what works, or has done its work, is kept. */
@@ -42,14 +74,17 @@ async function waitFor(tool, ids) {
   }
 }
 
-async function reportAndRemove(tool, say, id) {
-  const answer = await tool.execute("agent_result", { agent_id: id });
-  if (answer.ok) {
-    const { file, rows, findings } = answer.data.result;
+async function reportAndRemove(tool, say, id, message) {
+  const { state } = tool.client;
+  const entry = message && (await state.get(`agent:${id}`, message.payload.key));
+  if (entry) {
+    const { file, rows, findings } = entry.value;
     say(`${file}: ${rows} rows`);
     for (const finding of findings) say(`  - ${finding}`);
+    // What is an agent's own goes with it.
+    await state.put("shared", `analyses/${file}`, entry.value);
   } else {
-    say(`${id} left no result: ${answer.error.hint}`);
+    say(`${id} left no result`);
     const { lines } = await call(tool, "agent_logs", { agent_id: id, tail: 5 });
     say(JSON.stringify(lines));
   }

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import time
 import urllib.parse
 import uuid
 
@@ -42,22 +43,28 @@ class Daemon:
 
     def request(self, method, path, body=None, headers=None, timeout=60):
         """One request. Returns the answer; raises DaemonError for a refusal and OSError for no daemon."""
-        with open(self._token_file, encoding="utf-8") as file:
-            token = file.read().strip()
         connection = _UnixConnection(self._socket, timeout)
         try:
-            payload = None if body is None else json.dumps(body)
-            all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
-            if payload is not None:
-                all_headers["Content-Type"] = "application/json"
-            connection.request(method, path, payload, all_headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read() or b"null")
+            response = self._ask(connection, method, path, body, headers)
+            return json.loads(response.read() or b"null")
         finally:
             connection.close()
+
+    def _ask(self, connection, method, path, body=None, headers=None):
+        with open(self._token_file, encoding="utf-8") as file:
+            token = file.read().strip()
+        payload = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        all_headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+        if payload is not None:
+            all_headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, payload, all_headers)
+        except BrokenPipeError:
+            pass  # refused before it was all read: the answer says why
+        response = connection.getresponse()
         if response.status >= 300:
-            raise DaemonError(answer)
-        return answer
+            raise DaemonError(json.loads(response.read()))
+        return response
 
     def heartbeat(self, status=None, progress=None):
         report = {"status": status, "progress": progress}
@@ -111,6 +118,19 @@ class Daemon:
                 return
             query["cursor"] = page["next_cursor"]
 
+    def write_state(self, namespace, writes):
+        """All of these or none: {"op": "put", "key", "value"} or {"op": "delete", "key"}, with `if_version` too."""
+        return self.request("POST", _state_path(namespace), {"writes": writes})["items"]
+
+    def changes(self, namespace, prefix="", after=0):
+        """Every change behind a version, for ever: the entry, with "deleted" when it is not there any more."""
+        while True:
+            query = urllib.parse.urlencode({"prefix": prefix, "after": after})
+            path = f"/state-watch/{urllib.parse.quote(namespace, safe='')}?{query}"
+            for event, change in self._stream(path):
+                after = change["version"]
+                yield {**change, "deleted": True} if event == "delete" else change
+
     def change_state(self, namespace, key, change):
         """Puts what `change` makes of the value, or of None; anew when another has changed it meanwhile."""
         while True:
@@ -123,9 +143,71 @@ class Daemon:
                 if error.code != "state_conflict":
                     raise
 
+    def publish(self, topic, payload, **options):
+        """Returns when the message is kept, with its position. Options: `keep` (False: only for who is there), `reply_to`."""
+        return self.request("POST", _bus_path(topic), {"payload": payload, **options})
+
+    def ask(self, topic, payload, timeout=30):
+        """The reply to a message; DaemonError `timeout` when none came within so many seconds."""
+        body = {"payload": payload, "wait_for_reply": True, "timeout": f"{timeout}s"}
+        return self.request("POST", _bus_path(topic), body, timeout=timeout + 30)["reply"]
+
+    def messages(self, topics, after=None):
+        """All messages of a filter, for ever: those kept after a position, "0" for all, then what comes.
+
+        A lost connection is taken up again behind the last message that was read.
+        """
+        while True:
+            last = {} if after is None else {"Last-Event-ID": after}
+            for _, message in self._stream(_bus_path(topics), last):
+                after = message.get("position", after)
+                yield message
+
+    def work(self, topics, group, after=None):
+        """What comes to this member of a group, for ever. Each comes again until `ack(message)`."""
+        query = urllib.parse.urlencode({"group": group, **({} if after is None else {"after": after})})
+        while True:
+            for _, message in self._stream(f"{_bus_path(topics)}?{query}"):
+                yield message
+
+    def ack(self, message):
+        self.request("POST", "/bus-ack", {"ack": message["ack"]})
+
+    def give_back(self, message, delay="0s"):
+        """It comes again, to whichever member."""
+        self.request("POST", "/bus-ack", {"nack": message["ack"], "delay": delay})
+
+    def _stream(self, path, headers=None):
+        """Server-sent events, each with its name, until the connection ends; then the caller asks again, after a moment."""
+        # The daemon sends a comment every 15 s: what is silent for longer is gone.
+        connection = _UnixConnection(self._socket, timeout=60)
+        try:
+            event = ""
+            for line in self._ask(connection, "GET", path, headers=headers):
+                name, _, value = line.decode().strip().partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data" and event == "error":
+                    raise DaemonError(json.loads(value))
+                elif name == "data":
+                    yield event, json.loads(value)
+        except DaemonError as error:
+            if error.code not in ("bus_unavailable", "daemon_busy", "daemon_stopping"):
+                raise
+        except (OSError, http.client.HTTPException):
+            pass  # the daemon is away
+        finally:
+            connection.close()
+        time.sleep(0.2)
+
 
 def _state_path(namespace, *key):
     return "/".join(["/state", *(urllib.parse.quote(part, safe="") for part in (namespace, *key))])
+
+
+def _bus_path(topic):
+    """Levels stay levels; a final "#" would be a fragment otherwise."""
+    return "/".join(["/bus", *(urllib.parse.quote(level, safe="") for level in topic.split("/"))])
 
 
 def main():

@@ -42,6 +42,7 @@ const WORTH_ANOTHER_TRY: readonly ErrorCode[] = [
   "daemon_stopping",
   "journal_unavailable",
   "state_unavailable",
+  "bus_unavailable",
 ];
 
 /**

@@ -29,6 +29,9 @@ export interface Calls {
   abort(): void;
 }
 
+/** One for all: to make an exception with its stack for every request would be a part of its cost. */
+const OVER = new DOMException("the request is over", "AbortError");
+
 export function createCalls({ dispatch, authenticator, clock, maxStreams }: CallsOptions): Calls {
   const underWay = new Set<AbortController>();
   /** Requests under way by token. */
@@ -46,7 +49,7 @@ export function createCalls({ dispatch, authenticator, clock, maxStreams }: Call
     underWay.add(call);
     reply.raw.once("close", () => {
       underWay.delete(call);
-      call.abort();
+      call.abort(OVER);
     });
     return call.signal;
   };

@@ -6,14 +6,14 @@ import {
   operation,
   type PluginContext,
 } from "../../core/index.js";
+import { createPortMemory } from "../_shared/port-memory.js";
+import { socketPath } from "../_shared/socket-path.js";
 import { type App, createApp } from "./app.js";
 import { type KeptSocket, keepSocket } from "./kept-socket.js";
 import { listeningFd, listenTcp } from "./listen.js";
 import { openApiOperation } from "./openapi.js";
 import { isLoopback, type Options, optionsSchema } from "./options.js";
-import { createPortMemory } from "./port-memory.js";
 import { type ApiServer, createApiServer } from "./server.js";
-import { socketPath } from "./socket-path.js";
 
 /** How long requests under way may go on after the stop has begun, before those that wait are ended. */
 const DRAIN_MS = 1_000;
@@ -112,7 +112,7 @@ async function openTcp(
 }
 
 async function openUnix(ctx: PluginContext, createServer: () => ApiServer["server"]): Promise<KeptSocket> {
-  const path = socketPath(ctx.dataDir);
+  const path = socketPath(ctx.dataDir, "daemon.sock");
   const socket = await keepSocket({
     path,
     inherited: ctx.daemon.sockets.inherited("unix"),

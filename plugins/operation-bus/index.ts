@@ -20,8 +20,8 @@ export default definePlugin({
   provides: [operation],
   options: z.strictObject({}),
   setup(ctx) {
-    for (const it of busOperations(ctx)) ctx.provide(operation, it);
     let announcer: ReturnType<typeof createAnnouncer> | undefined;
+    for (const it of busOperations(ctx, () => announcer?.payOwed())) ctx.provide(operation, it);
     let stopListening = () => {};
     ctx.hooks.onDaemonReady.tap("who is there", () => announcer?.tellWhoIsThere());
     return {
@@ -32,7 +32,10 @@ export default definePlugin({
         announcer = createAnnouncer(ctx, bus);
         stopListening = ctx.daemon.onEvent(announcer.onEvent);
       },
-      stop: () => stopListening(),
+      stop() {
+        stopListening();
+        announcer?.stop();
+      },
     };
   },
 });

@@ -8,6 +8,7 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../_shared/topics.js";
+import { untilUsable } from "../_shared/usable.js";
 import { createDeliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 import { request } from "./request.js";
@@ -65,9 +66,13 @@ const ackInput = z
     message: 'give one token, as "ack" or as "nack"',
   });
 
-/** `bus.publish`, `bus.subscribe`, `bus.ack`, `bus.forget`. */
-export function busOperations(ctx: PluginContext): Operation<never>[] {
-  const bus = () => busOf(ctx);
+/** `bus.publish`, `bus.subscribe`, `bus.ack`, `bus.forget`. `beforeUse` has its turn before each of them. */
+export function busOperations(ctx: PluginContext, beforeUse: () => void): Operation<never>[] {
+  const bus = async (signal: AbortSignal): Promise<MessageBus> => {
+    const usable = await usableBus(ctx, signal);
+    beforeUse();
+    return usable;
+  };
   const book = createDeliveries(ctx.clock);
 
   return [
@@ -91,11 +96,14 @@ export function busOperations(ctx: PluginContext): Operation<never>[] {
         const bytes = Buffer.from(JSON.stringify(input.payload));
         const message = { topic: input.topic, payload: bytes, from: principal.id };
         if (!input.wait_for_reply) {
-          const sent = await bus().publish({ ...message, ...(reply_to ? { reply_to } : {}) }, { keep });
+          const sent = await (await bus(signal)).publish(
+            { ...message, ...(reply_to ? { reply_to } : {}) },
+            { keep },
+          );
           return { topic: input.topic, ...sent };
         }
         const options = { message, keep, timeoutMs: input.timeout, signal };
-        const { reply, ...sent } = await request(bus(), ctx.clock, options);
+        const { reply, ...sent } = await request(await bus(signal), ctx.clock, options);
         return { topic: input.topic, ...sent, reply: viewOf(reply) };
       },
     }),
@@ -110,9 +118,10 @@ export function busOperations(ctx: PluginContext): Operation<never>[] {
         const from = lastEventId ?? input.after;
         const options = { filter: read, signal, ...(from === undefined ? {} : { after: from }) };
         const isAllowed = isStillAllowed(read, principal, ctx.agents);
-        if (input.group === undefined) return begun(messages(bus().subscribe(options), isAllowed));
+        if (input.group === undefined)
+          return begun(messages((await bus(signal)).subscribe(options), isAllowed));
         const { group: name, ack_wait: ackWaitMs, max_in_flight: maxInFlight } = input;
-        const source = bus().consume({ ...options, group: name, ackWaitMs, maxInFlight });
+        const source = (await bus(signal)).consume({ ...options, group: name, ackWaitMs, maxInFlight });
         return begun(deliveries(source, book.ofStream(principal.id, ackWaitMs), isAllowed));
       },
     }),
@@ -136,30 +145,27 @@ export function busOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ filter, group }),
       output: z.object({ filter: z.string(), group: z.string(), forgotten: z.literal(true) }),
       http: { method: "DELETE", path: byFilter },
-      async handler(input) {
-        await bus().removeGroup(input);
+      async handler(input, { signal }) {
+        await (await bus(signal)).removeGroup(input);
         return { ...input, forgotten: true as const };
       },
     }),
   ];
 }
 
-/** Rejects with `slot_empty`, or `bus_unavailable` while it is being brought up. */
-function busOf(ctx: PluginContext): MessageBus {
+/** Rejects with `slot_empty`, or with `bus_unavailable` when it does not come up. */
+async function usableBus(ctx: PluginContext, signal: AbortSignal): Promise<MessageBus> {
   if (!ctx.has(messageBus)) {
     throw new OpenStarryError("slot_empty", {
       detail: "this daemon has no message bus",
-      hint: "add one to the config's plugins, such as bus-memory",
+      hint: "add one to the config's plugins, such as bus-mqtt",
     });
   }
-  const bus = ctx.use(messageBus);
-  const problem = bus.health();
-  if (problem === undefined) return bus;
-  bus.wanted?.();
-  throw new OpenStarryError("bus_unavailable", {
-    detail: `the message bus (${bus.name}) cannot be used now: ${problem}`,
-    hint: "ask again in a moment",
-    data: { retry_after_s: 1 },
+  return untilUsable(ctx.use(messageBus), {
+    clock: ctx.clock,
+    signal,
+    code: "bus_unavailable",
+    what: "the message bus",
   });
 }
 

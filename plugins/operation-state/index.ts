@@ -6,6 +6,7 @@ import {
   type StateStore,
   stateStore,
 } from "../../core/index.js";
+import { createNamespaceKeeper } from "./namespaces.js";
 import { stateOperations } from "./operations.js";
 
 /**
@@ -19,26 +20,23 @@ export default definePlugin({
   provides: [operation],
   options: z.strictObject({}),
   setup(ctx) {
-    for (const it of stateOperations(ctx)) ctx.provide(operation, it);
+    let keeper: ReturnType<typeof createNamespaceKeeper> | undefined;
+    for (const it of stateOperations(ctx, async (namespace) => keeper?.ready(namespace)))
+      ctx.provide(operation, it);
     let stopListening = () => {};
-    // Those that were deleted in the last moment of a daemon that died.
-    ctx.hooks.onDaemonReady.tap("clear away", () => sweep(ctx));
+    ctx.hooks.onDaemonReady.tap("clear away", () => keeper?.onDaemonReady());
     return {
       start() {
         if (!ctx.has(stateStore)) return;
         const store = ctx.use(stateStore);
         publish(ctx, store);
-        stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
-          if (type === "agent.deleted" && agent_id !== undefined)
-            void drop(ctx, store, ownerPrefix + agent_id);
-        });
+        keeper = createNamespaceKeeper(ctx, store);
+        stopListening = ctx.daemon.onEvent(keeper.onEvent);
       },
       stop: () => stopListening(),
     };
   },
 });
-
-const ownerPrefix = "agent:";
 
 function publish(ctx: PluginContext, store: StateStore): void {
   const api = () => ctx.services.endpoints().find(({ name }) => name === "api");
@@ -52,21 +50,4 @@ function publish(ctx: PluginContext, store: StateStore): void {
       return store.urlFor?.(agent) ?? (url && `${url}/state`);
     },
   });
-}
-
-/** What an agent kept must not be found by a later one of its id. */
-async function drop(ctx: PluginContext, store: StateStore, namespace: string): Promise<void> {
-  await store.drop(namespace).catch((err) => {
-    ctx.log.warn({ namespace, err }, "a namespace could not be cleared away; it is at the next start");
-  });
-}
-
-async function sweep(ctx: PluginContext): Promise<void> {
-  const store = ctx.has(stateStore) ? ctx.use(stateStore) : undefined;
-  if (!store || store.health() !== undefined) return;
-  const all = await store.namespaces();
-  const left = all.filter(
-    (name) => name.startsWith(ownerPrefix) && !ctx.agents.get(name.slice(ownerPrefix.length)),
-  );
-  for (const name of left) await drop(ctx, store, name);
 }

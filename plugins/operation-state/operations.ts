@@ -13,6 +13,7 @@ import {
   type StreamItem,
   stateStore,
 } from "../../core/index.js";
+import { untilUsable } from "../_shared/usable.js";
 import { entrySchema, ifVersion, key, namespace, prefix, putFields, writesSchema } from "./schemas.js";
 
 const byKey = "/state/{namespace}/{key*}";
@@ -36,11 +37,24 @@ const watchInput = z.strictObject({
 
 type ListInput = z.output<typeof listInput>;
 
-/** `state.get`, `state.put`, `state.delete`, `state.list`, `state.write`, `state.watch`, `state.drop`. */
-export function stateOperations(ctx: PluginContext): Operation<never>[] {
-  const store = () => storeOf(ctx);
+/**
+ * `state.get`, `state.put`, `state.delete`, `state.list`, `state.write`, `state.watch`, `state.drop`. `beforeUse` has
+ * its turn before each of them, for the namespace that is asked for.
+ */
+export function stateOperations(
+  ctx: PluginContext,
+  beforeUse: (namespace: string) => Promise<void>,
+): Operation<never>[] {
+  const store = async (name: string, signal: AbortSignal): Promise<StateStore> => {
+    const usable = await usableStore(ctx, signal);
+    await beforeUse(name);
+    return usable;
+  };
   /** One write, and the entry that it made or deleted. */
-  const writeOne = async (name: string, write: StateWrite) => (await store().write(name, [write]))[0];
+  const writeOne = async (name: string, write: StateWrite, signal: AbortSignal) => {
+    const [entry] = await (await store(name, signal)).write(name, [write]);
+    return entry;
+  };
 
   return [
     defineOperation({
@@ -50,8 +64,8 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ namespace, key }),
       output: entrySchema,
       http: { method: "GET", path: byKey, etag: etagOf },
-      async handler(input) {
-        const entry = await store().get(input.namespace, input.key);
+      async handler(input, { signal }) {
+        const entry = await (await store(input.namespace, signal)).get(input.namespace, input.key);
         return entry ?? notThere(input);
       },
     }),
@@ -63,10 +77,8 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       output: entrySchema,
       http: { method: "PUT", path: byKey, etag: etagOf },
       async handler({ namespace: name, if_version, ...put }, call) {
-        const entry = await writeOne(
-          name,
-          writeOf({ op: "put", ...put, if_version: expected(if_version, call) }),
-        );
+        const write = writeOf({ op: "put", ...put, if_version: expected(if_version, call) });
+        const entry = await writeOne(name, write, call.signal);
         return withoutValue(entry);
       },
     }),
@@ -79,7 +91,11 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "DELETE", path: byKey },
       async handler({ namespace: name, ...input }, call) {
         const if_version = expected(input.if_version, call);
-        const entry = await writeOne(name, writeOf({ op: "delete", key: input.key, if_version }));
+        const entry = await writeOne(
+          name,
+          writeOf({ op: "delete", key: input.key, if_version }),
+          call.signal,
+        );
         return { key: input.key, deleted: entry !== undefined };
       },
     }),
@@ -90,8 +106,11 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ namespace, writes: writesSchema }),
       output: z.object({ items: z.array(z.object({ key: z.string(), version: z.int().optional() })) }),
       http: { method: "POST", path: byNamespace },
-      async handler(input) {
-        const entries = await store().write(input.namespace, input.writes.map(writeOf));
+      async handler(input, { signal }) {
+        const entries = await (await store(input.namespace, signal)).write(
+          input.namespace,
+          input.writes.map(writeOf),
+        );
         const items = input.writes.map(({ op, key: name }, index) => {
           const version = op === "put" ? entries[index]?.version : undefined;
           return { key: name, ...(version === undefined ? {} : { version }) };
@@ -106,7 +125,7 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       input: listInput,
       output: z.object({ items: z.array(entrySchema), next_cursor: z.string().optional() }),
       http: { method: "GET", path: byNamespace },
-      handler: (input) => list(store(), input),
+      handler: async (input, { signal }) => list(await store(input.namespace, signal), input),
     }),
     defineOperation({
       name: "state.watch",
@@ -115,7 +134,8 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       input: watchInput,
       output: entrySchema,
       http: { method: "GET", path: "/state-watch/{namespace}", contentType: "text/event-stream" },
-      handler: async ({ namespace: name, ...input }, call) => watch(store(), name, input, call),
+      handler: async ({ namespace: name, ...input }, call) =>
+        watch(await store(name, call.signal), name, input, call),
     }),
     defineOperation({
       name: "state.drop",
@@ -124,30 +144,27 @@ export function stateOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ namespace }),
       output: z.object({ namespace: z.string(), dropped: z.literal(true) }),
       http: { method: "DELETE", path: byNamespace },
-      async handler(input) {
-        await store().drop(input.namespace);
+      async handler(input, { signal }) {
+        await (await store(input.namespace, signal)).drop(input.namespace);
         return { namespace: input.namespace, dropped: true as const };
       },
     }),
   ];
 }
 
-/** Rejects with `slot_empty`, or `state_unavailable` while it is being brought up. */
-function storeOf(ctx: PluginContext): StateStore {
+/** Rejects with `slot_empty`, or with `state_unavailable` when it does not come up. */
+async function usableStore(ctx: PluginContext, signal: AbortSignal): Promise<StateStore> {
   if (!ctx.has(stateStore)) {
     throw new OpenStarryError("slot_empty", {
       detail: "this daemon has no state store",
       hint: "add one to the config's plugins, such as state-sqlite",
     });
   }
-  const store = ctx.use(stateStore);
-  const problem = store.health();
-  if (problem === undefined) return store;
-  store.wanted?.();
-  throw new OpenStarryError("state_unavailable", {
-    detail: `the state store (${store.name}) cannot be used now: ${problem}`,
-    hint: "ask again in a moment",
-    data: { retry_after_s: 1 },
+  return untilUsable(ctx.use(stateStore), {
+    clock: ctx.clock,
+    signal,
+    code: "state_unavailable",
+    what: "the state store",
   });
 }
 

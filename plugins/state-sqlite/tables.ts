@@ -1,6 +1,7 @@
 import type { Database, Statement } from "libsql";
 import type { StateQuery } from "../../core/index.js";
-import type { Row } from "./plan.js";
+import { aboveKeys, firstKey } from "../_shared/key-range.js";
+import type { Row } from "../_shared/state-plan.js";
 
 export interface Space {
   id: number;
@@ -41,8 +42,6 @@ export interface Tables {
 }
 
 const MAX_PAGE_BYTES = 4 * 2 ** 20;
-/** Above every key: no UTF-8 has this byte. */
-const ABOVE_ALL = Buffer.from([0xff]);
 
 /** Texts come as their bytes: the package ends the process when one that it decodes is not UTF-8. */
 type Columns = Record<string, ArrayBuffer | number | null | undefined>;
@@ -90,8 +89,8 @@ export function createTables(database: Database): Tables {
         json === undefined ? null : Buffer.from(json),
       ),
     list({ id }, { prefix = "", after, limit }, nowMs) {
-      const from = lowest(prefix, after);
-      const sizes = sql.sizes.all(id, from, above(prefix), nowMs, limit + 1) as Columns[];
+      const from = firstKey(prefix, after);
+      const sizes = sql.sizes.all(id, from, aboveKeys(prefix), nowMs, limit + 1) as Columns[];
       const { count, last } = firstPage(sizes, limit);
       if (last === undefined) return { rows: [], more: false };
       return { rows: rows(sql.list, id, from, last, nowMs), more: count < sizes.length };
@@ -122,24 +121,6 @@ export function createTables(database: Database): Tables {
       if (changes < limit) sql.removeSpace.run(droppedId);
     },
   };
-}
-
-/** The first key that may be listed. */
-function lowest(prefix: string, after: string | undefined): Buffer {
-  const begin = Buffer.from(prefix);
-  // The next one in the order of bytes.
-  const next = after === undefined ? begin : Buffer.concat([Buffer.from(after), Buffer.from([0])]);
-  return Buffer.compare(begin, next) > 0 ? begin : next;
-}
-
-/** The first one that does not begin so. */
-function above(prefix: string): Buffer {
-  const bytes = Buffer.from(prefix);
-  const last = bytes.length - 1;
-  if (last < 0) return ABOVE_ALL;
-  // UTF-8 has no 0xff, so there is room.
-  bytes.writeUInt8(bytes.readUInt8(last) + 1, last);
-  return bytes;
 }
 
 /** How much of it makes a page, by number and by size. */

@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { type Authenticator, authenticator, definePlugin, OpenStarryError } from "../../core/index.js";
+import { readOrCreateSecret } from "../_shared/secret-file.js";
 import { decideAccess } from "./access.js";
 import { type OperatorToken, openOperatorToken } from "./operator-token.js";
 import { createRunTokens, type RunTokens } from "./run-token.js";
-import { readOrCreateSecret } from "./secret-file.js";
 
 /** The operator's token and those of runs, and the decision who may do what. */
 export default definePlugin({

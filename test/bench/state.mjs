@@ -1,14 +1,18 @@
-// Measures the state store: puts and gets of small values, in-process and over HTTP, beside bare libsql with the
-// same durability (a sync of the log before every answer), all in one run.
-//   npm run bench:state -- [--keys 1000000] [--requests 20000]
+// Measures the state store: puts and gets of small values, in-process and over HTTP, beside bare libsql, and bare
+// fastify over it, with the same durability (a sync of the log before every answer), all in one run.
+//   npm run bench:state -- [--keys 1000000] [--requests 20000] [--postgres]
+// With --postgres: state-postgres instead, on a server that is started for it.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { createJiti } from "jiti";
 import Database from "libsql";
 import { systemClock } from "../../dist/core/index.js";
+import { createPostgresStore } from "../../dist/plugins/state-postgres/postgres-store.js";
+import { parseUrl } from "../../dist/plugins/state-postgres/server-url.js";
 import { createSqliteStore } from "../../dist/plugins/state-sqlite/sqlite-store.js";
 import { client } from "./client.mjs";
 
@@ -16,6 +20,7 @@ const { values: options } = parseArgs({
   options: {
     keys: { type: "string", default: "1000000" },
     requests: { type: "string", default: "20000" },
+    postgres: { type: "boolean", default: false },
   },
 });
 const keys = Number(options.keys);
@@ -34,13 +39,13 @@ function tell(what, count, ms) {
 }
 
 /** `count` times, so many at a time. */
-async function measure(what, count, act) {
+async function measure(what, count, act, lanes = LANES) {
   let next = 0;
   const lane = async () => {
     while (next < count) await act(next++);
   };
   const began = performance.now();
-  await Promise.all(Array.from({ length: LANES }, lane));
+  await Promise.all(Array.from({ length: lanes }, lane));
   tell(what, count, performance.now() - began);
 }
 
@@ -64,12 +69,24 @@ function measureBare() {
   database.close();
 }
 
-async function measureStore() {
-  const { store, start, stop } = createSqliteStore({
-    dataDir: scratch,
-    clock: systemClock,
-    maxDeletions: 10_000,
-  });
+async function measurePostgres() {
+  const { startPostgres } = await createJiti(import.meta.url).import("../helpers/postgres.ts");
+  const server = await startPostgres();
+  try {
+    const given = {
+      schema: "bench",
+      clock: systemClock,
+      maxDeletions: 10_000,
+      patienceMs: 0,
+      onProblem() {},
+    };
+    await measureStore("state-postgres", createPostgresStore({ ...parseUrl(server.url), ...given }));
+  } finally {
+    await server.stop();
+  }
+}
+
+async function measureStore(name, { store, start, stop }) {
   await start();
   const began = performance.now();
   for (let at = 0; at < keys; at += 100) {
@@ -80,15 +97,48 @@ async function measureStore() {
     }));
     await store.write("shared", batch);
   }
-  tell(`state-sqlite, filled with ${keys} keys, 100 to a write`, keys, performance.now() - began);
+  tell(`${name}, filled with ${keys} keys, 100 to a write`, keys, performance.now() - began);
   const put = (index) => store.write("shared", [{ op: "put", key: anyKey(index), value: anyValue(index) }]);
-  await measure(`state-sqlite, ${LANES} puts at a time`, requests, put);
-  await measure("state-sqlite, gets", requests, (index) => store.get("shared", anyKey(index)));
+  const get = (index) => store.get("shared", anyKey(index));
+  for (const lanes of [1, LANES]) {
+    const count = lanes === 1 ? requests / 10 : requests;
+    await measure(`${name}, ${lanes} puts at a time`, count, put, lanes);
+    await measure(`${name}, ${lanes} gets at a time`, count, get, lanes);
+  }
   const pages = Math.min(1_000, keys / 100);
-  await measure("state-sqlite, pages of 100", pages, (index) =>
+  await measure(`${name}, pages of 100`, pages, (index) =>
     store.list("shared", { limit: 100, after: anyKey(index) }),
   );
   await stop();
+}
+
+async function measureApi(what, port, token) {
+  const call = client(port, token, { maxSockets: LANES });
+  const ask = async (method, index, body) => {
+    const { status } = await call(method, `/state/shared/${anyKey(index)}`, body);
+    if (status !== 200) throw new Error(`${method} ${status}`);
+  };
+  const put = (index) => ask("PUT", index, { value: anyValue(index) });
+  // The first requests are those that the engine learns from.
+  for (let index = 0; index < 500; index++) await put(index);
+  await measure(`${what}, ${LANES} puts at a time`, requests, put);
+  await measure(`${what}, gets`, requests, (index) => ask("GET", index));
+  call.end();
+}
+
+async function measureBareHttp() {
+  const script = join(dirname(fileURLToPath(import.meta.url)), "bare-state.mjs");
+  const server = spawn(process.execPath, [script, join(scratch, "bare-http.db")], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const gone = new Promise((resolve) => server.once("exit", resolve));
+  try {
+    const port = await new Promise((resolve) => server.stdout.once("data", resolve));
+    await measureApi("bare fastify over libsql", Number(port));
+  } finally {
+    server.kill("SIGTERM");
+    await gone;
+  }
 }
 
 async function measureHttp() {
@@ -113,19 +163,7 @@ async function measureHttp() {
         if (tries > 200) throw error;
       }
     }
-    const call = client(info.port, readFileSync(join(home, "token"), "utf8").trim(), { maxSockets: LANES });
-    const ask = async (method, path, body) => {
-      const { status } = await call(method, path, body);
-      if (status !== 200) throw new Error(`${method} ${status}`);
-    };
-    const path = (index) => `/state/shared/${anyKey(index)}`;
-    const count = Math.ceil(requests / 4);
-    await measure(`HTTP, ${LANES} puts at a time`, count, (index) =>
-      ask("PUT", path(index), { value: anyValue(index) }),
-    );
-    await measure("HTTP, gets", count, (index) => ask("GET", path(index)));
-    await measure("HTTP, GET /version, for comparison", count, () => ask("GET", "/version"));
-    call.end();
+    await measureApi("HTTP", info.port, readFileSync(join(home, "token"), "utf8").trim());
   } finally {
     daemon.kill("SIGTERM");
     await gone;
@@ -133,9 +171,14 @@ async function measureHttp() {
 }
 
 try {
-  measureBare();
-  await measureStore();
-  await measureHttp();
+  if (options.postgres) await measurePostgres();
+  else {
+    measureBare();
+    const sqlite = { dataDir: scratch, clock: systemClock, maxDeletions: 10_000 };
+    await measureStore("state-sqlite", createSqliteStore(sqlite));
+    await measureBareHttp();
+    await measureHttp();
+  }
 } finally {
   rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
 }

@@ -59,6 +59,12 @@ describe("the example system", () => {
     expect(said).toContain("temp_max and temp_min rise together (r = 0.93)");
     expect(said).toContain("airports.csv: 3376 rows");
     expect(said).toContain("state: 12 of 3376 values are missing");
+    const analyses = new Map<string, { rows: number }>();
+    for await (const { key, value } of client.state.list("shared", { prefix: "analyses/" })) {
+      analyses.set(key, value as { rows: number });
+    }
+    expect([...analyses.keys()]).toEqual(["analyses/airports.csv", "analyses/weather.csv"]);
+    expect(analyses.get("analyses/weather.csv")?.rows).toBe(2_922);
 
     const { items } = await client.agents.list();
     expect(items.map(({ agent_id }) => agent_id)).toEqual(["master"]);
@@ -70,7 +76,9 @@ describe("the example system", () => {
       events.push(event);
       if (event.type === "agent.deleted" && event.agent_id === "airports_analyst") break;
     }
-    const created = events.filter(({ type }) => type === "agent.created");
+    const created = events.filter(
+      ({ type, data }) => type === "agent.created" && data["actor"] !== "plugin:bus-mqtt",
+    );
     expect(created.map(({ agent_id, data }) => [agent_id, data["actor"]])).toEqual([
       ["master", "config"],
       ["weather_analyst", "agent:master"],

@@ -112,6 +112,9 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "state-sqlite"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
+  async "bus-mqtt"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
   async "operation-daemon"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
     expect((await cli(["list"])).stdout).toMatch(/^master +running/m);

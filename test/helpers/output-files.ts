@@ -1,6 +1,7 @@
-import { appendFileSync, mkdtempSync, readdirSync, statSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { onTestFinished } from "vitest";
 import { type LogLine, type LogQuery, type LogRules, systemClock } from "../../core/index.js";
 import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/_shared/punch-hole.js";
 import { createLogKeeper, type LogKeeper } from "../../plugins/spawner-process/logs/keeper.js";
@@ -34,7 +35,7 @@ export interface OutputFilesOptions extends Partial<LogRules> {
   punches?: PunchHole[];
 }
 
-/** The log folder of an agent, without the agent. Remove the folder and release the keeper afterwards. */
+/** The log folder of an agent, without the agent. It is gone when the test is over. */
 export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
   const { folder = mkdtempSync(join(tmpdir(), "openstarry-output-")), runId = newRunId() } = options;
   const { maxSizeBytes = 64 * 1024, keep: kept = 100, merge = false } = options;
@@ -62,6 +63,10 @@ export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
     for await (const line of readLogs(folder, query, keeper.seen)) lines.push(line);
     return lines;
   };
+  onTestFinished(async () => {
+    await keeper.release();
+    rmSync(folder, { recursive: true, force: true });
+  });
   return {
     folder,
     runId,
@@ -81,6 +86,11 @@ export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
 /** Lines of 100 bytes with their end, numbered from `first` on. */
 export function numberedLines(first: number, count: number): string {
   return Array.from({ length: count }, (_, index) => `${numbered(first + index)}\n`).join("");
+}
+
+/** As many of them as they are read: without their ends. */
+export function numbers(first: number, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => numbered(first + index));
 }
 
 export function numbered(number: number): string {

@@ -1,10 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { authenticator, stateStore } from "../../../core/index.js";
+import { z } from "zod";
+import { authenticator, definePlugin, OpenStarryError, stateStore } from "../../../core/index.js";
 import httpApi from "../../../plugins/http-api/index.js";
 import operationState from "../../../plugins/operation-state/index.js";
 import stateMemory from "../../../plugins/state-memory/index.js";
+import { createMemoryStore } from "../../../plugins/state-memory/memory-store.js";
 import tokens from "../../../plugins/tokens/index.js";
 import { createTestKernel } from "../../contract/index.js";
+import { createFakeClock } from "../../helpers/fake-clock.js";
 import { type Api, startApi, tidy } from "../../helpers/http-api.js";
 import { readEvents } from "../../helpers/read-events.js";
 import { waitFor } from "../../helpers/wait-for.js";
@@ -220,6 +223,51 @@ describe("among agents", () => {
     }
   });
 
+  it("what it kept is gone for a later one of its id, also when the store was away when it ended", async () => {
+    const store = awayStore();
+    const kernel = createTestKernel({ plugins: [store.plugin, operationState()] });
+    await kernel.start();
+    const put = (key: string) => kernel.dispatch("state.put", { namespace: "agent:a", key, value: key }, me);
+    const keys = async () => {
+      const { items } = (await kernel.dispatch("state.list", { namespace: "agent:a" }, me)) as ListAnswer;
+      return items.map(({ key }) => key);
+    };
+    try {
+      await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+      await put("first's");
+      store.isAway = true;
+      const gone = kernel.agents.wait("a", "gone");
+      await kernel.agents.remove("a", operator);
+      await gone;
+      await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+      await expect(keys()).rejects.toMatchObject({ code: "state_unavailable" });
+      store.isAway = false;
+      store.isFull = true;
+      await expect(put("too early")).rejects.toMatchObject({ code: "state_unavailable" });
+      expect(await kernel.dispatch("state.list", { namespace: "shared" }, me)).toEqual({ items: [] });
+      store.isFull = false;
+      await put("second's");
+      expect(await keys()).toEqual(["second's"]);
+    } finally {
+      await kernel.stop({ agents: "stop", reason: "the test is over" });
+    }
+  });
+
+  it("a request brings up a store that is left until it is needed, and waits for it", async () => {
+    const clock = createFakeClock();
+    const store = awayStore(() => clock.after(1_000, () => (store.isAway = false)));
+    store.isAway = true;
+    const kernel = createTestKernel({ plugins: [store.plugin, operationState()], clock });
+    await kernel.start();
+    try {
+      const put = kernel.dispatch("state.put", { namespace: "shared", key: "k", value: 1 }, me);
+      await clock.advance(1_100);
+      expect(await put).toMatchObject({ key: "k", version: 1 });
+    } finally {
+      await kernel.stop({ agents: "stop", reason: "the test is over" });
+    }
+  });
+
   it("without a store the operations say what to do, and templates that require one are refused", async () => {
     const kernel = createTestKernel({
       plugins: [operationState()],
@@ -236,3 +284,34 @@ describe("among agents", () => {
     }
   });
 });
+
+type ListAnswer = { items: { key: string }[] };
+
+/** A store in memory that may be away; `wanted` is called when somebody needs it. */
+function awayStore(wanted?: () => void) {
+  const it = {
+    isAway: false,
+    /** Then nothing can be dropped. */
+    isFull: false,
+    plugin: definePlugin({
+      name: "away-store",
+      apiVersion: 1,
+      provides: [stateStore],
+      options: z.strictObject({}),
+      setup(ctx) {
+        const { store, start, stop } = createMemoryStore(ctx.clock);
+        ctx.provide(stateStore, {
+          ...store,
+          drop: async (name: string) => {
+            if (it.isFull) throw new OpenStarryError("state_unavailable", { detail: "the disk is full" });
+            await store.drop(name);
+          },
+          health: () => (it.isAway ? "it is away" : store.health()),
+          ...(wanted && { wanted }),
+        });
+        return { start, stop };
+      },
+    })(),
+  };
+  return it;
+}

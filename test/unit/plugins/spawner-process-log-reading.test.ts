@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, closeSync, openSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
+import { appendFileSync, closeSync, openSync, statSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { timeOfUuidv7 } from "../../../core/index.js";
 import { openOutput } from "../../../plugins/spawner-process/logs/output-reader.js";
 import { readTail } from "../../../plugins/spawner-process/logs/output-tail.js";
@@ -14,26 +14,13 @@ import { newRunId } from "../../contract/run-id.js";
 import {
   numbered,
   numberedLines,
+  numbers,
   type OutputFiles,
   type OutputFilesOptions,
   outputFiles,
 } from "../../helpers/output-files.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
-let all: OutputFiles[] = [];
-function files(options?: OutputFilesOptions): OutputFiles {
-  const it = outputFiles(options);
-  all.push(it);
-  return it;
-}
-afterEach(async () => {
-  await Promise.all(all.map(({ keeper }) => keeper.release()));
-  for (const { folder } of all) rmSync(folder, { recursive: true, force: true });
-  all = [];
-});
-
-const numbers = (first: number, count: number) =>
-  Array.from({ length: count }, (_, index) => numbered(first + index));
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("utf8");
 
 /** Reads on in the background. */
@@ -57,7 +44,7 @@ function following(it: OutputFiles, cursor?: string) {
 
 describe("cursors", () => {
   test("hold across rotations, wherever they point", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print(numberedLines(0, 1_500));
     const before = await it.read();
     await it.rotated();
@@ -69,7 +56,7 @@ describe("cursors", () => {
   });
 
   test("beyond the end, answer nothing and change nothing", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print("first\n");
     const over = it.keep();
     await waitFor(() => it.names().length === 2, { what: "the index" });
@@ -81,7 +68,7 @@ describe("cursors", () => {
   });
 
   test("into what is gone, go on with the oldest line that is left, and say so", async () => {
-    const it = files({ keep: 1 });
+    const it = outputFiles({ keep: 1 });
     it.print(numberedLines(0, 3_000));
     const [first] = await it.read();
     await it.rotated();
@@ -89,7 +76,7 @@ describe("cursors", () => {
     expect(next?.gap).toBe("pruned");
     expect(Number.parseInt(text(next?.bytes ?? Buffer.alloc(0)), 10)).toBeGreaterThan(1_000);
     expect(after?.gap).toBeUndefined();
-    const later = files({ keep: 0, folder: it.folder });
+    const later = outputFiles({ keep: 0, folder: it.folder });
     later.print("later\n");
     await later.rotated();
     expect(await later.read({ cursor: first?.cursor ?? "" })).toMatchObject([
@@ -99,14 +86,14 @@ describe("cursors", () => {
 });
 
 test("the last lines are found in archives, and in runs before", async () => {
-  const it = files();
+  const it = outputFiles();
   it.print(numberedLines(0, 1_500));
   await it.rotated();
   for (const tail of [0, 1, 100, 900, 1_499, 1_500, 9_999]) {
     expect(await it.texts({ tail })).toEqual(numbers(0, 1_500).slice(Math.max(0, 1_500 - tail)));
   }
   expect(await readTail(it.folder, it.runId)).toBe(numbers(1_460, 40).join("\n"));
-  const later = files({ folder: it.folder });
+  const later = outputFiles({ folder: it.folder });
   later.print("later\n");
   expect(await later.texts({ tail: 2 })).toEqual(["later"]);
   expect(await later.texts({ tail: 2, since: 0 })).toEqual([numbered(1_499), "later"]);
@@ -120,7 +107,7 @@ test("the last lines are found in archives, and in runs before", async () => {
 });
 
 test("of two streams each gives half of the last lines, and what one does not use the other does", async () => {
-  const it = files();
+  const it = outputFiles();
   it.print("starts\nFATAL: real reason\n");
   it.print(numberedLines(0, 30), "stderr");
   const fatal = "FATAL: real reason";
@@ -136,13 +123,13 @@ test("of two streams each gives half of the last lines, and what one does not us
 });
 
 test("of a last line that is longer than the tail there is its end", async () => {
-  const it = files();
+  const it = outputFiles();
   it.print(`${"x".repeat(9_000)}end\n`);
   expect(await readTail(it.folder, it.runId)).toMatch(/^x{4000,}end$/);
 });
 
 test("what becomes a hole while it is read comes from the archive", async () => {
-  const it = files();
+  const it = outputFiles();
   it.print(numberedLines(0, 1_500));
   const output = openOutput(it.folder, it.runId, "stdout", it.keeper.seen);
   const buffer = Buffer.alloc(1_000);
@@ -153,7 +140,7 @@ test("what becomes a hole while it is read comes from the archive", async () => 
 });
 
 test("followed while it is rotated, restarted and printed at full speed: nothing is lost or repeated", async () => {
-  const it = files();
+  const it = outputFiles();
   const over = it.keep();
   const follower = following(it);
   const count = 40_000;
@@ -169,7 +156,7 @@ test("followed while it is rotated, restarted and printed at full speed: nothing
   });
   expect((await ended)[0]).toBe(0);
   await over();
-  const later = files({ folder: it.folder, runId: newRunId() });
+  const later = outputFiles({ folder: it.folder, runId: newRunId() });
   later.print("later\n");
   await waitFor(() => follower.lines.length > count, { what: "the line of the next run" });
   await follower.end();
@@ -184,7 +171,7 @@ test("followed while it is rotated, restarted and printed at full speed: nothing
 describe("time", () => {
   /** Lines 0 to 9 by second 0 of the run, 10 to 19 by 10, and so on. */
   async function timed(options?: OutputFilesOptions) {
-    const it = files(options);
+    const it = outputFiles(options);
     const began = timeOfUuidv7(it.runId);
     for (let step = 0; step < 10; step++) {
       it.print(numberedLines(step * 10, 10));
@@ -212,7 +199,7 @@ describe("time", () => {
   });
 
   test("a line that was half there then is shown whole", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print("first\nsec");
     await appendEntry(it.folder, it.runId, "stdout", { offset: 9, timeMs: 1_000 }, 0);
     it.print("ond\nthird\n");
@@ -222,7 +209,7 @@ describe("time", () => {
 
   test("of former runs only what falls into it", async () => {
     const { it, at } = await timed({ runId: "018f0000-0000-7000-8000-000000000001" });
-    const later = files({ folder: it.folder });
+    const later = outputFiles({ folder: it.folder });
     later.print("later\n");
     expect(await later.texts({ since: at(85) })).toEqual([...numbers(90, 10), "later"]);
     expect(await later.texts({ since: at(85), tail: 3 })).toEqual([...numbers(98, 2), "later"]);
@@ -248,7 +235,7 @@ describe("time", () => {
   });
 
   test("the index is kept small", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print("line\n");
     let count = 0;
     const most = 20_000;
@@ -264,7 +251,7 @@ describe("time", () => {
   });
 
   test("the keeper writes it", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print("early\n");
     const before = Date.now();
     await it.rotated();
@@ -277,7 +264,7 @@ describe("time", () => {
 
 describe("an agent that empties its own file", () => {
   test("is noticed, and followed on", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print(numberedLines(0, 1_000));
     const over = it.keep();
     const follower = following(it);
@@ -301,7 +288,7 @@ describe("an agent that empties its own file", () => {
   });
 
   test("is noticed by whoever had read more", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print("first\n");
     const over = it.keep();
     const follower = following(it);
@@ -318,7 +305,7 @@ describe("an agent that empties its own file", () => {
   });
 
   test("is noticed by the next daemon too, also when it has printed more since", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print(numberedLines(0, 1_500));
     await it.rotated();
     truncateSync(join(it.folder, liveName(it.runId, "stdout")), 0);
@@ -336,7 +323,7 @@ describe("an agent that empties its own file", () => {
 });
 
 test("one line of 256 MiB: memory stays bounded, and the loop goes on", { timeout: 60_000 }, async () => {
-  const it = files({ maxSizeBytes: 10 * 2 ** 20, keep: 30 });
+  const it = outputFiles({ maxSizeBytes: 10 * 2 ** 20, keep: 30 });
   const path = join(it.folder, liveName(it.runId, "stdout"));
   const fd = openSync(path, "a");
   const block = Buffer.alloc(4 * 2 ** 20, "x");

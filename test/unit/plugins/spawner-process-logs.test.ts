@@ -5,31 +5,10 @@ import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { loadPunchHole, punchByTool } from "../../../plugins/_shared/punch-hole.js";
 import { liveName } from "../../../plugins/spawner-process/logs/pieces.js";
-import {
-  numbered,
-  numberedLines,
-  type OutputFiles,
-  type OutputFilesOptions,
-  outputFiles,
-} from "../../helpers/output-files.js";
+import { numbered, numberedLines, numbers, outputFiles } from "../../helpers/output-files.js";
 
 const KIB = 1_024;
 const ROTATOR = fileURLToPath(new URL("../../fixtures/bin/log-rotator.ts", import.meta.url));
-
-let all: OutputFiles[] = [];
-function files(options?: OutputFilesOptions): OutputFiles {
-  const it = outputFiles(options);
-  all.push(it);
-  return it;
-}
-afterEach(async () => {
-  await Promise.all(all.map(({ keeper }) => keeper.release()));
-  for (const { folder } of all) rmSync(folder, { recursive: true, force: true });
-  all = [];
-});
-
-const numbers = (first: number, count: number) =>
-  Array.from({ length: count }, (_, index) => numbered(first + index));
 
 import { waitFor } from "../../helpers/wait-for.js";
 
@@ -42,7 +21,7 @@ describe("rotation", () => {
     test.runIf(punch)(
       `${name}: every line stays, once and in order, and the live file gives its space back`,
       async () => {
-        const it = files(punch ? { punches: [punch] } : {});
+        const it = outputFiles(punch ? { punches: [punch] } : {});
         it.print(numberedLines(0, 3_000));
         await it.rotated();
         expect(it.problems.concat(it.said)).toEqual([]);
@@ -56,7 +35,7 @@ describe("rotation", () => {
   }
 
   test("only so many archives stay, and offsets with them", async () => {
-    const it = files({ keep: 2 });
+    const it = outputFiles({ keep: 2 });
     it.print(numberedLines(0, 3_000));
     await it.rotated();
     expect(it.diskBytes()).toBeLessThan(4 * 64 * KIB);
@@ -66,7 +45,7 @@ describe("rotation", () => {
   });
 
   test("where no archive is kept, the live file still knows where it begins", async () => {
-    const it = files({ keep: 0 });
+    const it = outputFiles({ keep: 0 });
     it.print(numberedLines(0, 3_000));
     await it.rotated();
     expect(it.diskBytes()).toBeLessThan(2 * 64 * KIB);
@@ -76,7 +55,7 @@ describe("rotation", () => {
   });
 
   test("a line that is longer than an archive is put together again", async () => {
-    const it = files();
+    const it = outputFiles();
     const long = "x".repeat(200 * KIB);
     it.print(`before\n${long}\nafter\n`);
     await it.rotated();
@@ -85,20 +64,20 @@ describe("rotation", () => {
   });
 
   test("former runs and archives count alike", async () => {
-    const first = files({ keep: 2 });
+    const first = outputFiles({ keep: 2 });
     first.print(numberedLines(0, 1_500));
     await first.rotated();
-    const second = files({ keep: 2, folder: first.folder });
+    const second = outputFiles({ keep: 2, folder: first.folder });
     second.print("second\n");
     await second.keep()();
     // Its file and one archive of it; the other is kept by name, for where the file begins.
     const lines = await second.texts({ previous: true });
     expect(lines.at(-1)).toBe(numbered(1_499));
-    const third = files({ keep: 2, folder: first.folder });
+    const third = outputFiles({ keep: 2, folder: first.folder });
     third.print("third\n");
     await third.keep()();
     expect(await third.texts({ previous: true })).toEqual(["second"]);
-    const fourth = files({ keep: 2, folder: first.folder });
+    const fourth = outputFiles({ keep: 2, folder: first.folder });
     fourth.print("fourth\n");
     await fourth.keep()();
     expect(fourth.names().some((name) => name.startsWith(first.runId))).toBe(false);
@@ -110,7 +89,7 @@ describe("rotation", () => {
   }, async () => {
     const steps: string[] = [];
     for (let step = 1; ; step++) {
-      const it = files();
+      const it = outputFiles();
       it.print(numberedLines(0, 1_500));
       const args = [ROTATOR, it.folder, it.runId, String(64 * KIB), "100", String(step)];
       const child = spawnSync(process.execPath, ["--import", "jiti/register", ...args], { encoding: "utf8" });
@@ -130,7 +109,7 @@ describe("rotation", () => {
   });
 
   test("what cannot have holes is not rotated, and that is said once", async () => {
-    const it = files({
+    const it = outputFiles({
       punches: [async () => Promise.reject(new Error("no")), punchByTool(() => "/bin/false")],
     });
     it.print(numberedLines(0, 3_000));
@@ -142,7 +121,7 @@ describe("rotation", () => {
   });
 
   test("a folder that is about to be removed is let go of, whatever is under way", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print(numberedLines(0, 5_000));
     const over = it.keep();
     await waitFor(() => it.names().length > 1, { what: "the first archive" });
@@ -157,7 +136,7 @@ describe("rotation", () => {
   });
 
   test.runIf(process.getuid?.() === 0)("the archives of another user's agent are the daemon's", async () => {
-    const it = files();
+    const it = outputFiles();
     it.print(numberedLines(0, 1_500));
     chownSync(join(it.folder, liveName(it.runId, "stdout")), 65_534, 65_534);
     await it.rotated();
@@ -169,7 +148,7 @@ describe("rotation", () => {
   });
 
   test("a link in the place of an output file is not followed", async () => {
-    const it = files();
+    const it = outputFiles();
     const target = join(it.folder, "precious");
     writeFileSync(target, numberedLines(0, 3_000));
     symlinkSync(target, join(it.folder, liveName(it.runId, "stdout")));
@@ -189,7 +168,7 @@ describe("a full disk", () => {
   test.runIf(process.getuid?.() === 0)(
     "nothing is lost, and it goes on when there is room again",
     async () => {
-      const it = files();
+      const it = outputFiles();
       const { status } = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "tmpfs", it.folder]);
       expect(status, "a small tmpfs can be mounted").toBe(0);
       mounted.push(it.folder);

@@ -1,19 +1,18 @@
-import type { BusMessage } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
+import type { BusMessage } from "../../../core/index.js";
+import { topicMatches } from "../topics.js";
+import type { Found } from "./storage.js";
 
-export interface KeptLogOptions {
+export interface RecentOptions {
   maxMessages: number;
   maxBytes: number;
-  /** What the first message's position is. */
-  first: number;
+  /** All that is kept after this position is added. */
+  after: number;
 }
 
-export type KeptLog = ReturnType<typeof createKeptLog>;
-
-/** The kept messages in their order, at rising positions. The oldest make room; the newest always stays. */
-export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) {
+/** The newest kept messages, in memory. The oldest make room; the newest always stays. */
+export function createRecentMessages({ maxMessages, maxBytes, after: begin }: RecentOptions) {
   const kept = new Map<number, BusMessage>();
-  let newest = first - 1;
+  let floor = begin;
   let bytes = 0;
 
   function remove(position: number, message: BusMessage): void {
@@ -25,28 +24,27 @@ export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) 
     for (const [position, message] of kept) {
       if ((kept.size <= maxMessages && bytes <= maxBytes) || kept.size === 1) return;
       remove(position, message);
+      floor = position;
     }
   }
 
   return {
-    newest: () => newest,
     count: () => kept.size,
+    /** All kept messages after this position are here. */
+    floor: () => floor,
     at: (position: number) => kept.get(position),
-    append(message: BusMessage): BusMessage {
-      newest += 1;
-      const placed = { ...message, position: String(newest) };
-      kept.set(newest, placed);
-      bytes += bytesOf(placed);
+    /** Its position is greater than those of all before. */
+    add(position: number, message: BusMessage): void {
+      kept.set(position, message);
+      bytes += bytesOf(message);
       makeRoom();
-      return placed;
     },
     drop(filter: string): void {
       for (const [position, message] of kept) {
         if (topicMatches(filter, message.topic)) remove(position, message);
       }
     },
-    /** The first message for this filter after one position, up to and including another. */
-    find(filter: string, after: number, upTo: number) {
+    find(filter: string, after: number, upTo: number): Found {
       // For one who is far behind, where positions may be missing; else the few that are new.
       const positions = upTo - after > kept.size ? kept.keys() : range(after + 1, upTo);
       for (const position of positions) {
@@ -54,7 +52,7 @@ export function createKeptLog({ maxMessages, maxBytes, first }: KeptLogOptions) 
         const message = position > after ? kept.get(position) : undefined;
         if (message && topicMatches(filter, message.topic)) return { position, message };
       }
-      return undefined;
+      return { position: upTo };
     },
   };
 }

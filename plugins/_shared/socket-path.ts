@@ -7,25 +7,23 @@ import { OpenStarryError } from "../../core/index.js";
 
 /** Longer ones do not fit into the kernel's `sockaddr_un` and would be cut off silently. */
 const MAX_PATH_BYTES = 107;
-const NAME = "daemon.sock";
 
 /**
- * Where the daemon of this home listens: `daemon.sock` in it, or in a folder of its own under the
- * system's temporary one when that path is too long. Throws `home_unusable` for a folder there that
- * somebody else could use.
+ * Where a socket of this folder is: in it, or in a folder of its own under the system's temporary one
+ * when that path is too long. Throws `home_unusable` for a folder there that somebody else could use.
  */
-export function socketPath(home: string): string {
-  const wanted = join(home, NAME);
+export function socketPath(home: string, name: string): string {
+  const wanted = join(home, name);
   if (Buffer.byteLength(wanted) <= MAX_PATH_BYTES) return wanted;
   const folder = join(tmpdir(), `openstarry-${createHash("sha256").update(home).digest("hex").slice(0, 16)}`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const stats = lstatSync(folder);
   const isOwn = stats.isDirectory() && stats.uid === process.geteuid?.() && (stats.mode & 0o077) === 0;
-  const path = join(folder, NAME);
+  const path = join(folder, name);
   if (isOwn && Buffer.byteLength(path) <= MAX_PATH_BYTES) return path;
   throw new OpenStarryError("home_unusable", {
     detail: `${isOwn ? `${path} is too long for a socket` : `${folder} can be used by others`}`,
-    hint: "choose a shorter --home, or switch the socket off with the option socket of http-api",
+    hint: "choose a shorter --home; the daemon's own socket can be switched off with the option socket of http-api",
   });
 }
 

@@ -1,5 +1,5 @@
 import { type Expected, rfc3339, type StateEntry, type StateWrite } from "../../core/index.js";
-import { expectVersion } from "../_shared/expect-version.js";
+import { expectVersion } from "./expect-version.js";
 
 /** A key as it is, or was. */
 export interface Row {

@@ -26,8 +26,8 @@ export function newSecret(): string {
  * The secret in a file, made first when there is no file. Throws `home_unusable` with the reason when
  * the file could have been read or written by somebody else, or is not a plain file.
  */
-export function readOrCreateSecret(path: string): string {
-  return readSecret(path) ?? createSecret(path);
+export function readOrCreateSecret(path: string, make: () => string = newSecret): string {
+  return readSecret(path) ?? createSecret(path, make());
 }
 
 /** `undefined` when there is no such file. Throws like `readOrCreateSecret`. */
@@ -76,8 +76,7 @@ function refused(path: string, problem: string, cause?: unknown): OpenStarryErro
 }
 
 /** Written beside its place and renamed, so that nobody ever reads half of it. */
-function createSecret(path: string): string {
-  const secret = newSecret();
+function createSecret(path: string, secret: string): string {
   const beside = `${path}.${randomBytes(6).toString("hex")}`;
   const { O_CREAT, O_EXCL, O_WRONLY, O_NOFOLLOW } = constants;
   try {

@@ -1,0 +1,49 @@
+import { rfc3339, type StateEntry, type StateWrite } from "../../core/index.js";
+
+/** A value as the server keeps it; see `scripts.ts`. */
+export interface Row {
+  version: number;
+  updatedAtMs: number;
+  /** 0: never. */
+  expiresAtMs: number;
+  json: string;
+}
+
+/** Of `VERSION UPDATED_AT EXPIRES_AT JSON`; in what a put answers there is no JSON. */
+export function readRow(text: string, json?: string): Row {
+  const [, version, updatedAt, expiresAt, rest = ""] = /^(\d+) (\d+) (\d+) ?(.*)/s.exec(text) ?? [];
+  return {
+    version: Number(version),
+    updatedAtMs: Number(updatedAt),
+    expiresAtMs: Number(expiresAt),
+    json: json ?? rest,
+  };
+}
+
+export function entryOf(key: string, { version, updatedAtMs, expiresAtMs, json }: Row): StateEntry {
+  return {
+    key,
+    value: JSON.parse(json),
+    version,
+    updated_at: rfc3339(updatedAtMs),
+    ...(expiresAtMs === 0 ? {} : { expires_at: rfc3339(expiresAtMs) }),
+  };
+}
+
+/** A write as it will be kept. Made when it is handed over: what its value becomes later does not matter. */
+export interface EncodedWrite {
+  op: "put" | "delete";
+  key: string;
+  /** The version, 0 for none; empty: it does not matter. */
+  expect: string;
+  ttl: string;
+  json: string;
+}
+
+export function encodeWrite(write: StateWrite): EncodedWrite {
+  const { op, key, expect = "" } = write;
+  const expected = expect === "absent" ? "0" : String(expect);
+  if (op === "delete") return { op, key, expect: expected, ttl: "", json: "" };
+  const json = JSON.stringify(write.value) ?? "null";
+  return { op, key, expect: expected, ttl: String(write.ttlMs ?? ""), json };
+}

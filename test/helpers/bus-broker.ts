@@ -1,0 +1,68 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { systemClock } from "../../core/index.js";
+import { socketPath } from "../../plugins/_shared/socket-path.js";
+import { createDriver } from "../../plugins/bus-mqtt/driver.js";
+import type { Settings } from "../../plugins/bus-mqtt/settings.js";
+import type { MessageBusSubject } from "../contract/index.js";
+import { waitFor } from "./wait-for.js";
+
+const BROKER = fileURLToPath(new URL("../../dist/plugins/bus-mqtt/broker.js", import.meta.url));
+
+/** The built broker as a process of its own, and a driver on it. Call `stop`, also when the test fails. */
+export function brokerSubject(folder: string) {
+  let broker: ChildProcess | undefined;
+  let problem: string | undefined;
+  const settings: Settings = {
+    folder,
+    maxMessages: 100_000,
+    maxBytes: 2 ** 28,
+    maxGroups: 100,
+    port: 0,
+    version: "test",
+  };
+  const { bus, link } = createDriver({
+    path: () => socketPath(folder, "broker.sock"),
+    clock: systemClock,
+    whyNot: () => undefined,
+    onRequest: async () => ({}),
+    onStatus: (status) => {
+      problem = status?.problem;
+    },
+  });
+  const run = (stderr: "pipe" | "ignore") =>
+    spawn(process.execPath, ["--max-old-space-size=128", BROKER, JSON.stringify(settings)], {
+      stdio: ["ignore", "ignore", stderr],
+    });
+
+  const subject = {
+    bus,
+    pid: () => broker?.pid,
+    /** Why messages cannot be kept, as the broker says. */
+    problem: () => problem,
+    startBroker() {
+      broker = run("ignore");
+    },
+    async endBroker(signal: NodeJS.Signals = "SIGTERM") {
+      if (!broker || broker.exitCode !== null || broker.signalCode !== null) return;
+      const ended = once(broker, "exit");
+      broker.kill(signal);
+      await ended;
+    },
+    /** Runs a broker that is to end by itself; answers what it says. */
+    runToEnd: () => text(run("pipe").stderr as NonNullable<ChildProcess["stderr"]>),
+    async start() {
+      subject.startBroker();
+      await link.open();
+      await waitFor(() => bus.health() === undefined, { what: "the broker" });
+    },
+    async stop() {
+      link.close();
+      await subject.endBroker();
+    },
+    reopen: (): MessageBusSubject => brokerSubject(folder),
+  };
+  return subject;
+}
