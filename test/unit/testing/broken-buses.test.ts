@@ -117,14 +117,13 @@ const FAULTS: readonly Fault[] = [
   {
     name: "keeps the publisher's bytes instead of a copy",
     breakIt(good) {
-      const given = new Map<unknown, Uint8Array>();
+      const given = new Map<string, Uint8Array>();
       return {
-        async publish(message, options) {
-          const answer = await good.publish(message, options);
-          given.set(answer.position, message.payload);
-          return answer;
+        publish(message, options) {
+          given.set(message.topic, message.payload);
+          return good.publish(message, options);
         },
-        subscribe: retell(good, (it) => ({ ...it, payload: given.get(it.position) ?? it.payload })),
+        subscribe: retell(good, (it) => ({ ...it, payload: given.get(it.topic) ?? it.payload })),
       };
     },
     noticed: ["a message arrives as it was published"],
@@ -566,7 +565,7 @@ function subjectOf({ breakIt, goesOn = false }: Fault): MessageBusSubject {
 }
 
 /** A suite that fails everywhere tells nobody what is wrong. */
-const MAX_OTHERS = 6;
+const MAX_OTHERS = 8;
 
 /** One that is never over is waited for. */
 const TIMEOUT_MS = 120_000;
