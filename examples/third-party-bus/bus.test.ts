@@ -26,6 +26,8 @@ function makeBroker() {
     async start() {
       const file = fileURLToPath(new URL("./broker.js", import.meta.url));
       broker = spawn(process.execPath, [file, folder], { stdio: ["ignore", "pipe", "inherit"] });
+      // Whatever becomes of the test: it does not stay behind.
+      process.once("exit", () => broker?.kill("SIGKILL"));
       if (broker.stdout) await once(broker.stdout, "data");
     },
     async stop() {
