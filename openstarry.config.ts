@@ -12,5 +12,4 @@ export default defineConfig({
     },
   ],
   templates: ["./examples/templates"],
-  plugins: ["bus-memory"],
 });

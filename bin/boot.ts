@@ -1,11 +1,12 @@
+import { isService } from "../core/contracts/agent.js";
 import { createKernel, type Kernel } from "../core/kernel.js";
 import { type DaemonInfo, writeDaemonInfo } from "./daemon-info.js";
 import type { ReadyReport } from "./parent-channel.js";
 import type { RunningDaemon } from "./running-daemon.js";
 import { packageVersion } from "./version.js";
 
-/** How long a start waits for the first agents' processes, so that it can say what became of them. */
-const FIRST_LOOK_MS = 400;
+/** How long a start waits at most for the first agents, and what they require, so that it can say what became of them. */
+const FIRST_LOOK_MS = 3_000;
 
 /**
  * Makes a kernel of what the config says and starts it; then tells the world by `daemon.json`. Rejects
@@ -89,12 +90,15 @@ export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
   await firstLook(kernel);
   return {
     ...info,
-    agents: kernel.agents.list().map(({ agent_id, state, pid, reason }) => ({
-      agent_id,
-      state,
-      ...(pid === undefined ? {} : { pid }),
-      ...(reason === undefined ? {} : { reason }),
-    })),
+    agents: kernel.agents
+      .list()
+      .filter((agent) => !isService(agent))
+      .map(({ agent_id, state, pid, reason }) => ({
+        agent_id,
+        state,
+        ...(pid === undefined ? {} : { pid }),
+        ...(reason === undefined ? {} : { reason }),
+      })),
     problems: kernel.status().problems,
   };
 }

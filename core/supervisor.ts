@@ -3,6 +3,7 @@ import { createAgentDrafts } from "./agent-drafts.js";
 import { isLive } from "./agent-state.js";
 import { createAgentTable } from "./agent-table.js";
 import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./agent-worker.js";
+import { createAwaitedEndpoints } from "./awaited-endpoints.js";
 import { rfc3339 } from "./clock.js";
 import { checkConfigAgents } from "./config-agents.js";
 import { type Agent, isService, type Resources } from "./contracts/agent.js";
@@ -68,6 +69,15 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   /** Those that wait in `pending` for something. */
   const waiting = new Set<AgentWorker>();
 
+  const awaited = createAwaitedEndpoints({
+    clock,
+    endpoints: deps.endpoints,
+    isAnybodyWaiting: () => waiting.size > 0,
+    usable() {
+      for (const worker of waiting) worker.poke();
+    },
+  });
+
   async function write(batch: JournalBatch): Promise<void> {
     try {
       deps.publish(await slots.use(journal).append(batch));
@@ -94,7 +104,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
     limits: drafts.limits,
-    want,
+    want: ({ template }) => awaited.want(template.template.requires),
     blocker,
     changed(worker) {
       waiters.look(worker);
@@ -114,12 +124,6 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       families.gone(worker.stored.agent);
     },
   };
-
-  function want({ template }: StoredAgent) {
-    for (const endpoint of deps.endpoints()) {
-      if (template.template.requires.includes(endpoint.name)) endpoint.wanted?.();
-    }
-  }
 
   function blocker(stored: StoredAgent): string | undefined {
     for (const need of stored.template.template.requires) {
@@ -229,6 +233,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   async function stopAll(options: StopAllOptions): Promise<void> {
     table.close();
+    awaited.dispose();
     const ending = { cause: "daemon_stop", actor: "daemon", reason: options.reason } as const;
     const all = [...workers.values()];
     for (const worker of all) if (!isLive(worker.stored.agent.state)) worker.halt();
@@ -260,6 +265,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   function release() {
     table.close();
+    awaited.dispose();
     for (const worker of workers.values()) {
       worker.halt();
       worker.dispose();

@@ -206,7 +206,7 @@ export function createEngine() {
   function deliveryOf(name: GroupName, token: string) {
     const [generation, position = 0, attempt = 0] = token.split(":").map(Number);
     const group = groups.get(nameOf(name));
-    return group?.generation === generation ? { group, position, attempt } : undefined;
+    return group && group.generation === generation ? { group, position, attempt } : undefined;
   }
 
   return {

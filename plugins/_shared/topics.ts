@@ -3,6 +3,7 @@
  * on, none included.
  */
 export function topicMatches(filter: string, topic: string): boolean {
+  if (!filter.includes("+") && !filter.endsWith("#")) return filter === topic;
   const wanted = filter.split("/");
   const levels = topic.split("/");
   for (const [index, level] of wanted.entries()) {

@@ -11,7 +11,6 @@ import { createPeer, type Peer } from "./peer.js";
 import type { OpenStream } from "./stream-credit.js";
 
 export interface DaemonServerOptions {
-  path: string;
   bus: BusEngine;
   /** What each daemon is told first, and when it changes. */
   status: () => object;
@@ -23,44 +22,51 @@ export interface DaemonServerOptions {
 }
 
 export interface DaemonServer {
+  listen(path: string): Promise<void>;
   /** The daemon that connected last answers. Rejects when there is none. */
   ask(question: object): Promise<Frame["header"]>;
-  /** Resolves when a daemon is there. */
-  someone(): Promise<void>;
+  /** Calls back when a daemon comes. The returned function ends it. */
+  onDaemon(listener: () => void): () => void;
   tellStatus(): void;
   close(): void;
 }
 
 /** Where the daemon connects: a socket of this user's own. While one daemon takes over from another there are two. */
-export async function listenForDaemons(options: DaemonServerOptions): Promise<DaemonServer> {
-  const { path, status } = options;
+export function createDaemonServer(options: DaemonServerOptions): DaemonServer {
   const peers = new Set<Peer>();
-  let waiting: (() => void)[] = [];
+  const listeners = new Set<() => void>();
+  let removeName = () => {};
 
   const server = createServer((socket) => {
     const peer = serve(socket, options, () => peers.delete(peer));
     peers.add(peer);
-    for (const resolve of waiting.splice(0)) resolve();
+    for (const listener of [...listeners]) listener();
   });
-  await listen(server, path);
-  const made = lstatSync(path).ino;
 
   return {
+    async listen(path) {
+      await listen(server, path);
+      const made = lstatSync(path).ino;
+      removeName = () => {
+        if (lstatSync(path, { throwIfNoEntry: false })?.ino === made) unlinkSync(path);
+      };
+    },
     async ask(question) {
       const peer = [...peers].at(-1);
       if (!peer) throw new Error("no daemon is there");
       return peer.request(question);
     },
-    someone: () =>
-      peers.size > 0 ? Promise.resolve() : new Promise((resolve) => void waiting.push(resolve)),
+    onDaemon(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
     tellStatus() {
-      for (const peer of peers) peer.note({ do: "status", ...status() });
+      for (const peer of peers) peer.note({ do: "status", ...options.status() });
     },
     close() {
-      waiting = [];
       server.close();
       for (const peer of peers) peer.end();
-      if (lstatSync(path, { throwIfNoEntry: false })?.ino === made) unlinkSync(path);
+      removeName();
     },
   };
 }

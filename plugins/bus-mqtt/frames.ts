@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { OpenStarryError } from "../../core/index.js";
 
 /** What driver and broker say to each other: a few JSON fields, and bytes. */
 export interface Frame {
@@ -14,8 +15,15 @@ const MAX_PAYLOAD_BYTES = 2 * 2 ** 20;
 
 const NOTHING = new Uint8Array();
 
+/** Throws `input_invalid` for what the other side would not take. */
 export function encodeFrame(header: object, payload: Uint8Array = NOTHING): Buffer {
   const text = Buffer.from(JSON.stringify(header));
+  if (text.byteLength > MAX_HEADER_BYTES || payload.byteLength > MAX_PAYLOAD_BYTES) {
+    throw new OpenStarryError("input_invalid", {
+      detail: `a message of ${payload.byteLength} bytes is too large for the message bus`,
+      hint: "messages have at most 1 MiB; keep larger things in a file, and tell where",
+    });
+  }
   const frame = Buffer.allocUnsafe(PREFIX_BYTES + text.byteLength + payload.byteLength);
   frame.writeUInt32BE(text.byteLength, 0);
   frame.writeUInt32BE(payload.byteLength, 4);

@@ -9,7 +9,7 @@ export interface Identity {
   readonly runId?: string;
 }
 
-/** What clients may do; decided by the daemon. */
+/** What clients may do; decided by the daemon. Rejects when nobody can be asked: the client is to come again. */
 export interface Guard {
   /** Whose token it is; `undefined`: nobody's. */
   identify(token: string): Promise<Identity | undefined>;
@@ -20,8 +20,8 @@ export interface Guard {
 export interface RememberingGuardOptions {
   /** Rejects when no daemon answers. */
   ask: (question: object) => Promise<Readonly<Record<string, unknown>>>;
-  /** Resolves when a daemon is there. */
-  someone: () => Promise<void>;
+  /** Calls back when a daemon comes. The returned function ends it. */
+  onDaemon: (listener: () => void) => () => void;
   clock: Pick<Clock, "monotonic" | "after">;
 }
 
@@ -34,6 +34,8 @@ export interface RememberingGuard extends Guard {
 
 /** A daemon that is there is asked again after so long: families change, and tokens. */
 const FRESH_MS = 5_000;
+/** A daemon that does not answer for so long is as good as none. */
+const ANSWER_MS = 3_000;
 /** Who is not known yet waits so long for a daemon that comes back. */
 const PATIENCE_MS = 10_000;
 const MAX_IDENTITIES = 10_000;
@@ -48,25 +50,56 @@ export function createRememberingGuard(options: RememberingGuardOptions): Rememb
   const identities = createMemory<Identity | undefined>(MAX_IDENTITIES, options);
   const decisions = createMemory<boolean>(MAX_DECISIONS, options);
 
+  /** Runs that ended a while ago at most: an answer about them may still be under way. */
+  const over = new Set<string>();
+  const isOver = (who: Identity | undefined) => who?.runId !== undefined && over.has(who.runId);
+
   const may = async (who: Identity, what: "publish" | "subscribe", where: string): Promise<boolean> => {
     const key = JSON.stringify([who.name, who.runId, what, where]);
     const decided = () => ask({ do: "may", who, what, where }).then(({ allowed }) => allowed === true);
-    return (await decisions.recall(key, decided)) ?? false;
+    return (await decisions.recall(key, decided)) && !isOver(who);
   };
   return {
-    identify: (token) =>
-      identities.recall(createHash("sha256").update(token).digest("hex"), () =>
-        ask({ do: "identify", token }).then(({ identity }) => identity as Identity | undefined),
-      ),
+    async identify(token) {
+      const asked = () => ask({ do: "identify", token }).then((it) => it["identity"] as Identity | undefined);
+      const who = await identities.recall(createHash("sha256").update(token).digest("hex"), asked);
+      return isOver(who) ? undefined : who;
+    },
     mayPublish: (who, topic) => may(who, "publish", topic),
     maySubscribe: (who, filter) => may(who, "subscribe", filter),
-    forgetRun: (runId) => identities.forget((it) => it?.runId === runId),
+    forgetRun(runId) {
+      over.add(runId);
+      for (const oldest of over) {
+        if (over.size <= MAX_IDENTITIES) break;
+        over.delete(oldest);
+      }
+      identities.forget((it) => it?.runId === runId);
+    },
     runs: () => new Set(identities.values().flatMap((it) => it?.runId ?? [])),
   };
 }
 
-function createMemory<T>(max: number, { clock, someone }: RememberingGuardOptions) {
+function createMemory<T>(max: number, { clock, onDaemon }: RememberingGuardOptions) {
   const known = new Map<string, { value: T; at: number }>();
+
+  function within<R>(ms: number, done: Promise<R>): Promise<R> {
+    return new Promise((resolve, reject) => {
+      const cancel = clock.after(ms, () => reject(new Error("it took too long")));
+      void done.finally(cancel).then(resolve, reject);
+    });
+  }
+
+  function patience(): Promise<void> {
+    return new Promise((resolve) => {
+      const over = () => {
+        cancel();
+        forget();
+        resolve();
+      };
+      const cancel = clock.after(PATIENCE_MS, over);
+      const forget = onDaemon(over);
+    });
+  }
 
   function remember(key: string, value: T): T {
     known.delete(key);
@@ -83,23 +116,17 @@ function createMemory<T>(max: number, { clock, someone }: RememberingGuardOption
     forget(isIt: (value: T) => boolean): void {
       for (const [key, { value }] of known) if (isIt(value)) known.delete(key);
     },
-    /** What was found a moment ago, else what is found now, else what was found last. */
-    async recall(key: string, find: () => Promise<T>): Promise<T | undefined> {
+    /** What was found a moment ago, else what is found now, else what was found last. Else it rejects. */
+    async recall(key: string, find: () => Promise<T>): Promise<T> {
       const last = known.get(key);
       if (last && clock.monotonic() - last.at < FRESH_MS) return last.value;
       try {
-        return remember(key, await find());
+        return remember(key, await within(ANSWER_MS, find()));
       } catch {
-        if (last) return last.value;
+        if (last) return remember(key, last.value);
       }
-      await new Promise<void>((resolve) => {
-        const cancel = clock.after(PATIENCE_MS, resolve);
-        void someone().then(cancel).then(resolve);
-      });
-      return find().then(
-        (value) => remember(key, value),
-        () => undefined,
-      );
+      await patience();
+      return remember(key, await within(ANSWER_MS, find()));
     },
   };
 }

@@ -8,6 +8,7 @@ import {
   operation,
   type PluginContext,
   type ServiceSpec,
+  sleep,
 } from "../../core/index.js";
 import { createManagedServer } from "../_shared/managed-server.js";
 import { socketPath } from "../_shared/socket-path.js";
@@ -21,6 +22,8 @@ const BROKER = fileURLToPath(new URL("./broker.js", import.meta.url));
 const HEAP_MIB = 128;
 /** A broker that comes up is no trouble before. */
 const COMING_UP_MS = 10_000;
+/** The daemon's start waits no longer than this for a broker that runs. */
+const FIRST_ANSWER_MS = 1_000;
 
 /** The embedded message bus: a broker process of its own, which outlives the daemon, and its driver. */
 export default definePlugin({
@@ -44,7 +47,9 @@ export default definePlugin({
       whyNot: server.health,
       onRequest: createAnswers(ctx),
       onStatus(status, peer) {
-        tell(status ? status.problem : notThere);
+        // At the stop of the daemon it is to end.
+        if (status) tell(status.problem);
+        else if (ctx.daemon.status().state !== "stopping") tell(notThere);
         peer?.note({ runs: liveRuns(ctx) });
       },
     });
@@ -57,7 +62,10 @@ export default definePlugin({
       ...bus,
       wanted() {
         server.wanted();
-        void open();
+        open().catch((err: unknown) => {
+          ctx.log.error({ err }, "the message broker cannot be connected to");
+          tell(err instanceof Error ? err.message : String(err));
+        });
       },
     });
     for (const it of accessOperations()) ctx.provide(operation, it);
@@ -65,8 +73,8 @@ export default definePlugin({
     return {
       async start() {
         await server.start();
-        // One that an earlier daemon ran is there at once.
-        if (ctx.services.get("bus")) await open();
+        // One that an earlier daemon ran is there at once, unless it hangs.
+        if (ctx.services.get("bus")) await Promise.race([open(), sleep(ctx.clock, FIRST_ANSWER_MS)]);
       },
       stop: () => link.close(),
     };

@@ -15,7 +15,7 @@ export interface LinkOptions {
 
 /** The daemon's connection to the broker. */
 export interface Link {
-  /** Connects, and again whenever it is lost. Resolves when that was tried once. */
+  /** Connects, and again whenever it is lost. Resolves when that was tried once. Rejects when `path` throws. */
   open(): Promise<void>;
   /** `undefined` while nobody answers. */
   peer(): Peer | undefined;
@@ -33,6 +33,7 @@ export function createLink({ path, clock, onRequest, onNote, onUp, onDown }: Lin
   let up: Peer | undefined;
   let current: Peer | undefined;
   let isOpen = false;
+  let place = "";
   let retryMs = FIRST_RETRY_MS;
   let cancelRetry = () => {};
 
@@ -50,7 +51,7 @@ export function createLink({ path, clock, onRequest, onNote, onUp, onDown }: Lin
   }
 
   async function attempt(): Promise<void> {
-    const peer = createPeer({ socket: connect(path()), onRequest, onNote, onEnd: () => onEnd(peer) });
+    const peer = createPeer({ socket: connect(place), onRequest, onNote, onEnd: () => onEnd(peer) });
     current = peer;
     const status = await ask(peer, { do: "hello" });
     if (!status || current !== peer) return;
@@ -72,6 +73,7 @@ export function createLink({ path, clock, onRequest, onNote, onUp, onDown }: Lin
   return {
     async open() {
       if (isOpen) return;
+      place = path();
       isOpen = true;
       await attempt();
     },

@@ -4,7 +4,7 @@ import { type Clock, type Logger, OpenStarryError } from "../../core/index.js";
 import { createBusEngine } from "../_shared/bus/bus-engine.js";
 import { createPortMemory } from "../_shared/port-memory.js";
 import { socketPath } from "../_shared/socket-path.js";
-import { type DaemonServer, listenForDaemons } from "./daemon-server.js";
+import { createDaemonServer } from "./daemon-server.js";
 import { createRememberingGuard } from "./guard.js";
 import { createMqttFace, createMqttTables } from "./mqtt/face.js";
 import { listenForClients } from "./mqtt/listen.js";
@@ -16,10 +16,6 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
   const { folder, maxMessages, maxBytes, maxGroups } = settings;
   prepareFolder(folder);
   let problem: string | undefined;
-  let served = (_: DaemonServer) => {};
-  const daemons = new Promise<DaemonServer>((resolve) => {
-    served = resolve;
-  });
   const storage = await openDurableStorage({
     folder,
     clock,
@@ -30,25 +26,14 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
       problem = it;
       if (it === undefined) log.info({}, "messages are kept again");
       else log.error({}, it);
-      void daemons.then(({ tellStatus }) => tellStatus());
+      daemons.tellStatus();
     },
   });
   const { bus, stop } = createBusEngine({ name: "mqtt", clock, ...storage, durable: true, maxGroups });
-  const guard = createRememberingGuard({
-    ask: async (question) => (await daemons).ask(question),
-    someone: async () => (await daemons).someone(),
-    clock,
-  });
-  const face = createMqttFace({ bus, database: storage.others, guard, clock, log });
-  // Before daemons, so that the first thing they are told is where clients connect.
-  const { accept } = face;
-  const memory = createPortMemory(join(folder, "port.json"));
-  const clients = await listenForClients({ port: settings.port, memory, accept });
-  const daemonServer = await listenForDaemons({
-    path: socketPath(folder, SOCKET_NAME),
+  const daemons = createDaemonServer({
     bus,
     status: () => ({ problem, port: clients.port }),
-    onDrop: face.drop,
+    onDrop: (filter) => face.drop(filter),
     onRuns(live) {
       for (const runId of guard.runs()) if (!live.has(runId)) guard.forgetRun(runId);
       face.endRuns((runId) => !live.has(runId));
@@ -58,13 +43,19 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
       face.endRuns((it) => it === runId);
     },
   });
-  served(daemonServer);
+  const guard = createRememberingGuard({ ask: daemons.ask, onDaemon: daemons.onDaemon, clock });
+  const face = createMqttFace({ bus, database: storage.others, guard, clock, log });
+  // Before daemons, so that the first thing they are told is where clients connect.
+  const { accept } = face;
+  const memory = createPortMemory(join(folder, "port.json"));
+  const clients = await listenForClients({ port: settings.port, memory, accept });
+  await daemons.listen(socketPath(folder, SOCKET_NAME));
   return {
     /** Writes down where each group stands, and closes the file. */
     async close(): Promise<void> {
       clients.close();
       await face.close();
-      daemonServer.close();
+      daemons.close();
       await stop();
       await storage.close();
     },

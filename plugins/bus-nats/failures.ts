@@ -1,5 +1,5 @@
 import { JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
-import { AuthorizationError, RequestError } from "@nats-io/transport-node";
+import { AuthorizationError, RequestError, TimeoutError } from "@nats-io/transport-node";
 import { isOpenStarryError, OpenStarryError } from "../../core/index.js";
 
 export function unavailable(why: string, cause?: unknown): OpenStarryError {
@@ -18,6 +18,7 @@ export function wordsOf(error: unknown): string {
   if (error.name === "JetStreamNotEnabled") {
     return "JetStream is not enabled on the server, or not for this account: start it with -js, or with a jetstream section in its config";
   }
+  if (error instanceof TimeoutError) return "the server does not answer";
   if (error instanceof AuthorizationError) return "the server refuses these credentials";
   return error.message;
 }

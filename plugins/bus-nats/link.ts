@@ -18,8 +18,6 @@ export interface LinkOptions {
   onChange: (problem: string | undefined) => void;
 }
 
-export type Link = ReturnType<typeof createLink>;
-
 /** Keeps one session open: a new one whenever there is none and the server can be reached. */
 export function createLink({ open, where, notYet, clock, log, onChange }: LinkOptions) {
   let session: Session | undefined;

@@ -7,6 +7,7 @@ import { isLive, type PluginContext, type ServiceSpec } from "../../core/index.j
 import { createManagedServer, findProgram } from "../_shared/managed-server.js";
 import { createPortMemory } from "../_shared/port-memory.js";
 import { readOrCreateSecret } from "../_shared/secret-file.js";
+import { listenerOf } from "./listener.js";
 import type { Options } from "./options.js";
 
 export const SERVICE = "nats";
@@ -56,7 +57,7 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
       // It ends with 1 when it is told to end.
       success_exit_codes: [0, 1],
       restart: { policy: "always", max_restarts: 20, backoff: { min: "200ms", max: "10s" } },
-      readiness: { type: "tcp", host: HOST, port },
+      readiness: { type: "tcp", host: HOST, port, interval: "100ms" },
     };
   }
 
@@ -64,8 +65,14 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
     ...createManagedServer(ctx, { name: SERVICE, eager, template }),
     where: `svc:${SERVICE}`,
     async connection(): Promise<NodeConnectionOptions> {
+      const port = memory.read();
+      const owner = listenerOf(port);
+      // While the server is down, anybody on this machine can take its port and be told what is published.
+      if (owner !== undefined && owner !== process.geteuid?.()) {
+        throw new Error(`port ${port} is held by somebody else (uid ${owner})`);
+      }
       return {
-        servers: `${HOST}:${memory.read()}`,
+        servers: `${HOST}:${port}`,
         authenticator: nkeyAuthenticator(Buffer.from(seed())),
       };
     },

@@ -16,8 +16,6 @@ export interface Reader {
   passingBytes: number;
 }
 
-export type Readers = ReturnType<typeof createReaders>;
-
 /** Those who subscribe. What is kept they read from the stream; what is not waits for each of them here. */
 export function createReaders() {
   const readers = new Set<Reader>();

@@ -130,7 +130,7 @@ function createSession(
       return await act();
     } catch (error) {
       if (isUnanswered(error) || isNoStream(error)) end(`the stream ${names.stream} is gone from the server`);
-      throw unavailable(over ?? wordsOf(error), error);
+      throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
     }
   }
 
@@ -208,13 +208,16 @@ function createSession(
         if (over !== undefined) throw unavailable(over);
         await nc.request(reply, how, { timeout: ANSWER_MS });
       } catch (error) {
-        if (!isUnanswered(error)) throw unavailable(over ?? wordsOf(error), error);
+        if (!isUnanswered(error))
+          throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
       }
     },
     tell(reply, how) {
-      if (over === undefined && !nc.isClosed()) nc.publish(reply, how);
+      if (!nc.isClosed()) nc.publish(reply, how);
     },
     ask(subject, request, onAnswer) {
+      // Lost, and not told yet: whoever waits for the answer is about to be.
+      if (nc.isClosed()) return () => {};
       const inbox = createInbox();
       const subscription = nc.subscribe(inbox, {
         callback: (error, answer) => void (error ?? onAnswer(answer)),

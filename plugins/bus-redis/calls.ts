@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { BusMessage } from "../../core/index.js";
+import { levelsOf, patternOf } from "./filters.js";
 import { scripts } from "./scripts.js";
 
 export interface CallsOptions {
@@ -9,8 +10,8 @@ export interface CallsOptions {
   maxMessages: number;
   maxBytes: number;
   maxGroups: number;
-  /** Throws while nothing may be written. */
-  checkRoom: () => void;
+  /** Throws while nothing may be written, with so many bytes on their way already. */
+  checkRoom: (underWayBytes: number) => void;
   /** Turns the client's errors into the bus's. */
   reaching: <T>(act: () => Promise<T>) => Promise<T>;
 }
@@ -37,6 +38,7 @@ const MOST_BYTES_AT_ONCE = 256 * 1_024;
 /** The scripts as functions. They take effect in the order of the calls. */
 export function createCalls(options: CallsOptions) {
   const { redis, root, maxMessages, maxBytes, maxGroups, checkRoom, reaching } = options;
+  let underWayBytes = 0;
   for (const [name, lua] of Object.entries(scripts)) {
     redis.defineCommand(commandOf(name), { lua, numberOfKeys: 1 });
   }
@@ -45,14 +47,19 @@ export function createCalls(options: CallsOptions) {
     const commands = redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
     // The one that answers bytes.
     return reaching(async () => {
-      if (!WRITE_NOTHING.has(script)) checkRoom();
+      if (!WRITE_NOTHING.has(script)) checkRoom(underWayBytes);
       return commands[`${commandOf(script)}Buffer`]?.call(redis, root, ...args);
     });
   }
 
   return {
     async publish(topic: string, about: About, payload: Buffer): Promise<string> {
-      return String(await run("publish", topic, JSON.stringify(about), payload, maxMessages, maxBytes));
+      underWayBytes += payload.byteLength;
+      try {
+        return String(await run("publish", topic, JSON.stringify(about), payload, maxMessages, maxBytes));
+      } finally {
+        underWayBytes -= payload.byteLength;
+      }
     },
     async pass(topic: string, about: About, payload: Buffer): Promise<void> {
       await run("pass", topic, JSON.stringify(about), payload);
@@ -108,8 +115,8 @@ export function createCalls(options: CallsOptions) {
     async removeGroup(group: string): Promise<void> {
       await run("removeGroup", group);
     },
-    async drop(pattern: string): Promise<void> {
-      await run("drop", pattern);
+    async drop(filter: string): Promise<void> {
+      await run("drop", patternOf(filter), ...levelsOf(filter));
     },
     /** Resolves when all that was called before has been answered. */
     async flush(): Promise<void> {

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { BusDelivery, Clock } from "../../core/index.js";
 import type { Attempt, Calls, Claim } from "./calls.js";
-import { patternOf } from "./scripts.js";
+import { fitting, patternOf } from "./filters.js";
 
 export interface GroupOptions {
   /** As the server calls it. */
@@ -23,6 +23,8 @@ export interface MemberOptions {
 interface Member extends MemberOptions {
   /** The attempts that it has not settled, by position. */
   out: Map<string, { attempt: number; cancel: () => void }>;
+  /** The server is asked for one for it. */
+  isAsked?: boolean;
   /** It waits for a delivery. */
   waiting?:
     | { resolve: (delivery: BusDelivery | undefined) => void; reject: (error: Error) => void }
@@ -42,10 +44,14 @@ export function createGroup({ name, filter, after, leaseMs, calls, clock, onOver
   const joined = calls.join(name, after, randomUUID(), leaseMs);
   let born: string | undefined;
   let mayHaveMore = true;
-  let isClaiming = false;
+  /** Counts what may have changed that. */
+  let news = 0;
   let over: { failure?: Error } | undefined;
   let cancelDue = () => {};
-  joined.catch(fail);
+  joined.then((at) => {
+    born = at;
+    return claim();
+  }, fail);
 
   function finish(how: { failure?: Error }): void {
     if (over) return;
@@ -69,29 +75,27 @@ export function createGroup({ name, filter, after, leaseMs, calls, clock, onOver
     else waiting?.resolve(undefined);
   }
 
-  const free = () => [...members].filter((it) => it.waiting && it.out.size < it.maxInFlight);
-
+  /** For all who wait and have room, as far as it is not asked for them already. */
   async function claim(): Promise<void> {
-    if (isClaiming || over) return;
-    isClaiming = true;
+    if (born === undefined || over || !mayHaveMore) return;
+    const asked = [...members].filter((it) => it.waiting && !it.isAsked && it.out.size < it.maxInFlight);
+    if (asked.length === 0) return;
+    const newsBefore = news;
+    for (const member of asked) member.isAsked = true;
     try {
-      born ??= await joined;
-      for (let asked = free(); mayHaveMore && asked.length > 0 && !over; asked = free()) {
-        mayHaveMore = false;
-        const waits = asked.map(({ ackWaitMs }) => ackWaitMs);
-        const claimed = await calls.claim(name, born, pattern, waits);
-        if (!claimed) return finish({});
-        handOut(claimed, asked, born);
-      }
+      const waits = asked.map(({ ackWaitMs }) => ackWaitMs);
+      const claimed = await calls.claim(name, born, pattern, waits);
+      for (const member of asked) member.isAsked = false;
+      if (!claimed) return finish({});
+      if (!claimed.more && news === newsBefore) mayHaveMore = false;
+      handOut(claimed, asked, born);
+      void claim();
     } catch (error) {
       fail(error as Error);
-    } finally {
-      isClaiming = false;
     }
   }
 
-  function handOut({ more, nextDueMs, found }: Claim, asked: Member[], of: string): void {
-    if (more) mayHaveMore = true;
+  function handOut({ nextDueMs, found }: Claim, asked: Member[], of: string): void {
     cancelDue();
     if (nextDueMs !== undefined) cancelDue = clock.after(nextDueMs, lookAgain);
     const unseen: Attempt[] = [];
@@ -150,12 +154,14 @@ export function createGroup({ name, filter, after, leaseMs, calls, clock, onOver
   }
 
   function lookAgain(): void {
+    news++;
     mayHaveMore = true;
     void claim();
   }
 
   return {
     filter,
+    wants: fitting(filter),
     isEmpty: () => members.size === 0,
     /** Something may be there for it. */
     lookAgain,

@@ -1,7 +1,6 @@
 import type { BusMessage } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
 import type { Calls } from "./calls.js";
-import { patternOf } from "./scripts.js";
+import { fitting, patternOf } from "./filters.js";
 
 export interface ReaderOptions {
   filter: string;
@@ -22,6 +21,7 @@ const MAX_PASSING_BYTES = 4 * 2 ** 20;
  */
 export function createReader({ filter, after, read }: ReaderOptions) {
   const pattern = patternOf(filter);
+  const wants = fitting(filter);
   const passing: { message: BusMessage; behind: number }[] = [];
   let passingBytes = 0;
   let fetched: BusMessage[] = [];
@@ -41,7 +41,7 @@ export function createReader({ filter, after, read }: ReaderOptions) {
   }
 
   return {
-    filter,
+    wants,
     /** The server has reached its beginning, where `last` was the last position. */
     begin(last: number): void {
       hasBegun = true;
@@ -52,7 +52,7 @@ export function createReader({ filter, after, read }: ReaderOptions) {
     },
     kept(topic: string, position: number): void {
       if (!hasBegun) return;
-      if (topicMatches(filter, topic)) {
+      if (wants(topic)) {
         newest = position;
         ring();
       } else if (cursor >= newest) cursor = position;

@@ -20,7 +20,6 @@ import { type Calls, contentOf, createCalls } from "./calls.js";
 import { createGroup, type Group } from "./group.js";
 import { hear, type Listener } from "./notices.js";
 import { createReader, type Reader } from "./reader.js";
-import { patternOf } from "./scripts.js";
 
 export interface RedisBusOptions extends RedisChoice {
   /** All names on the server begin with it. */
@@ -89,7 +88,7 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
       maxMessages: options.maxMessages,
       maxBytes: options.maxBytes,
       maxGroups: options.maxGroups,
-      checkRoom: () => room?.check(),
+      checkRoom: (underWayBytes) => room?.check(underWayBytes),
       reaching: (act) => reaching("bus_unavailable", server.address(), act),
     });
   }
@@ -122,13 +121,13 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
   const told: Listener = {
     kept(position, topic) {
       for (const reader of readers.values()) reader.kept(topic, position);
-      for (const group of groups.values()) if (topicMatches(group.filter, topic)) group.lookAgain();
+      for (const group of groups.values()) if (group.wants(topic)) group.lookAgain();
     },
     passing(behind, topic, about, payload) {
-      const wants = [...readers.values()].filter(({ filter }) => topicMatches(filter, topic));
-      if (wants.length === 0) return;
+      const wanting = [...readers.values()].filter((reader) => reader.wants(topic));
+      if (wanting.length === 0) return;
       const message = contentOf(topic, about, payload);
-      for (const reader of wants) reader.pass(message, behind);
+      for (const reader of wanting) reader.pass(message, behind);
     },
     begun: (reader, last) => readers.get(reader)?.begin(last),
     due: (group) => groups.get(group)?.lookAgain(),
@@ -224,10 +223,11 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
     async drop(filter) {
       const calls = use();
       for (const [name, group] of groups) if (topicMatches(filter, group.filter)) end(name);
-      await calls.drop(patternOf(filter));
+      await calls.drop(filter);
     },
     health,
-    wanted: server.wanted,
+    // One that runs is not ours to bring up.
+    ...(options.managed ? { wanted: server.wanted } : {}),
   };
 
   return {

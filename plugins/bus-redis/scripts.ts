@@ -4,6 +4,8 @@
  *
  * - `ROOT:messages`: stream of the kept messages at `POSITION-0`: their topic, and in JSON what is `about` them.
  * - `ROOT:payloads`: hash of their payloads by position: who looks for a topic loads none that it does not want.
+ * - `ROOT:topic:TOPIC`: sorted set of the positions of one topic; `ROOT:topics`: set of the topics with messages;
+ *   `ROOT:level:NUMBER:LEVEL`: set of those that have this level there, of which the first is 1.
  * - `ROOT:state`: hash of the `last` position given out, the kept `bytes`, and the clock.
  * - `ROOT:groups`: sorted set of the groups by when they were last without members; while they have some, that
  *   is a time to come.
@@ -38,13 +40,29 @@ local function now()
 end
 local function remember(time) redis.call('HSET', state, 'clock', string.format('%.3f', time)) end
 
-local function fits(topic, pattern) return string.find(topic .. '/', pattern) ~= nil end
+-- A pattern is "=" and a topic, or one of Lua's for a topic with a slash behind it.
+local function fits(topic, pattern)
+  if pattern:sub(1, 1) == '=' then return topic == pattern:sub(2) end
+  return string.find(topic .. '/', pattern) ~= nil
+end
+local function positions_of(topic) return root .. ':topic:' .. topic end
 
-local function remove(entry)
-  local position = entry[1]:sub(1, -3)
-  local bytes = #entry[2][2] + redis.call('HSTRLEN', payloads, position)
-  redis.call('XDEL', messages, entry[1])
+-- SADD or SREM: the topic in the sets of its levels.
+local function list(command, topic)
+  redis.call(command, root .. ':topics', topic)
+  local number = 0
+  for level in string.gmatch(topic, '[^/]+') do
+    number = number + 1
+    redis.call(command, root .. ':level:' .. number .. ':' .. level, topic)
+  end
+end
+
+local function remove(position, topic)
+  local bytes = #topic + redis.call('HSTRLEN', payloads, position)
+  redis.call('XDEL', messages, position .. '-0')
   redis.call('HDEL', payloads, position)
+  redis.call('ZREM', positions_of(topic), position)
+  if redis.call('EXISTS', positions_of(topic)) == 0 then list('SREM', topic) end
   return redis.call('HINCRBY', state, 'bytes', -bytes)
 end
 
@@ -56,15 +74,26 @@ local function forget(name)
   if born then tell('removed', name, born) end
 end
 
+local function entries_of(topic, cursor, upto, count)
+  local positions = redis.call('ZRANGEBYSCORE', positions_of(topic), '(' .. cursor, upto, 'LIMIT', 0, count)
+  for index, position in ipairs(positions) do
+    positions[index] = redis.call('XRANGE', messages, position, position)[1]
+  end
+  return positions
+end
+
 -- Calls take for what fits behind a position until it answers false, or until it has looked at enough.
 -- Answers how far it came, and whether there may be more.
 local function scan(cursor, upto, pattern, take)
+  local topic = pattern:match('^=(.*)')
   local count, left = 4, 1000
   while left > 0 do
-    local entries = redis.call('XRANGE', messages, '(' .. cursor .. '-0', upto, 'COUNT', count)
+    local entries = topic and entries_of(topic, cursor, upto, count)
+      or redis.call('XRANGE', messages, '(' .. cursor .. '-0', upto, 'COUNT', count)
     for _, entry in ipairs(entries) do
       cursor = entry[1]:sub(1, -3)
-      if fits(entry[2][2], pattern) and not take(cursor, entry[2][2], entry[2][4]) then return cursor, true end
+      local is_wanted = topic or fits(entry[2][2], pattern)
+      if is_wanted and not take(cursor, entry[2][2], entry[2][4]) then return cursor, true end
     end
     if #entries < count then return cursor, false end
     left = left - count
@@ -80,13 +109,17 @@ local topic, payload, most, most_bytes = ARGV[1], ARGV[3], tonumber(ARGV[4]), to
 local position = text(math.max(last() + 1, microseconds()))
 redis.call('XADD', messages, position .. '-0', 'topic', topic, 'about', ARGV[2])
 redis.call('HSET', payloads, position, payload)
+if redis.call('ZADD', positions_of(topic), position, position) == 1 and redis.call('ZCARD', positions_of(topic)) == 1 then
+  list('SADD', topic)
+end
 redis.call('HSET', state, 'last', position)
 local bytes = redis.call('HINCRBY', state, 'bytes', #topic + #payload)
 local count = redis.call('XLEN', messages)
 -- Not all at once where the limits have become much lower; and the newest stays.
 for _ = 1, math.min(count - 1, 1000) do
   if count <= most and bytes <= most_bytes then break end
-  bytes = remove(redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1])
+  local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
+  bytes = remove(oldest[1]:sub(1, -3), oldest[2][2])
   count = count - 1
 end
 tell('kept', position, topic)
@@ -176,7 +209,7 @@ while has_room do
 end
 if has_room then
   local cursor
-  cursor, more = scan(known[2], '+', ARGV[3], take)
+  cursor, more = scan(known[2], '9999999999999999', ARGV[3], take)
   if cursor ~= known[2] then redis.call('HSET', group, 'cursor', cursor) end
 end
 if #found > 0 then remember(time) end
@@ -223,18 +256,22 @@ tell('due', name)
 /** group. */
 const REMOVE_GROUP = `forget(ARGV[1])`;
 
-/** pattern. */
+/** pattern, and the levels that it names, as `NUMBER:LEVEL`. */
 const DROP = `
-local cursor = '0'
-repeat
-  local entries = redis.call('XRANGE', messages, '(' .. cursor .. '-0', '+', 'COUNT', 500)
-  for _, entry in ipairs(entries) do
-    cursor = entry[1]:sub(1, -3)
-    if fits(entry[2][2], ARGV[1]) then remove(entry) end
+local pattern = ARGV[1]
+local few, count = root .. ':topics', redis.call('SCARD', root .. ':topics')
+for index = 2, #ARGV do
+  local set = root .. ':level:' .. ARGV[index]
+  local size = redis.call('SCARD', set)
+  if size < count then few, count = set, size end
+end
+for _, topic in ipairs(redis.call('SMEMBERS', few)) do
+  if fits(topic, pattern) then
+    for _, position in ipairs(redis.call('ZRANGE', positions_of(topic), 0, -1)) do remove(position, topic) end
   end
-until #entries == 0
+end
 for _, name in ipairs(redis.call('ZRANGE', groups, 0, -1)) do
-  if fits(cjson.decode(name)[1], ARGV[1]) then forget(name) end
+  if fits(cjson.decode(name)[1], pattern) then forget(name) end
 end
 `;
 
@@ -251,21 +288,3 @@ export const scripts = {
   removeGroup: PRELUDE + REMOVE_GROUP,
   drop: PRELUDE + DROP,
 };
-
-/**
- * A filter as a Lua pattern (lua.org/manual/5.1/manual.html#5.4.1) for a topic with a slash behind it: says what
- * `topicMatches` says.
- */
-export function patternOf(filter: string): string {
-  let pattern = "^";
-  for (const level of filter.split("/")) {
-    if (level === "#") return pattern;
-    pattern += level === "+" ? "[^/]+/" : `${escaped(level)}/`;
-  }
-  return `${pattern}$`;
-}
-
-/** A sign before `%` stands for itself; a NUL has a name. Letters and bytes of UTF-8 need nothing. */
-function escaped(level: string): string {
-  return level.replaceAll("\0", "%z").replace(/[!-/:-@[-`{-~]/g, (sign) => `%${sign}`);
-}

@@ -21,7 +21,8 @@ export default definePlugin({
   options: z.strictObject({}),
   setup(ctx) {
     let keeper: ReturnType<typeof createNamespaceKeeper> | undefined;
-    for (const it of stateOperations(ctx, async () => keeper?.settle())) ctx.provide(operation, it);
+    for (const it of stateOperations(ctx, async (namespace) => keeper?.ready(namespace)))
+      ctx.provide(operation, it);
     let stopListening = () => {};
     ctx.hooks.onDaemonReady.tap("clear away", () => keeper?.onDaemonReady());
     return {

@@ -18,7 +18,7 @@ export function createNamespaceKeeper(ctx: Pick<PluginContext, "agents" | "log">
     owesSweep = false;
   }
 
-  /** Does what is owed. Rejects with `state_unavailable`, and then it is still owed. */
+  /** Rejects where something could not be done, and then it is still owed. */
   async function settle(): Promise<void> {
     if (owesSweep) await sweep();
     for (const name of owed) {
@@ -35,7 +35,13 @@ export function createNamespaceKeeper(ctx: Pick<PluginContext, "agents" | "log">
   }
 
   return {
-    settle,
+    /** Rejects with `state_unavailable` for a namespace that should be empty and may not be. */
+    async ready(namespace: string): Promise<void> {
+      if (!owesSweep && owed.size === 0) return;
+      await settle().catch((error) => {
+        if (owed.has(namespace) || (owesSweep && namespace.startsWith(OWNED))) throw error;
+      });
+    },
     onEvent({ type, agent_id }: DaemonEvent): void {
       const isNew = type === "agent.created" && store.health() !== undefined;
       if (!isNew && type !== "agent.deleted") return;

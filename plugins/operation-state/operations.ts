@@ -39,17 +39,20 @@ type ListInput = z.output<typeof listInput>;
 
 /**
  * `state.get`, `state.put`, `state.delete`, `state.list`, `state.write`, `state.watch`, `state.drop`. `beforeUse` has
- * its turn before each of them.
+ * its turn before each of them, for the namespace that is asked for.
  */
-export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<void>): Operation<never>[] {
-  const store = async (signal: AbortSignal): Promise<StateStore> => {
+export function stateOperations(
+  ctx: PluginContext,
+  beforeUse: (namespace: string) => Promise<void>,
+): Operation<never>[] {
+  const store = async (name: string, signal: AbortSignal): Promise<StateStore> => {
     const usable = await usableStore(ctx, signal);
-    await beforeUse();
+    await beforeUse(name);
     return usable;
   };
   /** One write, and the entry that it made or deleted. */
   const writeOne = async (name: string, write: StateWrite, signal: AbortSignal) => {
-    const [entry] = await (await store(signal)).write(name, [write]);
+    const [entry] = await (await store(name, signal)).write(name, [write]);
     return entry;
   };
 
@@ -62,7 +65,7 @@ export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<voi
       output: entrySchema,
       http: { method: "GET", path: byKey, etag: etagOf },
       async handler(input, { signal }) {
-        const entry = await (await store(signal)).get(input.namespace, input.key);
+        const entry = await (await store(input.namespace, signal)).get(input.namespace, input.key);
         return entry ?? notThere(input);
       },
     }),
@@ -104,7 +107,10 @@ export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<voi
       output: z.object({ items: z.array(z.object({ key: z.string(), version: z.int().optional() })) }),
       http: { method: "POST", path: byNamespace },
       async handler(input, { signal }) {
-        const entries = await (await store(signal)).write(input.namespace, input.writes.map(writeOf));
+        const entries = await (await store(input.namespace, signal)).write(
+          input.namespace,
+          input.writes.map(writeOf),
+        );
         const items = input.writes.map(({ op, key: name }, index) => {
           const version = op === "put" ? entries[index]?.version : undefined;
           return { key: name, ...(version === undefined ? {} : { version }) };
@@ -119,7 +125,7 @@ export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<voi
       input: listInput,
       output: z.object({ items: z.array(entrySchema), next_cursor: z.string().optional() }),
       http: { method: "GET", path: byNamespace },
-      handler: async (input, { signal }) => list(await store(signal), input),
+      handler: async (input, { signal }) => list(await store(input.namespace, signal), input),
     }),
     defineOperation({
       name: "state.watch",
@@ -129,7 +135,7 @@ export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<voi
       output: entrySchema,
       http: { method: "GET", path: "/state-watch/{namespace}", contentType: "text/event-stream" },
       handler: async ({ namespace: name, ...input }, call) =>
-        watch(await store(call.signal), name, input, call),
+        watch(await store(name, call.signal), name, input, call),
     }),
     defineOperation({
       name: "state.drop",
@@ -139,7 +145,7 @@ export function stateOperations(ctx: PluginContext, beforeUse: () => Promise<voi
       output: z.object({ namespace: z.string(), dropped: z.literal(true) }),
       http: { method: "DELETE", path: byNamespace },
       async handler(input, { signal }) {
-        await (await store(signal)).drop(input.namespace);
+        await (await store(input.namespace, signal)).drop(input.namespace);
         return { namespace: input.namespace, dropped: true as const };
       },
     }),

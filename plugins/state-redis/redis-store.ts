@@ -99,7 +99,8 @@ export function createRedisStore(ctx: PluginContext, options: RedisStoreOptions)
     namespaces: () => use((it) => it.names()),
     drop: (name) => write((it) => it.drop(name)),
     health: server.health,
-    wanted: server.wanted,
+    // One that runs is not ours to bring up.
+    ...(options.managed ? { wanted: server.wanted } : {}),
   };
 
   return {

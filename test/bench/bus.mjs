@@ -3,10 +3,12 @@
 //   npm run bench:bus -- [--seconds 4] [--agents 1,50] [--in-flight 8]
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Aedes } from "aedes";
 import { connectAsync } from "mqtt";
 import { client } from "./client.mjs";
 
@@ -15,13 +17,14 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "4" },
     agents: { type: "string", default: "1,50" },
     "in-flight": { type: "string", default: "8" },
+    bare: { type: "boolean", default: false },
   },
 });
 const seconds = Number(options.seconds);
 const inFlight = Number(options["in-flight"]);
 const here = dirname(fileURLToPath(import.meta.url));
 const command = join(here, "../../dist/bin/openstarry-daemon.js");
-const scratch = mkdtempSync(join(tmpdir(), "openstarry-bench-"));
+const scratch = options.bare ? "" : mkdtempSync(join(tmpdir(), "openstarry-bench-"));
 
 /** Of a process, in MiB. */
 function rssOf(pid) {
@@ -73,9 +76,8 @@ async function measureAll(what, target) {
 }
 
 async function withBareAedes() {
-  const aedes = spawn(process.execPath, [join(here, "bare-aedes.mjs")], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const words = [fileURLToPath(import.meta.url), "--bare"];
+  const aedes = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
   const gone = new Promise((resolve) => aedes.once("exit", resolve));
   try {
     const port = Number(await new Promise((resolve) => aedes.stdout.once("data", resolve)));
@@ -133,9 +135,19 @@ async function withDaemon() {
   }
 }
 
-try {
-  await withBareAedes();
-  await withDaemon();
-} finally {
-  rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+/** The process of `withBareAedes`. Prints its port. */
+async function beBare() {
+  const aedes = await Aedes.createBroker();
+  const server = createServer({ noDelay: true }, aedes.handle);
+  server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+}
+
+if (options.bare) await beBare();
+else {
+  try {
+    await withBareAedes();
+    await withDaemon();
+  } finally {
+    rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+  }
 }

@@ -131,6 +131,7 @@ function testValues(suite: StateStoreSuite): void {
       "_%",
       "*",
       "x".repeat(512),
+      `${"x".repeat(511)}y`,
       "\u{1f680}",
     ];
     for (const [index, key] of keys.entries()) await putOne(store, key, index);
@@ -311,10 +312,13 @@ function testTimeToLive(suite: StateStoreSuite): void {
   it("an entry whose time is over is not there, and told as deleted", async (store) => {
     const ended = new AbortController();
     const changes = collect(store, { signal: ended.signal });
-    const [entry] = await store.write(NS, [put("brief", 1, { ttlMs: 300 })]);
     await putOne(store, "long", 1);
-    assert.equal(Date.parse(entry?.expires_at ?? "") - Date.parse(entry?.updated_at ?? ""), 300);
-    assert.equal((await store.get(NS, "brief"))?.value, 1);
+    const [entry] = await store.write(NS, [put("brief", 1, { ttlMs: 300 })]);
+    const expiresAtMs = Date.parse(entry?.expires_at ?? "");
+    assert.equal(expiresAtMs - Date.parse(entry?.updated_at ?? ""), 300);
+    const found = await store.get(NS, "brief");
+    // A machine that is busy may have taken all of that time.
+    assert(found?.value === 1 || Date.now() >= expiresAtMs, "it is there until its time is over");
     await until(changes, ({ type }) => type === "delete");
     assert.equal(await store.get(NS, "brief"), undefined);
     assert.deepEqual(
@@ -322,7 +326,7 @@ function testTimeToLive(suite: StateStoreSuite): void {
       ["long"],
     );
     ended.abort();
-    assert.deepEqual(changes.seen.map(tell), ["put brief", "put long", "delete brief"]);
+    assert.deepEqual(changes.seen.map(tell), ["put long", "put brief", "delete brief"]);
   });
 
   it("it may be made anew as if it had never been, before anybody has cleared it away", async (store) => {
@@ -521,9 +525,12 @@ function collect(store: StateStore, query: WatchQuery, namespace = NS): Collecte
 const PATIENCE_MS = 20_000;
 
 async function until(collected: Collected, is: (change: StateChange) => boolean): Promise<void> {
-  const deadline = Date.now() + PATIENCE_MS;
+  let isLate = false;
+  setTimeout(() => {
+    isLate = true;
+  }, PATIENCE_MS).unref();
   while (!collected.seen.some(is)) {
-    assert(Date.now() < deadline, `not told within ${PATIENCE_MS} ms; told ${collected.seen.map(tell)}`);
+    assert(!isLate, `not told within ${PATIENCE_MS} ms; told ${collected.seen.map(tell)}`);
     const told = new Promise<void>((resolve) => {
       collected.changed = resolve;
     });

@@ -54,12 +54,30 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
     expect(await ready(it, "a")).toMatchObject({ state: "running" });
     const { pid } = await ready(it);
     await publish(it, "shared/t", 1);
+    const member = () => {
+      const how = { group: "g", after: "0", ackWaitMs: 1_000, signal: AbortSignal.timeout(20_000) };
+      return it.client.bus.consume("shared/t", how);
+    };
+    const unsettled = await member().next();
+    expect(unsettled.value).toMatchObject({ attempt: 1, message: { payload: 1 } });
     process.kill(it.pid() as number, "SIGKILL");
     await waitFor(() => it.pid() === undefined, { what: "the lock to be free" });
     await it.start();
     expect(await ready(it)).toMatchObject({ pid, restarts: 0 });
     await publish(it, "shared/t", 2);
     expect((await first(it, 2, "shared/t")).map(({ payload }) => payload)).toEqual([1, 2]);
+    const seen: unknown[] = [];
+    for await (const { message, attempt, ack } of member()) {
+      seen.push([message.payload, attempt]);
+      await ack();
+      if (seen.length === 2) break;
+    }
+    expect(seen).toEqual(
+      expect.arrayContaining([
+        [1, 2],
+        [2, 1],
+      ]),
+    );
   });
 
   it("keeps messages and groups over a stop, and comes back at its address", async () => {

@@ -59,7 +59,7 @@ async function enter(it: TestDaemon, options: Parameters<typeof mqttClient>[1] =
   return client;
 }
 
-describe("kill -9 of the broker", () => {
+describe("kill -9 of the broker", { timeout: 90_000 }, () => {
   it("in mid-traffic, three times: a session gets every message that was acknowledged, in order", async () => {
     const it = await open();
     const port = await portOf(it);
@@ -140,6 +140,36 @@ describe("kill -9 of the broker", () => {
   });
 });
 
+it("kill -9 of the daemon: clients go on, and what they say is there for the next one", async () => {
+  const it = await open();
+  const [a, b] = [await enter(it), await enter(it, { clientId: "b", clean: false })];
+  await b.mqtt.subscribeAsync("shared/#", { qos: 1 });
+  await a.mqtt.publishAsync("shared/x", "before", { qos: 1 });
+  await b.texts(1);
+  const broker = await brokerOf(it);
+  process.kill(it.pid() as number, "SIGKILL");
+  await waitFor(() => it.pid() === undefined, { what: "the end of the daemon" });
+  await a.mqtt.publishAsync("shared/x", "meanwhile", { qos: 1 });
+  expect(await b.texts(2)).toEqual(["before", "meanwhile"]);
+  // One that it knows may come back, too.
+  await b.end("abruptly");
+  await a.mqtt.publishAsync("shared/x", "away", { qos: 1 });
+  expect(await (await enter(it, { clientId: "b", clean: false })).texts(1)).toEqual(["away"]);
+  await it.start();
+  expect(await brokerOf(it)).toBe(broker);
+  expect(a.mqtt.connected).toBe(true);
+  const seen: unknown[] = [];
+  const signal = AbortSignal.timeout(30_000);
+  for await (const { payload, payload_base64 } of it.client.bus.subscribe("shared/x", {
+    after: "0",
+    signal,
+  })) {
+    seen.push(payload ?? Buffer.from(payload_base64 ?? "", "base64").toString());
+    if (seen.length === 3) break;
+  }
+  expect(seen).toEqual(["before", "meanwhile", "away"]);
+});
+
 function hasPaho(): boolean {
   try {
     execFileSync(PYTHON, ["-c", "import paho.mqtt.client"], { stdio: "ignore" });
@@ -155,7 +185,7 @@ if (!isPaho && process.env["CI_REQUIRE_SERVICES"] === "1") {
 }
 if (!isPaho) console.warn(`skipped: ${PYTHON} has no paho-mqtt (apt-get install python3-paho-mqtt)`);
 
-describe.skipIf(!isPaho)("an agent in Python, by paho", () => {
+describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () => {
   it("answers its inbox, also when the broker is killed and comes back", async () => {
     const Echo = {
       template_id: "Echo_v1",

@@ -97,6 +97,19 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(serversOf(it)).toHaveLength(1);
   });
 
+  test("whose password was lost gets a new one, and is restarted with it", async () => {
+    const it = await start({ managed: true, eager: true });
+    await usable(it);
+    await it.client.state.put("shared", "k", "kept");
+    const { pid } = await running(it);
+    await crash(it);
+    rmSync(join(it.home, "state-redis", "password"));
+    await it.start();
+    await agentWhen(it, ID, (agent) => agent.state === "running" && agent.pid !== pid);
+    await usable(it);
+    expect(await it.client.state.get("shared", "k")).toMatchObject({ value: "kept" });
+  });
+
   test("ends with the daemon after its agents, and has everything at the next start", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);

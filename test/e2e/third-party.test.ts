@@ -1,9 +1,19 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cp } from "node:fs/promises";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { cp, symlink } from "node:fs/promises";
 import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { identify } from "../../bin/process-identity.js";
+import type { MessageBus } from "../../core/index.js";
 import {
   environmentOf,
   type InstalledDaemon,
@@ -20,7 +30,18 @@ import { waitFor } from "../helpers/wait-for.js";
 const PLUGIN = "openstarry-plugin-quiet-hours";
 const SPAWNER = "openstarry-spawner-niced";
 const POLICY = "openstarry-plugin-team-memory";
-const PARTIES = ["third-party-plugin", "third-party-spawner", "third-party-policy"];
+const BUS = "openstarry-bus-line";
+const STATE = "openstarry-state-lines";
+/** These have a copy each of the daemon's package; the others share that of the first. */
+const WITH_COPIES = ["third-party-plugin", "third-party-spawner", "third-party-policy"];
+const PARTIES = [...WITH_COPIES, "third-party-bus", "third-party-state-store"];
+/** Those that bring tests along, and how many at least. */
+const TESTED: [string, number][] = [
+  ["third-party-spawner", 10],
+  ["third-party-policy", 1],
+  ["third-party-bus", 30],
+  ["third-party-state-store", 30],
+];
 const Niced = { template_id: "Niced", command: "sleep", args: ["1000"], spawner: "niced" };
 const Plain = { template_id: "Plain", command: "sleep", args: ["1000"] };
 const Holder = {
@@ -29,11 +50,18 @@ const Holder = {
   args: ["-e", "const held = Buffer.alloc(96 << 20, 1); setInterval(() => held, 1e6)"],
 };
 
+/** Of `client.ts` of that example. */
+interface BusClient {
+  connectByUrl(
+    url: string,
+  ): Promise<Pick<MessageBus, "publish" | "subscribe"> & { readonly closed: Promise<void> }>;
+}
+
 let root: string;
 let missing: string | undefined;
 let daemon: InstalledDaemon | undefined;
 
-/** Copies of the examples, outside of the repository, each with the packed daemon in its own `node_modules`. */
+/** Copies of the examples, outside of the repository, with the packed daemon in their `node_modules`. */
 async function makeThirdParties(tgz: string): Promise<string | undefined> {
   const isSource = (path: string) => !/\/(dist|node_modules|package-lock\.json)$/.test(path);
   for (const name of PARTIES) {
@@ -45,15 +73,15 @@ async function makeThirdParties(tgz: string): Promise<string | undefined> {
     manifest.devDependencies = { ...others, "openstarry-daemon": `file:${tgz}` };
     writeFileSync(file, JSON.stringify(manifest));
   }
-  const [first = "", ...more] = PARTIES.map((name) => join(root, name));
-  const problem = await npmInstall(first, []);
+  const [first = "", ...more] = PARTIES;
+  const modulesOf = (name: string) => join(root, name, "node_modules");
+  const problem = await npmInstall(join(root, first), []);
   // The same again would take npm several seconds.
-  const copy = (folder: string) =>
-    cp(join(first, "node_modules"), join(folder, "node_modules"), {
-      recursive: true,
-      verbatimSymlinks: true,
-    });
-  if (problem === undefined) await Promise.all(more.map(copy));
+  const provide = (name: string) =>
+    WITH_COPIES.includes(name)
+      ? cp(modulesOf(first), modulesOf(name), { recursive: true, verbatimSymlinks: true })
+      : symlink(modulesOf(first), modulesOf(name));
+  if (problem === undefined) await Promise.all(more.map(provide));
   return problem;
 }
 
@@ -119,7 +147,7 @@ beforeAll(async () => {
   for (const name of PARTIES) await mustRun(process.execPath, [TSC, "-p", "."], { cwd: join(root, name) });
 }, 240_000);
 afterEach(() => daemon?.stop());
-afterAll(() => rmSync(root, { recursive: true, force: true, maxRetries: 5 }));
+afterAll(() => rmSync(root, { recursive: true, force: true, maxRetries: 5 }), 120_000);
 
 describe("the published types", () => {
   const ways: [string, string[]][] = [
@@ -132,7 +160,7 @@ describe("the published types", () => {
     cpSync(join(ROOT, "test/fixtures/consumer.ts"), join(folder, "consumer.ts"));
     const strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
     const checks = ["--noEmit", "--skipLibCheck", "false", "--target", "es2022", "--types", "node"];
-    const others = ["../third-party-spawner/index.ts", "../third-party-policy/index.ts"];
+    const others = PARTIES.slice(1).map((name) => `../${name}/index.ts`);
     const files = ["index.ts", "consumer.ts", ...others];
     const args = [TSC, "--ignoreConfig", ...how, ...strict, ...checks, ...files];
     const { code, stdout } = await runProgram(process.execPath, args, { cwd: folder });
@@ -140,20 +168,20 @@ describe("the published types", () => {
   });
 });
 
-test("the spawner passes the published suite, in Node's own test runner", async ({ skip }) => {
-  if (missing !== undefined) skip(missing);
-  const { code, stdout } = await runProgram("npm", ["test"], { cwd: join(root, "third-party-spawner") });
-  expect(code, stdout).toBe(0);
-  expect(Number(/^. pass (\d+)$/m.exec(stdout)?.[1])).toBeGreaterThan(10);
-  expect(stdout.match(/^. (fail|cancelled|skipped) 0$/gm)).toHaveLength(3);
-});
-
-test("the policy passes the test of the tutorial, in Node's own test runner", async ({ skip }) => {
-  if (missing !== undefined) skip(missing);
-  const { code, stdout } = await runProgram("npm", ["test"], { cwd: join(root, "third-party-policy") });
-  expect(code, stdout).toBe(0);
-  expect(stdout).toMatch(/^. pass 1$/m);
-});
+const TESTS_TIMEOUT_MS = 120_000;
+test.for(TESTED)(
+  "%s passes its tests, in Node's own test runner",
+  {
+    timeout: TESTS_TIMEOUT_MS,
+  },
+  async ([name, least], { skip }) => {
+    if (missing !== undefined) skip(missing);
+    const { code, stdout } = await runProgram("npm", ["test"], { cwd: join(root, name) });
+    expect(code, stdout).toBe(0);
+    expect(Number(/^. pass (\d+)$/m.exec(stdout)?.[1])).toBeGreaterThanOrEqual(least);
+    expect(stdout.match(/^. (fail|cancelled|skipped) 0$/gm)).toHaveLength(3);
+  },
+);
 
 describe("with copies of the daemon's package of their own", () => {
   let project: string;
@@ -165,7 +193,7 @@ describe("with copies of the daemon's package of their own", () => {
       "linked",
       PARTIES.map((name) => `../${name}`),
     );
-    for (const name of PARTIES) {
+    for (const name of WITH_COPIES) {
       const copy = join(root, name, "node_modules/openstarry-daemon");
       const entry = join(copy, "dist/core/index.js");
       const trace = `import { writeFileSync as write } from "node:fs";\nwrite(new URL("../../loaded", import.meta.url), "");\n`;
@@ -181,7 +209,7 @@ describe("with copies of the daemon's package of their own", () => {
       [SPAWNER, { niceness: 7 }],
       [POLICY, { memory_max: "1GiB" }],
     ]);
-    for (const name of PARTIES) {
+    for (const name of WITH_COPIES) {
       expect(existsSync(join(root, name, "node_modules/openstarry-daemon/loaded"))).toBe(true);
     }
     const { items } = JSON.parse((await cli("plugins", "--json")).stdout);
@@ -240,6 +268,94 @@ describe("with copies of the daemon's package of their own", () => {
     expect(why).toContain("plugin team-memory had it ended (status 143: ended by SIGTERM");
     expect(why).toMatch(/What it used before its last run ended \(.*\): memory [▁-█]+ .* to \d+MiB/);
     expect((await cli("plugins")).stdout).not.toContain("degraded");
+  });
+
+  test("agents have keys of their own to the bus, which outlives the daemon, and they end with the run", async ({
+    skip,
+  }) => {
+    if (missing !== undefined) skip(missing);
+    const clientFile = join(root, "third-party-bus/dist/client.js");
+    const Talker = {
+      template_id: "Talker",
+      command: process.execPath,
+      args: [join(ROOT, "test/fixtures/agents/line-talker.mjs"), clientFile],
+      requires: ["bus"],
+    };
+    writeFileSync(join(project, "templates/Talker.json"), JSON.stringify(Talker));
+    const { client, cli, home, kill, start } = await startIn(project, [BUS]);
+    const ready = (id: string) => client.agents.wait(id, { for: "ready", timeoutMs: 30_000 });
+    for (const agent_id of ["a", "b"]) await client.agents.create({ agent_id, template_id: "Talker" });
+    const [a, b] = [await ready("a"), await ready("b")];
+    const service = await ready("svc:line");
+    const answer = async (to: string, payload: object) =>
+      (await client.bus.request(`shared/to/${to}`, payload)).payload;
+    expect(await answer("a", {})).toEqual({ agent: "a", asked_by: "operator" });
+    const throughBoth = { agent: "b", asked_by: "agent:a", answered_by: "agent:b" };
+    expect(await answer("a", { ask: "b" })).toEqual(throughBoth);
+
+    // What only this run's process was given, and what each can do with it.
+    const { connectByUrl }: BusClient = await import(clientFile);
+    const urlOf = (pid = 0) => environmentOf(pid)["OPENSTARRY_BUS_URL"] ?? "";
+    const [urlOfA, urlOfB] = [urlOf(a.pid), urlOf(b.pid)];
+    const keyOf = (url: string) => new URL(url).searchParams.get("key") ?? "";
+    expect(keyOf(urlOfA)).not.toBe(keyOf(urlOfB));
+    const away = { code: "bus_unavailable" };
+    await expect(connectByUrl(urlOfB.replace(keyOf(urlOfB), keyOf(urlOfA)))).rejects.toMatchObject(away);
+    const own = await connectByUrl(urlOfA);
+    const { signal } = new AbortController();
+    const foreign = own.subscribe({ filter: "agents/b/#", after: "0", signal })[Symbol.asyncIterator]();
+    await expect(foreign.next()).rejects.toMatchObject({ code: "forbidden" });
+
+    await kill();
+    // Nobody is there but the agents and the broker.
+    await own.publish({ topic: "shared/to/b", payload: Buffer.from("{}"), reply_to: "shared/meanwhile" });
+    const meanwhile = own
+      .subscribe({ filter: "shared/meanwhile", after: "0", signal })
+      [Symbol.asyncIterator]();
+    expect((await meanwhile.next()).value).toMatchObject({ from: "agent:b" });
+    await start();
+    expect(await ready("svc:line")).toMatchObject({ pid: service.pid, run_id: service.run_id, restarts: 0 });
+    expect(await ready("b")).toMatchObject({ pid: b.pid, restarts: 0 });
+    // Its connection to the broker comes a moment later.
+    const again = () => answer("a", { ask: "b" }).catch(() => undefined);
+    expect(await waitFor(again, { what: "the daemon on the bus" })).toEqual(throughBoth);
+
+    await client.agents.remove("a");
+    await own.closed;
+    await expect(connectByUrl(urlOfA)).rejects.toMatchObject(away);
+    expect(await answer("b", {})).toMatchObject({ agent: "b" });
+
+    const secrets = [readFileSync(join(home, "bus-line/secret"), "utf8"), keyOf(urlOfA), keyOf(urlOfB)];
+    const told = ["daemon.log", "journal.db", "journal.db-wal"]
+      .map((name) => join(home, name))
+      .filter(existsSync);
+    const { pid = 0 } = service;
+    const seen = [...told, `/proc/${pid}/cmdline`, `/proc/${pid}/environ`, `/proc/${b.pid}/cmdline`];
+    const texts = [
+      ...seen.map((file) => readFileSync(file, "latin1")),
+      (await cli("list", "--all", "--json")).stdout,
+    ];
+    for (const secret of secrets) expect(texts.filter((text) => text.includes(secret))).toEqual([]);
+    const folder = join(home, "bus-line");
+    for (const name of ["secret", "bus.sock"]) expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+  });
+
+  test("what the state store has acknowledged is there after a kill -9", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const { client, kill, start } = await startIn(project, [STATE]);
+    const entry = await client.state.put("shared", "plan", { step: 1 });
+    await client.state.put("shared", "gone", 1);
+    await client.state.delete("shared", "gone");
+    await kill();
+    await start();
+    expect(await client.state.get("shared", "plan")).toMatchObject({
+      value: { step: 1 },
+      version: entry.version,
+    });
+    const keys: string[] = [];
+    for await (const { key } of client.state.list("shared")) keys.push(key);
+    expect(keys).toEqual(["plan"]);
   });
 
   test("the daemon knows the errors of another copy by their name", async ({ skip }) => {

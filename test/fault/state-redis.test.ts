@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { afterEach, describe, expect, test } from "vitest";
 import { agentWhen, crash } from "../helpers/crash.js";
 import { type DaemonOptions, startDaemon, type TestDaemon } from "../helpers/daemon.js";
@@ -96,10 +97,11 @@ describe.skipIf(noRedis)("kill -9", () => {
     const last = () => Math.max(0, ...[...acknowledged.values()].map(({ version }) => version));
     const seen = new Map<string, Kept>();
     const wrong: unknown[] = [];
+    let end = Number.POSITIVE_INFINITY;
     const watch = async () => {
       const { port } = JSON.parse(readFileSync(join(it.home, "daemon.json"), "utf8"));
       const token = readFileSync(join(it.home, "token"), "utf8").trim();
-      for (let lastEventId = 0; !over || lastEventId < last(); ) {
+      for (let lastEventId = 0; lastEventId < end; ) {
         let heard = 0;
         const until = (events: readonly SentEvent[]) => {
           for (const { id, event, data } of events.slice(heard)) {
@@ -111,7 +113,7 @@ describe.skipIf(noRedis)("kill -9", () => {
             seen.set(key, { value, version });
             lastEventId = id;
           }
-          return over && lastEventId >= last();
+          return lastEventId >= end;
         };
         // A stream that ends, or cannot be had, is asked for again where it ended.
         await readEvents({ at: port, token, path: "/state-watch/shared", lastEventId, until }).catch(
@@ -132,6 +134,8 @@ describe.skipIf(noRedis)("kill -9", () => {
     await usable(it);
     over = true;
     await done;
+    // The last of all changes, after everything that was under way.
+    end = (await it.client.state.put("shared", "end/twin", 0)).version;
     await watched;
     const found = await read(it.home);
     compare(acknowledged, found);
@@ -228,19 +232,28 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     expect(await after(it)).toMatchObject({ pid, restarts: 0 });
   }, 60_000);
 
-  test("that the server meets amid a write ends it; nothing acknowledged is lost", async () => {
+  test("that the server meets all the same ends it; nothing acknowledged is lost", async () => {
     folder = mkdtempSync(join(tmpdir(), "openstarry-redis-disk-"));
     disk = mountSmallDisk(join(folder, "home"), 65_536);
     const it = await start({ home: join(folder, "home") });
     let over = false;
     const { acknowledged, done } = writeOn(it.home, () => over);
     await waitFor(() => acknowledged.size >= LANES * 40, { what: "writes", timeoutMs: 20_000 });
+    const { pid } = await after(it);
+    const folderOf = join(it.home, "state-redis");
+    const password = readFileSync(join(folderOf, "password"), "utf8").trim();
+    const stranger = new Redis({ path: join(folderOf, "redis.sock"), password, maxRetriesPerRequest: 0 });
+    stranger.on("error", () => {});
     disk.fill();
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    // One that does not look first whether there is room.
+    await expect(stranger.set("stranger", "x".repeat(2 ** 20))).rejects.toThrow();
+    stranger.disconnect();
+    await waitFor(() => seeProcess(pid as number) === undefined, { what: "the end of the server" });
     disk.free();
     await usable(it);
     over = true;
     await done;
+    expect((await after(it)).pid).not.toBe(pid);
     compare(acknowledged, await read(it.home));
   }, 60_000);
 });

@@ -3,8 +3,8 @@ import { type Clock, formatSize, OpenStarryError } from "../../../core/index.js"
 
 /** Whether there is room on a disk for what is about to be written. */
 export interface DiskRoom {
-  /** Throws the error while there is not. */
-  check(): void;
+  /** Throws the error while there is not, with so many bytes on their way already. */
+  check(underWayBytes?: number): void;
   /** Why there is none, in words. */
   problem(): string | undefined;
 }
@@ -26,19 +26,20 @@ export function createDiskRoom(
   let lookedAt = Number.NEGATIVE_INFINITY;
   let free = Number.POSITIVE_INFINITY;
 
-  function problem(): string | undefined {
+  function problem(underWayBytes = 0): string | undefined {
     if (clock.monotonic() - lookedAt >= LOOK_MS) {
       lookedAt = clock.monotonic();
       free = freeBytes(folder);
     }
-    if (free >= RESERVE_BYTES) return undefined;
-    return `there is no room on the disk of ${folder}: ${formatSize(free)} are left, ${formatSize(RESERVE_BYTES)} are needed`;
+    const needed = RESERVE_BYTES + underWayBytes;
+    if (free >= needed) return undefined;
+    return `there is no room on the disk of ${folder}: ${formatSize(free)} are left, ${formatSize(needed)} are needed`;
   }
 
   return {
-    problem,
-    check() {
-      const detail = problem();
+    problem: () => problem(),
+    check(underWayBytes) {
+      const detail = problem(underWayBytes);
       if (detail === undefined) return;
       throw new OpenStarryError(code, { detail, hint: "free disk space; nothing has to be restarted" });
     },

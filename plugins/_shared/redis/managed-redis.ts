@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { PluginContext, ServiceSpec } from "../../../core/index.js";
 import { createManagedServer, findProgram, type ManagedServer } from "../managed-server.js";
@@ -37,9 +38,12 @@ export function createManagedRedis(
     const socket = socketPath(folder, "redis.sock");
     const password = readOrCreateSecret(join(folder, "password"));
     const config = join(folder, "redis.conf");
-    writePrivateFile(config, configText({ folder, socket, password }));
+    const text = configText({ folder, socket, password });
+    writePrivateFile(config, text);
     target = { address: `svc:${name}`, options: { path: socket, password } };
-    return { ...TEMPLATE, description: `The Redis server of ${name}.`, command, args: [config] };
+    // A server that runs by another config than this one is restarted.
+    const labels = { config: createHash("sha256").update(text).digest("hex").slice(0, 12) };
+    return { ...TEMPLATE, description: `The Redis server of ${name}.`, command, args: [config], labels };
   }
 
   const server = createManagedServer(ctx, { name, eager, template });

@@ -28,7 +28,7 @@ export function createDesk(options: DeskOptions): Desk {
   const { sessions, visitors, log, isClosing } = options;
   const unreleased = createUnreleased(MAX_UNRELEASED_SESSIONS);
   const greet = createGreeting(options);
-  let refused = 0;
+  const tellRefused = createRefusals(log);
 
   return {
     async greet(client, packet) {
@@ -36,10 +36,7 @@ export function createDesk(options: DeskOptions): Desk {
       return visitor ? greet(visitor, packet) : CONNACK.unavailable;
     },
     ready: (client) => visitors.of(client)?.connection?.ready(),
-    async renew({ id: session }) {
-      unreleased.forget(session);
-      await sessions.forget(session);
-    },
+    renew: ({ id: session }) => sessions.forget(session),
     subscriptionsOf: (session) =>
       sessions.subscriptions(session).map(({ filter, qos }) => ({ topic: filter, qos })),
     async publish(client, packet) {
@@ -57,8 +54,7 @@ export function createDesk(options: DeskOptions): Desk {
         if (packet.qos === 2) await publisher.mustBeAllowed(packet.topic);
         else await publisher.publish(packet, { isAllowed: false });
       } catch (err) {
-        refused += 1;
-        log.debug({ err, who: who.name, topic: packet.topic, refused }, "a message was refused");
+        tellRefused(err, who, packet.topic);
         throw err;
       }
     },
@@ -74,6 +70,7 @@ export function createDesk(options: DeskOptions): Desk {
       await published;
     },
     release: ({ id: session }, packetId) => unreleased.release(session, packetId),
+    forgetUnreleased: ({ id: session }) => unreleased.forget(session),
     subscribe: async (client, { topic, qos }) =>
       visitors.connectionOf(client).subscribe(topic, qos === 0 ? 0 : 1),
     subscribed(client, filters) {
@@ -82,6 +79,19 @@ export function createDesk(options: DeskOptions): Desk {
     unsubscribe: async (client, filters) => visitors.of(client)?.connection?.unsubscribe(filters),
     acked: (client, packetId) => visitors.of(client)?.connection?.acked(packetId),
     failed: (client, err) => log.debug({ err, client: client?.id }, "a connection has failed"),
+  };
+}
+
+/** A client that comes again and again with the same message is told of once. */
+function createRefusals(log: Logger) {
+  let refused = 0;
+  let told = "";
+  return (err: unknown, { name }: Identity, topic: string): void => {
+    refused += 1;
+    const same = `${name} ${topic}`;
+    const level = same === told ? "debug" : "warn";
+    told = same;
+    log[level]({ err, who: name, topic, refused }, "a message was refused, and its connection closed");
   };
 }
 
@@ -97,12 +107,13 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
       ...{ who, session, isClean, bus, guard, store, sessions, publisher },
       outbox: createOutbox(visitor.socket),
       abort(err) {
-        log.warn({ err, session }, "a subscription has ended by itself: its client is to connect again");
+        log.warn({ err, session }, "the bus cannot be read: a client is to connect again");
         void visitors.end(visitor);
       },
     });
     visitors.seat(visitor, connection);
-    if (!isClean) await sessions.touch(session);
+    // Where that cannot be written, it is only told apart less well from sessions that nobody needs.
+    if (!isClean) sessions.touch(session).catch((err) => log.debug({ err, session }, "it was not touched"));
   }
 
   return async (visitor: Visitor, packet: ConnectPacket): Promise<ReturnCode> => {

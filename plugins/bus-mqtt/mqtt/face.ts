@@ -8,9 +8,9 @@ import { limitFrames } from "./frames.js";
 import {
   CONNECT_TIMEOUT_MS,
   KEEP_ALIVE_MS,
-  MAX_CONNECT_BYTES,
   MAX_CONNECTIONS,
   MAX_PACKET_BYTES,
+  MAX_PUBLISH_BYTES,
 } from "./limits.js";
 import { createProtocol } from "./protocol.js";
 import { createSessions } from "./sessions.js";
@@ -18,7 +18,7 @@ import { createMqttStore, type MqttDatabase } from "./store.js";
 import { createVisitors } from "./visitors.js";
 
 export type { MqttDatabase } from "./store.js";
-export { createMqttTables, type MqttTables } from "./tables.js";
+export { createMqttTables } from "./tables.js";
 
 export interface MqttFaceOptions {
   /** Where all messages are: the broker's own engine. */
@@ -67,7 +67,7 @@ export function createMqttFace({ bus, database, guard, clock, log }: MqttFaceOpt
       void visitors.end(visitor);
     });
     await listening;
-    limitFrames(socket, { firstBytes: MAX_CONNECT_BYTES, bytes: MAX_PACKET_BYTES }, () => {
+    limitFrames(socket, { publishBytes: MAX_PUBLISH_BYTES, bytes: MAX_PACKET_BYTES }, () => {
       log.debug({ who: visitor.connection?.who.name }, "a packet is too large: its connection is ended");
       void visitors.end(visitor);
     });

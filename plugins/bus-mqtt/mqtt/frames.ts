@@ -1,8 +1,8 @@
 import type { Duplex } from "node:stream";
 
 export interface FrameLimits {
-  /** Of the first packet, in bytes after its fixed header. */
-  firstBytes: number;
+  /** Of a PUBLISH that is not the first packet, in bytes after its fixed header. */
+  publishBytes: number;
   /** Of all others. */
   bytes: number;
 }
@@ -22,9 +22,13 @@ export function limitFrames(socket: Duplex, limits: FrameLimits, onTooLarge: () 
   };
 }
 
+/** The type of a packet stands in the upper half of its first byte (2.2.1). */
+const PUBLISH = 3;
+
 /** Whether the packets that a stream consists of are within limits, as far as they have come. */
-export function createFrameCheck({ firstBytes, bytes }: FrameLimits): (chunk: Uint8Array) => boolean {
-  let max = firstBytes;
+export function createFrameCheck({ publishBytes, bytes }: FrameLimits): (chunk: Uint8Array) => boolean {
+  let max = bytes;
+  let isFirst = true;
   /** Bytes of the packet's body that are still to come. */
   let left = 0;
   /** While its length is read: so much of it, and where the next seven bits go. */
@@ -38,7 +42,8 @@ export function createFrameCheck({ firstBytes, bytes }: FrameLimits): (chunk: Ui
         left -= here;
         at += here;
       } else if (shift === undefined) {
-        // Its type. The length follows.
+        max = !isFirst && (chunk[at] ?? 0) >> 4 === PUBLISH ? publishBytes : bytes;
+        isFirst = false;
         length = 0;
         shift = 0;
         at += 1;
@@ -50,7 +55,6 @@ export function createFrameCheck({ firstBytes, bytes }: FrameLimits): (chunk: Ui
         if (byte < 0x80) {
           left = length;
           shift = undefined;
-          max = bytes;
         }
       }
     }

@@ -1,9 +1,9 @@
 import { MAX_PAYLOAD_BYTES } from "../../_shared/topic-schemas.js";
 
-/** A payload with its topic and header. */
-export const MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 1_024;
-/** Of the first packet, which comes from nobody known yet. */
-export const MAX_CONNECT_BYTES = 64 * 2 ** 10;
+/** A payload with its topic. */
+export const MAX_PUBLISH_BYTES = MAX_PAYLOAD_BYTES + 1_024;
+/** Of other packets, and of the first one, which comes from nobody known yet. */
+export const MAX_PACKET_BYTES = 64 * 2 ** 10;
 export const CONNECT_TIMEOUT_MS = 10_000;
 /** A peer from which nothing comes is asked for a sign of life by TCP. */
 export const KEEP_ALIVE_MS = 60_000;

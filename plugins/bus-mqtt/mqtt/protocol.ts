@@ -35,6 +35,8 @@ export interface Desk {
   /** One of QoS 2 that `publish` has let pass. */
   publishOnce(client: Client, packet: PublishPacket): Promise<void>;
   release(client: Client, packetId: number): void;
+  /** What it has not released is not its session's any more. */
+  forgetUnreleased(client: Client): void;
   /** Whether it is granted. */
   subscribe(client: Client, subscription: Subscription): Promise<boolean>;
   /** It knows that it has subscribed these. */
@@ -61,7 +63,7 @@ export function createProtocol(desk: Desk): Aedes {
   const codes = new WeakMap<Client, ReturnCode>();
 
   const aedes = new Aedes({
-    // Our own messages are the only ones that it would tell the time of.
+    // How often it tells other brokers that it lives: there are none.
     heartbeatInterval: 86_400_000,
     maxClientsIdLength: 0xffff,
     mq: nothingToRoute(),
@@ -130,6 +132,7 @@ function keeperFor(desk: Desk) {
     incomingStorePacket: (client: Client, packet: PublishPacket) => desk.publishOnce(client, packet),
     incomingDelPacket: async (client: Client, { messageId = 0 }: PublishPacket) =>
       desk.release(client, messageId),
+    cleanIncoming: async (client: Client) => desk.forgetUnreleased(client),
     outgoingEnqueue: nothing,
     outgoingEnqueueCombi: nothing,
     outgoingUpdate: nothing,

@@ -98,8 +98,9 @@ export function createTables(database: Database): Tables {
     groups() {
       const unsettled = new Map<string, [number, number][]>();
       for (const { group_id, position, attempt } of sql.unsettled.all() as Columns[]) {
-        const of = String(group_id);
-        unsettled.set(of, [...(unsettled.get(of) ?? []), [Number(position), Number(attempt)]]);
+        const of = unsettled.get(String(group_id)) ?? [];
+        unsettled.set(String(group_id), of);
+        of.push([Number(position), Number(attempt)]);
       }
       return (sql.groups.all() as Columns[]).map(({ id, filter, name, cursor }) => ({
         id: String(id),

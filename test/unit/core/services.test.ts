@@ -10,6 +10,7 @@ import {
 } from "../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../contract/test-kernel.js";
+import { createFakeClock } from "../../helpers/fake-clock.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
 const operator = { actor: "operator", reason: "a test" };
@@ -100,13 +101,16 @@ describe("a service", () => {
   });
 
   it("holds those who require it in pending, in words, until it is there", async () => {
+    const clock = createFakeClock();
+    let problem: string | undefined = "the broker is not up yet";
     const kernel = await started({
+      clock,
       plugins: [
         host("bus", (ctx) =>
           ctx.services.publishEndpoint({
             name: "bus",
             protocol: "test",
-            health: () => "the broker is not up yet",
+            health: () => problem,
             urlFor: () => undefined,
           }),
         ),
@@ -119,6 +123,10 @@ describe("a service", () => {
       state: "pending",
       reason: "waits for bus: the broker is not up yet",
     });
+    problem = undefined;
+    // Not only when everything that waits is looked at again.
+    await clock.advance(150);
+    expect(await kernel.agents.wait("w", "ready")).toMatchObject({ state: "running" });
   });
 
   it("has no token, no addresses of others and nothing of the config's defaults", async () => {

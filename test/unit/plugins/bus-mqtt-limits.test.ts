@@ -104,6 +104,16 @@ describe("who is let in", () => {
     await enter(face, "b");
   });
 
+  it("so many connections in all, whoever they are; one more when one has gone", async () => {
+    const face = await open();
+    const all = await Promise.all(Array.from({ length: 1_000 }, () => raw(face)));
+    const further = await raw(face);
+    await further.closed;
+    all[0]?.socket.destroy();
+    await waitFor(() => enter(face, "a"), { what: "room for one more" });
+    expect(all.slice(1).filter(({ socket }) => socket.destroyed)).toEqual([]);
+  });
+
   it("nobody who says nothing for ten seconds, or speaks something else", async () => {
     const clock = createFakeClock();
     const face = await open({}, clock);
@@ -173,7 +183,7 @@ describe("what a client may do", () => {
   it("it has so many subscriptions; more are refused, and one may be asked for again", async () => {
     const face = await open();
     const a = await enter(face, "a");
-    const { socket, got } = await raw(face);
+    const { socket, got, closed } = await raw(face);
     socket.write(connectPacket("b"));
     await waitFor(() => got() === "20020000", { what: "a CONNACK" });
     for (let index = 0; index < 64; index++) await a.mqtt.subscribeAsync(`shared/${index}`, { qos: 1 });
@@ -181,17 +191,20 @@ describe("what a client may do", () => {
     await expect(a.mqtt.subscribeAsync("shared/64", { qos: 1 })).rejects.toThrow();
     await a.mqtt.unsubscribeAsync("shared/0");
     await a.mqtt.subscribeAsync("shared/64", { qos: 1 });
-    // 100,000 in one packet.
-    const body = Buffer.concat([
-      Buffer.from([0, 7]),
-      ...Array.from({ length: 100_000 }, (_, index) => Buffer.concat([text(`s/${index}`), Buffer.from([1])])),
-    ]);
-    expect(body.length).toBeLessThan(2 ** 21);
-    const { length } = body;
-    socket.write(Buffer.from([0x82, (length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, length >> 14]));
-    socket.write(body);
-    const answers = await waitFor(() => got().length >= 2 * 100_010 && got().slice(20), { what: "a SUBACK" });
-    expect(answers).toBe(`${"01".repeat(64)}${"80".repeat(99_936)}`);
+    // Thousands in one packet, and more than fit into one.
+    const ask = (count: number) => {
+      const filters = Array.from({ length: count }, (_, index) => [text(`s/${index}`), Buffer.from([1])]);
+      const body = Buffer.concat([Buffer.from([0, 7]), ...filters.flat()]);
+      const { length } = body;
+      socket.write(Buffer.from([0x82, (length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, length >> 14]));
+      socket.write(body);
+    };
+    ask(5_000);
+    const answers = await waitFor(() => got().length >= 2 * 5_009 && got().slice(18), { what: "a SUBACK" });
+    expect(answers).toBe(`${"01".repeat(64)}${"80".repeat(4_936)}`);
+    ask(100_000);
+    await closed;
+    expect(a.mqtt.connected).toBe(true);
   });
 
   it("a packet that is too large ends the connection before it has come", async () => {
@@ -224,6 +237,10 @@ describe("what a client may do", () => {
       await waitFor(() => got() === `${expected}5002000550020005`, { what: "two PUBRECs", diagnose: got });
       socket.destroy();
     }
+    // Another one of the same name has nothing to do with it.
+    const other = await raw(face);
+    other.socket.write(connectPacket("b", "desk", 0xc2));
+    await waitFor(() => other.got() === "20020000", { what: "a CONNACK" });
     const { socket, got } = await raw(face);
     socket.write(connectPacket("a", "desk", 0xc0));
     socket.write(Buffer.from([0x62, 2, 0, 5]));
@@ -241,11 +258,13 @@ describe("what a client may do", () => {
 });
 
 describe("the lengths that packets announce", () => {
-  const limits = { firstBytes: 100, bytes: 20_000 };
-  const whole = (length: number[], size: number) => Buffer.from([0x30, ...length, ...Array(size).fill(0xff)]);
+  const limits = { publishBytes: 20_000, bytes: 100 };
+  const whole = (type: number, length: number[], size: number) =>
+    Buffer.from([type, ...length, ...Array(size).fill(0x3f)]);
+  const [greeting, publish] = [whole(0x10, [100], 100), whole(0x33, [0xa0, 0x9c, 0x01], 20_000)];
 
-  it("are read wherever the stream is cut, and are smaller for the first packet", () => {
-    const stream = Buffer.concat([whole([100], 100), whole([0], 0), whole([0xa0, 0x9c, 0x01], 20_000)]);
+  it("are read wherever the stream is cut; a PUBLISH may be large, when it is not the first", () => {
+    const stream = Buffer.concat([greeting, whole(0xc0, [0], 0), publish, whole(0x82, [100], 100)]);
     for (const size of [1, 2, 3, 7, 101, 5_000, stream.length]) {
       const fits = createFrameCheck(limits);
       for (let at = 0; at < stream.length; at += size) {
@@ -254,7 +273,13 @@ describe("the lengths that packets announce", () => {
       expect(fits(Buffer.from([0x30, 0xa1, 0x9c]))).toBe(true);
       expect(fits(Buffer.from([0x01]))).toBe(false);
     }
-    expect(createFrameCheck(limits)(Buffer.from([0x10, 101]))).toBe(false);
-    expect(createFrameCheck(limits)(Buffer.from([0x10, 0x80, 0x80, 0x80, 0x80, 0x01]))).toBe(false);
+    for (const beginning of [
+      [0x10, 101],
+      [0x30, 101],
+      [0x10, 0x80, 0x80, 0x80, 0x80, 0x01],
+    ]) {
+      expect(createFrameCheck(limits)(Buffer.from(beginning))).toBe(false);
+    }
+    expect(createFrameCheck(limits)(Buffer.concat([greeting, Buffer.from([0x82, 101])]))).toBe(false);
   });
 });

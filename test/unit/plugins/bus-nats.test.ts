@@ -1,5 +1,10 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { setMaxListeners } from "node:events";
+import { once, setMaxListeners } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect as connectNats } from "@nats-io/transport-node";
@@ -18,13 +23,17 @@ import {
   type BusDelivery,
   type BusMessage,
   type ConsumeOptions,
+  messageBus,
   systemClock,
   validateSync,
 } from "../../../core/index.js";
+import busNats from "../../../plugins/bus-nats/index.js";
+import { listenerOf } from "../../../plugins/bus-nats/listener.js";
 import { createNatsBus } from "../../../plugins/bus-nats/nats-bus.js";
 import { optionsSchema } from "../../../plugins/bus-nats/options.js";
 import { type MessageBusSubject, testMessageBus } from "../../contract/index.js";
-import { missingNatsServer, type NatsServer, startNatsServer } from "../../helpers/nats-server.js";
+import { freePort, missingNatsServer, type NatsServer, startNatsServer } from "../../helpers/nats-server.js";
+import { createPluginHost } from "../../helpers/plugin-host.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
 const LIMITS = { maxMessages: 10_000, maxBytes: 256 * 2 ** 20, maxGroups: 1_000 };
@@ -294,6 +303,90 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     const reader = bus.subscribe({ filter: "t", after: position as string, signal })[Symbol.asyncIterator]();
     const seen = [await reader.next(), await reader.next(), await reader.next(), await reader.next()];
     expect(seen.map(textOfMessage)).toEqual(["4", "5", "6", "7"]);
+  });
+});
+
+describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () => {
+  const permissions = (subscribe: string) => `authorization { users: [ { user: u, password: p, permissions: {
+    publish: [ "bus.>", "_INBOX.>", "$JS.API.>", "$JS.ACK.bus.>" ], subscribe: [ ${subscribe}, "_INBOX.>" ] } } ] }`;
+
+  async function opened(config: string, options: Record<string, unknown>) {
+    const own = await startNatsServer({ config });
+    onTestFinished(() => own.stop());
+    const url = options["url"] === undefined ? own.url : own.url.replace("//", `//${options["url"]}@`);
+    const host = createPluginHost({ plugins: [busNats({ prefix: "bus", ...options, url })] });
+    onTestFinished(() => host.stop());
+    await host.start();
+    return { host, bus: host.use(messageBus) };
+  }
+
+  it("it needs its own subjects and JetStream's, and nothing else", async () => {
+    const { bus } = await opened(permissions('"bus.>"'), { url: "u:p" });
+    expect(bus.health()).toBeUndefined();
+    const over = new AbortController();
+    onTestFinished(() => over.abort());
+    const { signal } = over;
+    const reader = bus.subscribe({ filter: "t", signal })[Symbol.asyncIterator]();
+    const member = bus
+      .consume({ filter: "t", group: "g", ackWaitMs: 60_000, maxInFlight: 1, signal })
+      [Symbol.asyncIterator]();
+    const both = [reader.next(), member.next()] as const;
+    await bus.publish({ topic: "t", payload: Buffer.from("1") });
+    expect(textOfMessage(await both[0])).toBe("1");
+    await (await both[1]).value.ack();
+    await bus.drop("#");
+  });
+
+  it("a subject that it may not read is told", async () => {
+    const { bus, host } = await opened(permissions('"bus.passing.>"'), { url: "u:p" });
+    expect(bus.health()).toMatch(/permissions violation.*bus\.live/i);
+    expect(host.problems).toEqual([expect.stringMatching(/permissions violation/i)]);
+  });
+
+  it("a token may stand in a file", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "openstarry-token-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const token_file = join(folder, "token");
+    const { bus } = await opened("authorization { token: hunter2 }", { token_file });
+    expect(bus.health()).toContain(`${token_file} cannot be read (ENOENT)`);
+    writeFileSync(token_file, "hunter2\n");
+    await waitFor(() => bus.health() === undefined, { what: "the bus", timeoutMs: 20_000 });
+  });
+
+  it("a stream of its name that is something else is left alone", async () => {
+    const own = await startNatsServer();
+    onTestFinished(() => own.stop());
+    const nc = await connectNats({ servers: `127.0.0.1:${own.port}` });
+    await (await jetstreamManager(nc)).streams.add({ name: "bus", subjects: ["orders"] });
+    await nc.close();
+    const host = createPluginHost({ plugins: [busNats({ prefix: "bus", url: own.url })] });
+    onTestFinished(() => host.stop());
+    await host.start();
+    expect(host.use(messageBus).health()).toMatch(/stream bus .* not made by this plugin/);
+  });
+});
+
+describe("who listens at a port", () => {
+  const isRoot = process.geteuid?.() === 0;
+  if (!isRoot) console.warn("left out: only root can listen as somebody else");
+
+  it("is told by its user id", async () => {
+    const listener = createServer().listen(0, "127.0.0.1");
+    await once(listener, "listening");
+    const { port } = listener.address() as { port: number };
+    expect(listenerOf(port)).toBe(process.geteuid?.());
+    listener.close();
+    await once(listener, "close");
+    expect(listenerOf(port)).toBeUndefined();
+  });
+
+  it.skipIf(!isRoot)("also when it is another user's", async () => {
+    const port = await freePort();
+    const script = `require("node:net").createServer().listen(${port}, "127.0.0.1", () => console.log("up"))`;
+    const child = spawn(process.execPath, ["-e", script], { uid: 65_534, gid: 65_534 });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    await once(child.stdout, "data");
+    expect(listenerOf(port)).toBe(65_534);
   });
 });
 

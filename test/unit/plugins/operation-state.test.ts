@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { authenticator, definePlugin, stateStore } from "../../../core/index.js";
+import { authenticator, definePlugin, OpenStarryError, stateStore } from "../../../core/index.js";
 import httpApi from "../../../plugins/http-api/index.js";
 import operationState from "../../../plugins/operation-state/index.js";
 import stateMemory from "../../../plugins/state-memory/index.js";
@@ -242,6 +242,10 @@ describe("among agents", () => {
       await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
       await expect(keys()).rejects.toMatchObject({ code: "state_unavailable" });
       store.isAway = false;
+      store.isFull = true;
+      await expect(put("too early")).rejects.toMatchObject({ code: "state_unavailable" });
+      expect(await kernel.dispatch("state.list", { namespace: "shared" }, me)).toEqual({ items: [] });
+      store.isFull = false;
       await put("second's");
       expect(await keys()).toEqual(["second's"]);
     } finally {
@@ -287,6 +291,8 @@ type ListAnswer = { items: { key: string }[] };
 function awayStore(wanted?: () => void) {
   const it = {
     isAway: false,
+    /** Then nothing can be dropped. */
+    isFull: false,
     plugin: definePlugin({
       name: "away-store",
       apiVersion: 1,
@@ -296,6 +302,10 @@ function awayStore(wanted?: () => void) {
         const { store, start, stop } = createMemoryStore(ctx.clock);
         ctx.provide(stateStore, {
           ...store,
+          drop: async (name: string) => {
+            if (it.isFull) throw new OpenStarryError("state_unavailable", { detail: "the disk is full" });
+            await store.drop(name);
+          },
           health: () => (it.isAway ? "it is away" : store.health()),
           ...(wanted && { wanted }),
         });

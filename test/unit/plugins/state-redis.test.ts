@@ -240,6 +240,29 @@ describe.skipIf(noRedis)("what it says of the server", () => {
     }
   });
 
+  test("one that is loading its data is waited for, and told as such", async () => {
+    const slow = { "key-load-delay": "300", "loading-process-events-interval-bytes": "1024" };
+    const own = await startRedis({ appendfsync: "no", ...slow });
+    try {
+      const it = await started({ url: own.url });
+      for (let at = 0; at < 10; at++) {
+        await it.store.write(
+          NS,
+          Array.from({ length: 100 }, (_, index) => put(`${at}/${index}`)),
+        );
+      }
+      await own.kill();
+      const up = own.start();
+      await waitFor(() => it.store.health()?.includes("is loading its data"), { what: "the words" });
+      await expect(it.store.get(NS, "9/99")).rejects.toMatchObject({ code: "state_unavailable" });
+      await up;
+      await waitFor(() => it.store.health() === undefined, { what: "the connection" });
+      expect(await it.store.get(NS, "9/99")).toMatchObject({ value: 1 });
+    } finally {
+      await own.stop();
+    }
+  });
+
   test("memory that is used up refuses a write as a whole, in words; reading goes on", async () => {
     const own = await startRedis({ maxmemory: "8mb" });
     try {

@@ -1,0 +1,133 @@
+// Measures bus-redis beside bare XADDs of the same client, on a server that syncs every write, in one run:
+//   npm run build && node test/bench/bus-redis.mjs [--messages 20000] [--kept 10000]
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { Redis } from "ioredis";
+import { systemClock } from "../../dist/core/index.js";
+import { createRedisBus } from "../../dist/plugins/bus-redis/redis-bus.js";
+
+const { values: options } = parseArgs({
+  options: { messages: { type: "string", default: "20000" }, kept: { type: "string", default: "10000" } },
+});
+const messages = Number(options.messages);
+const scratch = mkdtempSync(join(tmpdir(), "openstarry-bench-"));
+const path = join(scratch, "redis.sock");
+const payload = Buffer.alloc(200, "x");
+
+function tell(what, count, ms) {
+  console.log(`${what.padEnd(56)}${String(Math.round((count / ms) * 1000)).padStart(9)} / s`);
+}
+
+/** `count` times, so many at a time. */
+async function measure(what, lanes, count, act) {
+  let next = 0;
+  const lane = async () => {
+    while (next < count) await act(next++);
+  };
+  const began = performance.now();
+  await Promise.all(Array.from({ length: lanes }, lane));
+  tell(`${what}, ${lanes} at a time`, count, performance.now() - began);
+}
+
+/** A reader of what is published, 64 at a time, from the first publish to the last message read. */
+async function read(bus, count) {
+  const over = new AbortController();
+  const reading = bus.subscribe({ filter: "read/+", signal: over.signal })[Symbol.asyncIterator]();
+  let next = reading.next();
+  const began = performance.now();
+  const publishing = measure("publishes with a reader", 64, count, () =>
+    bus.publish({ topic: "read/a", payload }),
+  );
+  for (let seen = 0; seen < count; seen++) {
+    await next;
+    next = reading.next();
+  }
+  tell("what it read", count, performance.now() - began);
+  await publishing;
+  over.abort();
+  await next;
+}
+
+/** Members of one group take and settle what waits for them. */
+async function settle(bus, group, members, count) {
+  const over = new AbortController();
+  const options = { filter: "read/+", group, after: "0", ackWaitMs: 60_000, signal: over.signal };
+  let settled = 0;
+  const began = performance.now();
+  const member = async () => {
+    for await (const { ack } of bus.consume({ ...options, maxInFlight: 1 })) {
+      await ack();
+      if (++settled === count) over.abort();
+    }
+  };
+  await Promise.all(Array.from({ length: members }, member));
+  tell(`taken and settled one by one, ${members} members`, settled, performance.now() - began);
+}
+
+const settings = {
+  port: "0",
+  unixsocket: path,
+  dir: scratch,
+  save: "",
+  appendonly: "yes",
+  appendfsync: "always",
+};
+const server = spawn(
+  "redis-server",
+  Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+  { stdio: "ignore" },
+);
+const gone = once(server, "exit");
+const redis = new Redis({ path });
+redis.on("error", () => {});
+const nothing = () => {};
+const ctx = {
+  name: "bus-redis",
+  clock: systemClock,
+  log: { debug: nothing, info: nothing, warn: nothing, error: console.error },
+  daemon: { status: () => ({ state: "ready" }), degraded: console.error, recovered: nothing },
+  services: {},
+};
+const { bus, start, stop } = createRedisBus(ctx, {
+  url: `unix://${path}`,
+  managed: false,
+  prefix: "openstarry",
+  maxMessages: Number(options.kept),
+  maxBytes: 2 ** 30,
+  maxGroups: 1_000,
+});
+try {
+  await redis.ping();
+  await start();
+  for (const lanes of [1, 64]) {
+    const count = lanes === 1 ? messages / 10 : messages;
+    await measure("bare XADD", lanes, count, () =>
+      redis.xadd("bare", "MAXLEN", 10_000, "*", "payload", payload),
+    );
+    const publish = (index) => bus.publish({ topic: `agents/a${index % 1_000}/inbox`, payload });
+    await measure("publishes", lanes, count, publish);
+  }
+  await measure("publishes of what is not kept", 64, messages, () =>
+    bus.publish({ topic: "t", payload }, { keep: false }),
+  );
+  await redis.del("bare");
+  const used = /used_memory:(\d+)/.exec(await redis.info("memory"))?.[1];
+  console.log(
+    `memory of the server: ${Math.round(used / 1_024)} KiB, ${await redis.xlen("openstarry:bus:messages")} kept`,
+  );
+  const began = performance.now();
+  for (let index = 0; index < 100; index++) await bus.drop(`openstarry/events/+/a${index}`);
+  tell("drops that find nothing", 100, performance.now() - began);
+  await read(bus, messages);
+  for (const members of [1, 8]) await settle(bus, `of ${members}`, members, 500 * members);
+} finally {
+  await stop();
+  redis.disconnect();
+  server.kill("SIGTERM");
+  await gone;
+  rmSync(scratch, { recursive: true, force: true });
+}
