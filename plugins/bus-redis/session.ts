@@ -8,13 +8,9 @@ import { createRedisServer } from "../_shared/redis/redis-server.js";
 import { type Calls, createCalls } from "./calls.js";
 
 export interface SessionOptions extends RedisChoice {
-  /** All names on the server begin with it. */
-  prefix: string;
   maxMessages: number;
   maxBytes: number;
   maxGroups: number;
-  /** Whether the server of `url` keeps what it has acknowledged. Absent: as it says itself. */
-  durable?: boolean | undefined;
 }
 
 export interface SessionEvents {
