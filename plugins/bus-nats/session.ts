@@ -153,7 +153,7 @@ function createSession(
       onPassing(message, behind);
     },
   });
-  nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
+  void nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
 
   return {
     jsm,

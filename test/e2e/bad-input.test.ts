@@ -24,7 +24,7 @@ const templates = {
   NoUser: { template_id: "NoUser", command: "/bin/true", user: "no-such-user-here" },
   NoProbe: { template_id: "NoProbe", command: "/bin/true", liveness: { type: "pulse" } },
   NoSpawner: { template_id: "NoSpawner", command: "/bin/true", spawner: "podman" },
-  Waiting: { ...Sleeper, template_id: "Waiting", requires: ["bus"] },
+  Waiting: { ...Sleeper, template_id: "Waiting", requires: ["vault"] },
   Wanting: { ...Sleeper, template_id: "Wanting", params: { question: { type: "string" } } },
 };
 /** What each of them is refused for: the code, its status, the exit code, and the words that have to be said. */
@@ -40,7 +40,7 @@ const refused: [keyof typeof templates, string, number, number, RegExp][] = [
   ["NoUser", "user_invalid", 422, 5, /user.*no-such-user-here/],
   ["NoProbe", "template_invalid", 422, 2, /NoProbe.*liveness.*pulse/],
   ["NoSpawner", "spawner_not_found", 422, 5, /spawner.*podman/],
-  ["Waiting", "template_invalid", 422, 2, /Waiting.*requires.*bus/],
+  ["Waiting", "template_invalid", 422, 2, /Waiting.*requires.*vault/],
   ["Wanting", "params_invalid", 422, 2, /Wanting.*question/],
 ];
 
