@@ -102,13 +102,15 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function insist<T>(call: Call, attempt: () => Promise<T>): Promise<T> {
-    const giveUpAt = performance.now() + options.retryForMs;
+    // From the first failure on: a request may have taken long until then.
+    let giveUpAt: number | undefined;
     for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
       try {
         return await attempt();
       } catch (error) {
         // Half of the delay is random, so that many agents do not come back at the same moment.
         const delayMs = backoffMs * (0.5 + Math.random() / 2);
+        giveUpAt ??= performance.now() + options.retryForMs;
         const again = call.repeatable ?? call.method === "GET";
         if (!again || !worthAnotherTry(error) || performance.now() + delayMs > giveUpAt) throw error;
         await pause(delayMs, call.signal);

@@ -28,13 +28,15 @@ export interface ExecOptions {
 /**
  * Runs a command beside a run: in its environment and folder as its shim was given them, in a cgroup below
  * the run's and under its limits. The shim's, not the agent's own: that one could have been changed by the agent, and decides here
- * what runs with the daemon's rights until they are dropped. Rejects when the shim is gone. Once `signal` aborts
+ * what runs with the daemon's rights until they are dropped. Rejects when the run is over, or its shim is gone. Once `signal` aborts
  * the command is killed with its process group; with a cgroup nothing of it is left in any case, without one
  * what it left in other groups ends with the run.
  */
 export async function runBeside({ target, held, argv, clock, signal }: ExecOptions): Promise<ExitStatus> {
   const { shim } = target;
   if (signal.aborted) return { kind: "lost" };
+  // The shim is there a moment longer: it has to say how the run ended.
+  if (!isAlive(target)) throw new Error("the run is over");
   if (!shim || !isAlive(shim)) throw new Error("the shim that knows the agent's environment is gone");
   const env = parseEnvironment(readFileSync(`/proc/${shim.pid}/environ`, "utf8"));
   const group = openGroup(target.cgroup);

@@ -123,7 +123,9 @@ describe("one worker", () => {
     expect(Object.keys(environ).sort()).toEqual(
       [
         ...["PATH", "PWD", "PYTHONUNBUFFERED", ...inherited],
-        ...["AGENT_ID", "TEMPLATE_ID", "RUN_ID", "HOME", "API_URL", "API_SOCKET", "BUS_URL", "STATE_URL"].map(own),
+        ...["AGENT_ID", "TEMPLATE_ID", "RUN_ID", "HOME", "API_URL", "API_SOCKET", "BUS_URL", "STATE_URL"].map(
+          own,
+        ),
         ...["TOKEN_FILE", "PARAMS_FILE", "RESULT_FILE"].map(own),
         ...["MODE", "PASSED_ON", "GIVEN"],
       ].sort(),

@@ -222,7 +222,8 @@ describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () 
       seen.push((payload as { you_asked: string }).you_asked);
       if (seen.at(-1) === "second") break;
     }
-    expect(seen).toEqual(["first", "second"]);
+    // What was settled just before the kill may have come again: at least once.
+    expect([...new Set(seen)]).toEqual(["first", "second"]);
     const { state, restarts, run_id } = await client.agents.get("echo");
     expect({ state, restarts, run_id }).toEqual({ state: "running", restarts: 0, run_id: agent.run_id });
     // Asked over MQTT, with the topic for the answer in the message.

@@ -281,6 +281,20 @@ describe("repeating", () => {
     expect(api?.seen).toHaveLength(3);
   });
 
+  it("tries for so long from the first failure on, however long that took to come", async () => {
+    let isFirst = true;
+    const it = await connect(
+      (_, response) => {
+        if (!isFirst) return { agent_id: "a" };
+        isFirst = false;
+        // The daemon was replaced while the request was under way.
+        return void setTimeout(() => response.destroy(), 600);
+      },
+      { retryForMs: 500 },
+    );
+    expect(await it.agents.get("a")).toEqual({ agent_id: "a" });
+  });
+
   it("comes to an end", async () => {
     const it = await connect(failing(...Array<"break">(100).fill("break")), { retryForMs: 300 });
     await expect(it.agents.get("a")).rejects.toMatchObject({ code: "daemon_not_running" });
