@@ -5,7 +5,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Two cores, and tests that start processes: more workers only make each other late.
-    maxWorkers: 2,
+    // Two cores, and tests that start processes and then mostly wait for them: many more would make each other late.
+    maxWorkers: 3,
   },
 });
