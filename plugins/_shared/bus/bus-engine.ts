@@ -10,7 +10,7 @@ import {
 import { topicMatches } from "../topics.js";
 import { type Bell, createBell } from "./bell.js";
 import { createGroup, type Group, type Ticket, type TicketedDelivery } from "./group.js";
-import { bytesOf } from "./recent-messages.js";
+import { type Backlog, createPassing, type Passing } from "./passing.js";
 import type { GroupBook, GroupName, GroupRecord, KeptLog } from "./storage.js";
 
 export interface BusEngineOptions {
@@ -33,18 +33,13 @@ interface Reader {
   filter: string;
   bell: Bell;
   cursor: number;
-  /** Messages that are not kept, each behind the kept ones up to a position. */
-  passing: { message: BusMessage; behind: number }[];
-  passingBytes: number;
+  backlog: Backlog;
 }
-
-/** Of messages that are not kept, so many wait for one slow reader; then the oldest are lost to it. */
-const MAX_PASSING = 1_000;
-const MAX_PASSING_BYTES = 4 * 2 ** 20;
 
 /** The bus itself, over any storage: filters, readers, groups, redelivery. */
 export function createBusEngine({ name, clock, log, book, durable, maxGroups }: BusEngineOptions) {
   const readers = new Set<Reader>();
+  const passing = createPassing();
   const groups = new Map<string, Group>();
   let isStopped = false;
   for (const record of book.all()) groups.set(keyOf(record), createGroup({ record, log, book, clock }));
@@ -65,26 +60,24 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
   }
 
   function pass(message: BusMessage): void {
-    for (const reader of readers) {
-      if (!topicMatches(reader.filter, message.topic)) continue;
-      reader.passing.push({ message, behind: log.last() });
-      reader.passingBytes += bytesOf(message);
-      while (reader.passing.length > MAX_PASSING || reader.passingBytes > MAX_PASSING_BYTES) shift(reader);
+    const it: Passing = { message, behind: log.last(), readers: 0 };
+    for (const { filter, backlog } of readers) {
+      if (topicMatches(filter, message.topic)) passing.add(backlog, it);
     }
   }
 
   function next(reader: Reader): BusMessage | undefined {
-    const { filter, cursor, passing } = reader;
-    const behind = passing[0]?.behind ?? Number.POSITIVE_INFINITY;
+    const { filter, cursor, backlog } = reader;
+    const behind = backlog.waiting[0]?.behind ?? Number.POSITIVE_INFINITY;
     const { position, message } = log.find(filter, cursor, Math.min(behind, log.newest()));
     reader.cursor = Math.max(cursor, position);
     if (message) return message;
-    return reader.cursor >= behind ? shift(reader) : undefined;
+    return reader.cursor >= behind ? passing.take(backlog) : undefined;
   }
 
   async function* read({ filter, signal }: SubscribeOptions, after?: number): AsyncGenerator<BusMessage> {
     const cursor = after ?? log.last();
-    const reader: Reader = { filter, bell: createBell(), cursor, passing: [], passingBytes: 0 };
+    const reader: Reader = { filter, bell: createBell(), cursor, backlog: { waiting: [], bytes: 0 } };
     readers.add(reader);
     signal.addEventListener("abort", reader.bell.ring);
     try {
@@ -96,6 +89,7 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
       }
     } finally {
       readers.delete(reader);
+      passing.forget(reader.backlog);
       signal.removeEventListener("abort", reader.bell.ring);
     }
   }
@@ -213,12 +207,6 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
 /** One who has much to look at lets others have their turn. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function shift(reader: Reader): BusMessage | undefined {
-  const message = reader.passing.shift()?.message;
-  if (message) reader.passingBytes -= bytesOf(message);
-  return message;
 }
 
 function keyOf({ filter, group }: Pick<ConsumeOptions, "filter" | "group">): string {
