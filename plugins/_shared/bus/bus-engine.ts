@@ -41,6 +41,8 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
   const readers = new Set<Reader>();
   const passing = createPassing();
   const groups = new Map<string, Group>();
+  /** Those that are gone, and that the book could not be told of yet. */
+  const forgotten = new Set<GroupName>();
   let isStopped = false;
   for (const record of book.all()) groups.set(keyOf(record), createGroup({ record, log, book, clock }));
 
@@ -132,7 +134,7 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     for (const other of groups.values()) {
       if (groups.size < maxGroups) break;
       // What cannot be written down now is forgotten again at the next start.
-      if (other.isIdle()) forget(other).catch(() => {});
+      if (other.isIdle()) forget((it) => it === other.name).catch(() => {});
     }
     const record: GroupRecord = { filter, group, id: crypto.randomUUID(), cursor, unsettled: [] };
     const made = createGroup({ record, log, book, clock });
@@ -140,11 +142,17 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     return made;
   }
 
-  function forget(group: Group | undefined): Promise<void> {
-    if (!group) return Promise.resolve();
-    groups.delete(keyOf(group.name));
-    group.remove();
-    return book.remove(group.name);
+  async function forget(isIt: (name: GroupName) => boolean): Promise<void> {
+    for (const group of [...groups.values()].filter(({ name: it }) => isIt(it))) {
+      groups.delete(keyOf(group.name));
+      group.remove();
+      forgotten.add(group.name);
+    }
+    const removed = [...forgotten].filter(isIt).map(async (it) => {
+      await book.remove(it);
+      forgotten.delete(it);
+    });
+    await Promise.all(removed);
   }
 
   /** The group that a ticket is of, as long as it is that one. */
@@ -184,10 +192,9 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     },
     subscribe: (it) => read(it, startOf(it.after)),
     consume: (it) => share(it, startOf(it.after)),
-    removeGroup: (of) => forget(groups.get(keyOf(of))),
+    removeGroup: ({ filter, group }) => forget((it) => it.filter === filter && it.group === group),
     async drop(filter) {
-      const inside = [...groups.values()].filter(({ name: of }) => topicMatches(filter, of.filter));
-      await Promise.all([log.drop(filter), ...inside.map(forget)]);
+      await Promise.all([log.drop(filter), forget((it) => topicMatches(filter, it.filter))]);
     },
     ack: async (ticket) => groupOf(ticket)?.ack(ticket.position),
     nack: async (ticket, delayMs) => groupOf(ticket)?.nack(ticket, delayMs),
