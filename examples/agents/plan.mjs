@@ -24,7 +24,7 @@ export async function followPlan({ tool, self, say }) {
     );
   }
   const inbox = `agents/${self.agentId}/inbox`;
-  const reported = reportWhatIsTold({ tool, say, inbox, runId: self.runId });
+  const reported = reportWhatIsTold({ tool, say, inbox, self });
   for (const job of JOBS) await startOrTakeOver(tool, say, job);
   await waitFor(tool, IDS);
   // Behind everything that they have said: a bus has one order.
@@ -36,18 +36,24 @@ export async function followPlan({ tool, self, say }) {
  * Reads what the analysts tell, until the word that all are over; then reports. Settled only after that: should
  * this master die before, its next run is told again.
  */
-async function reportWhatIsTold({ tool, say, inbox, runId }) {
-  /** By position: what is delivered again takes its own place. */
+async function reportWhatIsTold({ tool, say, inbox, self: { agentId, runId } }) {
+  /** By who said it; the rest is settled at once, so that nobody can fill this inbox. */
   const told = new Map();
   const options = { group: "master", after: "0", maxInFlight: 100, ackWaitMs: 3_600_000 };
   for await (const delivery of tool.client.bus.consume(inbox, options)) {
-    told.set(delivery.message.position, delivery);
-    if (delivery.message.payload.over !== runId) continue;
-    const messages = [...told.values()].map(({ message }) => message).reverse();
-    for (const id of IDS) {
-      const last = messages.find(({ from }) => from === `agent:${id}`);
-      await reportAndRemove(tool, say, id, last);
+    const { from, payload, position } = delivery.message;
+    const isOver = from === `agent:${agentId}` && payload?.over === runId;
+    if (!isOver && !IDS.some((id) => from === `agent:${id}`)) {
+      // Should it not be settled, it comes again.
+      await delivery.ack().catch(() => {});
+      continue;
     }
+    // Of each the last word counts; what is delivered again is the same word.
+    const before = told.get(from);
+    told.set(from, delivery);
+    if (before && before.message.position !== position) await before.ack();
+    if (!isOver) continue;
+    for (const id of IDS) await reportAndRemove(tool, say, id, told.get(`agent:${id}`)?.message);
     for (const { ack } of told.values()) await ack();
     return;
   }
@@ -76,7 +82,7 @@ async function waitFor(tool, ids) {
 
 async function reportAndRemove(tool, say, id, message) {
   const { state } = tool.client;
-  const entry = message && (await state.get(`agent:${id}`, message.payload.key));
+  const entry = message && (await state.get(`agent:${id}`, String(message.payload?.key)));
   if (entry) {
     const { file, rows, findings } = entry.value;
     say(`${file}: ${rows} rows`);

@@ -192,7 +192,7 @@ class Daemon:
                 elif name == "data":
                     yield event, json.loads(value)
         except DaemonError as error:
-            if error.code not in ("bus_unavailable", "daemon_busy", "daemon_stopping"):
+            if error.code not in ("bus_unavailable", "state_unavailable", "daemon_busy", "daemon_stopping"):
                 raise
         except (OSError, http.client.HTTPException):
             pass  # the daemon is away

@@ -8,6 +8,7 @@ import { assertReplaceable } from "../_shared/socket-path.js";
 import { createStreams } from "./broker-streams.js";
 import type { Frame } from "./frames.js";
 import { createPeer, type Peer } from "./peer.js";
+import { toldRuns } from "./run-list.js";
 import type { OpenStream } from "./stream-credit.js";
 
 export interface DaemonServerOptions {
@@ -102,11 +103,13 @@ function serve(socket: Socket, options: DaemonServerOptions, onEnd: () => void):
     }
   }
 
-  function onNote({ header }: Frame): void {
+  function onNote(frame: Frame): void {
+    const { header } = frame;
+    const runs = toldRuns(frame);
+    if (runs) onRuns(runs);
     if (header["open"] !== undefined) streams.open(header as unknown as OpenStream);
     if (header["more"] !== undefined) streams.more(Number(header["stream"]), Number(header["more"]));
     if (header["cancel"] !== undefined) streams.cancel(Number(header["cancel"]));
-    if (header["runs"] !== undefined) onRuns(new Set(header["runs"] as string[]));
     if (header["runOver"] !== undefined) onRunOver(String(header["runOver"]));
   }
 

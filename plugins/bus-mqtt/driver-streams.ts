@@ -47,7 +47,8 @@ export function createDriverStreams() {
         const item = waiting.shift();
         if (item) {
           yield item;
-          peer.note({ stream, more: costOf(asked.open, item.message.payload) });
+          // One that has ended meanwhile would be given another message, and would have had it once.
+          if (!signal.aborted) peer.note({ stream, more: costOf(asked.open, item.message.payload) });
         } else if (end) {
           if (end.error) throw end.error;
           return;

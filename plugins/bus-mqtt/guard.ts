@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Clock } from "../../core/index.js";
+import { ownerOf } from "../_shared/topics.js";
 
 /** Who a client is; decided by the daemon. */
 export interface Identity {
@@ -28,8 +29,16 @@ export interface RememberingGuardOptions {
 export interface RememberingGuard extends Guard {
   /** This run is over: it is nobody any more. */
   forgetRun(runId: string): void;
+  /** What was decided about topics of this agent: its id may be another's next. */
+  forgetOwner(agentId: string): void;
   /** Runs that are known here. */
   runs(): Set<string>;
+}
+
+interface Decision {
+  allowed: boolean;
+  /** The agent whose topics it is about. */
+  owner: string | undefined;
 }
 
 /** A daemon that is there is asked again after so long: families change, and tokens. */
@@ -48,7 +57,7 @@ const MAX_DECISIONS = 50_000;
 export function createRememberingGuard(options: RememberingGuardOptions): RememberingGuard {
   const { ask } = options;
   const identities = createMemory<Identity | undefined>(MAX_IDENTITIES, options);
-  const decisions = createMemory<boolean>(MAX_DECISIONS, options);
+  const decisions = createMemory<Decision>(MAX_DECISIONS, options);
 
   /** Runs that ended a while ago at most: an answer about them may still be under way. */
   const over = new Set<string>();
@@ -56,8 +65,13 @@ export function createRememberingGuard(options: RememberingGuardOptions): Rememb
 
   const may = async (who: Identity, what: "publish" | "subscribe", where: string): Promise<boolean> => {
     const key = JSON.stringify([who.name, who.runId, what, where]);
-    const decided = () => ask({ do: "may", who, what, where }).then(({ allowed }) => allowed === true);
-    return (await decisions.recall(key, decided)) && !isOver(who);
+    const decided = () =>
+      ask({ do: "may", who, what, where }).then((it) => ({
+        allowed: it["allowed"] === true,
+        owner: ownerOf(where),
+      }));
+    const { allowed } = await decisions.recall(key, decided);
+    return allowed && !isOver(who);
   };
   return {
     async identify(token) {
@@ -75,6 +89,7 @@ export function createRememberingGuard(options: RememberingGuardOptions): Rememb
       }
       identities.forget((it) => it?.runId === runId);
     },
+    forgetOwner: (agentId) => decisions.forget(({ owner }) => owner === agentId),
     runs: () => new Set(identities.values().flatMap((it) => it?.runId ?? [])),
   };
 }

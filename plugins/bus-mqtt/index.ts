@@ -16,6 +16,7 @@ import { socketPath } from "../_shared/socket-path.js";
 import { accessOperations, createAnswers } from "./access.js";
 import { createDriver } from "./driver.js";
 import { type Options, optionsSchema } from "./options.js";
+import { tellRuns } from "./run-list.js";
 import { type Settings, SOCKET_NAME } from "./settings.js";
 
 const BROKER = fileURLToPath(new URL("./broker.js", import.meta.url));
@@ -51,7 +52,7 @@ export default definePlugin({
         // At the stop of the daemon it is to end.
         if (status) tell(status.problem);
         else if (ctx.daemon.status().state !== "stopping") tell(notThere);
-        peer?.note({ runs: liveRuns(ctx) });
+        if (peer) tellRuns(peer, liveRuns(ctx));
       },
     });
     const open = (): Promise<void> => {

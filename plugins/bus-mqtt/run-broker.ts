@@ -4,6 +4,7 @@ import { type Clock, type Logger, OpenStarryError } from "../../core/index.js";
 import { createBusEngine } from "../_shared/bus/bus-engine.js";
 import { createPortMemory } from "../_shared/port-memory.js";
 import { socketPath } from "../_shared/socket-path.js";
+import { ownerOf } from "../_shared/topics.js";
 import { createDaemonServer } from "./daemon-server.js";
 import { createRememberingGuard } from "./guard.js";
 import { createMqttFace, createMqttTables } from "./mqtt/face.js";
@@ -33,7 +34,11 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
   const daemons = createDaemonServer({
     bus,
     status: () => ({ problem, port: clients.port }),
-    onDrop: (filter) => face.drop(filter),
+    onDrop(filter) {
+      const agent = ownerOf(filter);
+      if (agent !== undefined) guard.forgetOwner(agent);
+      return face.drop(filter);
+    },
     onRuns(live) {
       for (const runId of guard.runs()) if (!live.has(runId)) guard.forgetRun(runId);
       face.endRuns((runId) => !live.has(runId));

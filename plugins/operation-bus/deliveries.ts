@@ -2,11 +2,14 @@ import { randomUUID } from "node:crypto";
 import { type BusDelivery, type Clock, OpenStarryError } from "../../core/index.js";
 
 interface OpenDelivery {
-  delivery: BusDelivery;
+  /** What settles it, without the message: that may be large. Absent once it is settled. */
+  settle?: Pick<BusDelivery, "ack" | "nack"> | undefined;
   /** Who got it, and alone settles it. */
   principal: string;
-  isSettled: boolean;
 }
+
+/** Of so many that are settled each stream remembers it, so that asking twice is as good as once. */
+const MAX_SETTLED = 1_000;
 
 export type Deliveries = ReturnType<typeof createDeliveries>;
 
@@ -14,7 +17,9 @@ export type Deliveries = ReturnType<typeof createDeliveries>;
 export function createDeliveries(clock: Pick<Clock, "after">) {
   const open = new Map<string, OpenDelivery>();
 
-  async function settle(token: string, principal: string, how: (delivery: BusDelivery) => Promise<void>) {
+  type How = (delivery: Pick<BusDelivery, "ack" | "nack">) => Promise<void>;
+
+  async function settle(token: string, principal: string, how: How) {
     const it = open.get(token);
     if (it?.principal !== principal) {
       throw new OpenStarryError("delivery_is_over", {
@@ -23,9 +28,9 @@ export function createDeliveries(clock: Pick<Clock, "after">) {
       });
     }
     // Asked again because the answer got lost: it is as it was asked for.
-    if (it.isSettled) return;
-    await how(it.delivery);
-    it.isSettled = true;
+    if (!it.settle) return;
+    await how(it.settle);
+    it.settle = undefined;
   }
 
   return {
@@ -35,10 +40,23 @@ export function createDeliveries(clock: Pick<Clock, "after">) {
     /** The deliveries of one stream: their tokens end with their time, or with the stream. */
     ofStream(principal: string, ackWaitMs: number) {
       const cancels = new Map<string, () => void>();
+
+      /** What is not settled is bounded by what a member may have in flight. */
+      function makeRoom(): void {
+        if (cancels.size < 2 * MAX_SETTLED) return;
+        const settled = [...cancels.keys()].filter((token) => !open.get(token)?.settle);
+        for (const token of settled.slice(0, -MAX_SETTLED)) {
+          cancels.get(token)?.();
+          cancels.delete(token);
+          open.delete(token);
+        }
+      }
+
       return {
-        add(delivery: BusDelivery): string {
+        add({ ack, nack }: BusDelivery): string {
           const token = randomUUID();
-          open.set(token, { delivery, principal, isSettled: false });
+          makeRoom();
+          open.set(token, { settle: { ack, nack }, principal });
           const forget = () => {
             open.delete(token);
             cancels.delete(token);

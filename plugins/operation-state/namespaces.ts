@@ -13,7 +13,10 @@ export function createNamespaceKeeper(ctx: Pick<PluginContext, "agents" | "log">
   /** Those of agents that were deleted in the last moment of a daemon that died. */
   async function sweep(): Promise<void> {
     for (const name of await store.namespaces()) {
-      if (name.startsWith(OWNED) && !ctx.agents.get(name.slice(OWNED.length))) owed.add(name);
+      if (!name.startsWith(OWNED)) continue;
+      const agentId = name.slice(OWNED.length);
+      // One in quarantine may live; its namespace goes when it is discarded.
+      if (!ctx.agents.get(agentId) && ctx.agents.quarantined(agentId) === undefined) owed.add(name);
     }
     owesSweep = false;
   }

@@ -8,6 +8,7 @@ import { openDatabase } from "../../plugins/_shared/sqlite/open-database.js";
 import { createMemoryBus } from "../../plugins/bus-memory/memory-bus.js";
 import type { Guard } from "../../plugins/bus-mqtt/guard.js";
 import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/mqtt/face.js";
+import type { MqttTables } from "../../plugins/bus-mqtt/mqtt/tables.js";
 
 /** A face on a loopback port, over a bus in memory and tables in a file. */
 export interface TestFace {
@@ -16,6 +17,8 @@ export interface TestFace {
   readonly port: number;
   /** What it logged, with the fields. */
   readonly logged: string[];
+  /** Of its file. */
+  readonly tables: MqttTables;
   /** The most bytes that wait in this process for one client to read. */
   waiting(): number;
   /** The face alone anew, on the same file and bus. */
@@ -86,6 +89,9 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
     bus,
     get face() {
       return opened.face;
+    },
+    get tables() {
+      return opened.file.tables;
     },
     port: (server.address() as AddressInfo).port,
     logged,

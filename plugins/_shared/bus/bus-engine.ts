@@ -10,7 +10,7 @@ import {
 import { topicMatches } from "../topics.js";
 import { type Bell, createBell } from "./bell.js";
 import { createGroup, type Group, type Ticket, type TicketedDelivery } from "./group.js";
-import { bytesOf } from "./recent-messages.js";
+import { type Backlog, createPassing, type Passing } from "./passing.js";
 import type { GroupBook, GroupName, GroupRecord, KeptLog } from "./storage.js";
 
 export interface BusEngineOptions {
@@ -33,19 +33,16 @@ interface Reader {
   filter: string;
   bell: Bell;
   cursor: number;
-  /** Messages that are not kept, each behind the kept ones up to a position. */
-  passing: { message: BusMessage; behind: number }[];
-  passingBytes: number;
+  backlog: Backlog;
 }
-
-/** Of messages that are not kept, so many wait for one slow reader; then the oldest are lost to it. */
-const MAX_PASSING = 1_000;
-const MAX_PASSING_BYTES = 4 * 2 ** 20;
 
 /** The bus itself, over any storage: filters, readers, groups, redelivery. */
 export function createBusEngine({ name, clock, log, book, durable, maxGroups }: BusEngineOptions) {
   const readers = new Set<Reader>();
+  const passing = createPassing();
   const groups = new Map<string, Group>();
+  /** Those that are gone, and that the book could not be told of yet. */
+  const forgotten = new Set<GroupName>();
   let isStopped = false;
   for (const record of book.all()) groups.set(keyOf(record), createGroup({ record, log, book, clock }));
 
@@ -65,26 +62,24 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
   }
 
   function pass(message: BusMessage): void {
-    for (const reader of readers) {
-      if (!topicMatches(reader.filter, message.topic)) continue;
-      reader.passing.push({ message, behind: log.last() });
-      reader.passingBytes += bytesOf(message);
-      while (reader.passing.length > MAX_PASSING || reader.passingBytes > MAX_PASSING_BYTES) shift(reader);
+    const it: Passing = { message, behind: log.last(), readers: 0 };
+    for (const { filter, backlog } of readers) {
+      if (topicMatches(filter, message.topic)) passing.add(backlog, it);
     }
   }
 
   function next(reader: Reader): BusMessage | undefined {
-    const { filter, cursor, passing } = reader;
-    const behind = passing[0]?.behind ?? Number.POSITIVE_INFINITY;
+    const { filter, cursor, backlog } = reader;
+    const behind = backlog.waiting[0]?.behind ?? Number.POSITIVE_INFINITY;
     const { position, message } = log.find(filter, cursor, Math.min(behind, log.newest()));
     reader.cursor = Math.max(cursor, position);
     if (message) return message;
-    return reader.cursor >= behind ? shift(reader) : undefined;
+    return reader.cursor >= behind ? passing.take(backlog) : undefined;
   }
 
   async function* read({ filter, signal }: SubscribeOptions, after?: number): AsyncGenerator<BusMessage> {
     const cursor = after ?? log.last();
-    const reader: Reader = { filter, bell: createBell(), cursor, passing: [], passingBytes: 0 };
+    const reader: Reader = { filter, bell: createBell(), cursor, backlog: { waiting: [], bytes: 0 } };
     readers.add(reader);
     signal.addEventListener("abort", reader.bell.ring);
     try {
@@ -96,6 +91,7 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
       }
     } finally {
       readers.delete(reader);
+      passing.forget(reader.backlog);
       signal.removeEventListener("abort", reader.bell.ring);
     }
   }
@@ -138,7 +134,7 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     for (const other of groups.values()) {
       if (groups.size < maxGroups) break;
       // What cannot be written down now is forgotten again at the next start.
-      if (other.isIdle()) forget(other).catch(() => {});
+      if (other.isIdle()) forget((it) => it === other.name).catch(() => {});
     }
     const record: GroupRecord = { filter, group, id: crypto.randomUUID(), cursor, unsettled: [] };
     const made = createGroup({ record, log, book, clock });
@@ -146,11 +142,17 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     return made;
   }
 
-  function forget(group: Group | undefined): Promise<void> {
-    if (!group) return Promise.resolve();
-    groups.delete(keyOf(group.name));
-    group.remove();
-    return book.remove(group.name);
+  async function forget(isIt: (name: GroupName) => boolean): Promise<void> {
+    for (const group of [...groups.values()].filter(({ name: it }) => isIt(it))) {
+      groups.delete(keyOf(group.name));
+      group.remove();
+      forgotten.add(group.name);
+    }
+    const removed = [...forgotten].filter(isIt).map(async (it) => {
+      await book.remove(it);
+      forgotten.delete(it);
+    });
+    await Promise.all(removed);
   }
 
   /** The group that a ticket is of, as long as it is that one. */
@@ -190,10 +192,9 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     },
     subscribe: (it) => read(it, startOf(it.after)),
     consume: (it) => share(it, startOf(it.after)),
-    removeGroup: (of) => forget(groups.get(keyOf(of))),
+    removeGroup: ({ filter, group }) => forget((it) => it.filter === filter && it.group === group),
     async drop(filter) {
-      const inside = [...groups.values()].filter(({ name: of }) => topicMatches(filter, of.filter));
-      await Promise.all([log.drop(filter), ...inside.map(forget)]);
+      await Promise.all([log.drop(filter), forget((it) => topicMatches(filter, it.filter))]);
     },
     ack: async (ticket) => groupOf(ticket)?.ack(ticket.position),
     nack: async (ticket, delayMs) => groupOf(ticket)?.nack(ticket, delayMs),
@@ -213,12 +214,6 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
 /** One who has much to look at lets others have their turn. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-function shift(reader: Reader): BusMessage | undefined {
-  const message = reader.passing.shift()?.message;
-  if (message) reader.passingBytes -= bytesOf(message);
-  return message;
 }
 
 function keyOf({ filter, group }: Pick<ConsumeOptions, "filter" | "group">): string {

@@ -50,7 +50,7 @@ export function createGroup({ record, log, book, clock }: GroupOptions) {
     record.unsettled.map(([position, attempt]) => [position, { attempt, cancel: () => {} }]),
   );
   /** Positions to be delivered again now. */
-  let due: number[] = [...unsettled.keys()].sort((a, b) => a - b);
+  const due: number[] = [...unsettled.keys()].sort((a, b) => a - b);
   let cursor = record.cursor;
   let isRemoved = false;
   /** What the book does not know yet. */
@@ -92,7 +92,7 @@ export function createGroup({ record, log, book, clock }: GroupOptions) {
     it.member?.bell.ring();
     it.member = undefined;
     const now = () => {
-      due = [...due, position].sort((a, b) => a - b);
+      due.splice(placeIn(due, position), 0, position);
       ringAll();
     };
     if (delayMs > 0) it.cancel = clock.after(delayMs, now);
@@ -180,4 +180,15 @@ export function createGroup({ record, log, book, clock }: GroupOptions) {
       ringAll();
     },
   };
+}
+
+/** Where a position belongs among others, which are in order. */
+function placeIn(positions: readonly number[], position: number): number {
+  let [low, high] = [0, positions.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((positions[middle] ?? 0) < position) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

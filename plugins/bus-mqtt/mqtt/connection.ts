@@ -1,4 +1,5 @@
 import type { MessageBus } from "../../../core/index.js";
+import { ownerOf } from "../../_shared/topics.js";
 import type { Guard, Identity } from "../guard.js";
 import { MAX_SUBSCRIPTIONS_OF_CLIENT } from "./limits.js";
 import type { Outbox } from "./outbox.js";
@@ -93,6 +94,9 @@ export function createConnection(options: ConnectionOptions) {
       isReady = true;
       for (const subscription of subscriptions.values()) subscription.start(false);
     },
+    /** Whether it reads topics of this agent. */
+    readsOf: (agentId: string): boolean =>
+      [...subscriptions.keys()].some((text) => ownerOf(parseFilter(text)?.filter ?? text) === agentId),
     unsubscribe: (texts: readonly string[]): Promise<void> => inTurn(() => close(texts)),
     /** Resolves when nothing is read for it any more. */
     async end(): Promise<void> {

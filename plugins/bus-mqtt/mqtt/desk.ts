@@ -3,7 +3,12 @@ import type { ConnectPacket } from "aedes";
 import type { Logger, MessageBus } from "../../../core/index.js";
 import type { Guard, Identity } from "../guard.js";
 import { createConnection } from "./connection.js";
-import { MAX_CLIENT_ID_BYTES, MAX_CONNECTIONS_OF_ONE, MAX_UNRELEASED_SESSIONS } from "./limits.js";
+import {
+  MAX_CLIENT_ID_BYTES,
+  MAX_CONNECTIONS_OF_ONE,
+  MAX_UNRELEASED,
+  MAX_UNRELEASED_SESSIONS,
+} from "./limits.js";
 import { createOutbox } from "./outbox.js";
 import { CONNACK, type Desk, type ReturnCode } from "./protocol.js";
 import { createPublisher, type Publisher } from "./publisher.js";
@@ -26,7 +31,7 @@ export interface DeskOptions {
 /** Who comes in, what they say, and what they are told. */
 export function createDesk(options: DeskOptions): Desk {
   const { sessions, visitors, log, isClosing } = options;
-  const unreleased = createUnreleased(MAX_UNRELEASED_SESSIONS);
+  const unreleased = createUnreleased(MAX_UNRELEASED_SESSIONS, MAX_UNRELEASED);
   const greet = createGreeting(options);
   const tellRefused = createRefusals(log);
 
@@ -59,14 +64,15 @@ export function createDesk(options: DeskOptions): Desk {
       }
     },
     async isPublished(client, { messageId = 0 }) {
-      const published = unreleased.find(visitors.connectionOf(client).session, messageId);
+      const { session, who } = visitors.connectionOf(client);
+      const published = unreleased.find({ session, runId: who.runId }, messageId);
       await published;
       return published !== undefined;
     },
     async publishOnce(client, packet) {
-      const { session, publisher } = visitors.connectionOf(client);
+      const { session, who, publisher } = visitors.connectionOf(client);
       const published = publisher.publish(packet, { isAllowed: true });
-      unreleased.add(session, packet.messageId ?? 0, published);
+      unreleased.add({ session, runId: who.runId }, packet.messageId ?? 0, published);
       await published;
     },
     release: ({ id: session }, packetId) => unreleased.release(session, packetId),
@@ -97,12 +103,13 @@ function createRefusals(log: Logger) {
 
 /** Who it is, and whether it may come in; it then has the session of its client id to itself. */
 function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOptions) {
-  async function seat(visitor: Visitor, { who, publisher, packet }: Guest): Promise<void> {
+  async function seat(visitor: Visitor, { who, publisher, packet }: Guest): Promise<ReturnCode> {
     const { clientId: session, clean: isClean = true } = packet;
     // Whoever uses it makes room first, so that nothing is sent to both.
     for (let other = visitors.userOf(session); other; other = visitors.userOf(session)) {
       await visitors.end(other);
     }
+    if (visitors.named(who.name).length >= MAX_CONNECTIONS_OF_ONE) return CONNACK.unavailable;
     const connection = createConnection({
       ...{ who, session, isClean, bus, guard, store, sessions, publisher },
       outbox: createOutbox(visitor.socket),
@@ -114,6 +121,7 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
     visitors.seat(visitor, connection);
     // Where that cannot be written, it is only told apart less well from sessions that nobody needs.
     if (!isClean) sessions.touch(session).catch((err) => log.debug({ err, session }, "it was not touched"));
+    return CONNACK.accepted;
   }
 
   return async (visitor: Visitor, packet: ConnectPacket): Promise<ReturnCode> => {
@@ -121,15 +129,13 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
     const who = token ? await guard.identify(token) : undefined;
     if (!who) return CONNACK.badCredentials;
     if (!isClientId(packet)) return CONNACK.badClientId;
-    if (visitors.named(who.name).length >= MAX_CONNECTIONS_OF_ONE) return CONNACK.unavailable;
     const publisher = createPublisher({ who, bus, store, guard });
     if (packet.will && !(await isAllowed(publisher.mustBeAllowed(packet.will.topic))))
       return CONNACK.forbidden;
     visitor.will = packet.will;
     // So that nobody can take over another's session.
     packet.clientId = `${who.name}/${packet.clientId || randomUUID()}`;
-    await seat(visitor, { who, publisher, packet });
-    return CONNACK.accepted;
+    return seat(visitor, { who, publisher, packet });
   };
 }
 

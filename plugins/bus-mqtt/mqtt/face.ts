@@ -38,7 +38,8 @@ export interface MqttFace {
   endRuns(isOver: (runId: string) => boolean): void;
   /**
    * What the daemon drops on the bus it drops here too: messages retained under topics that fit the filter, and
-   * with `agents/ID/#` the sessions of that agent, whose id may be another's next.
+   * with `agents/ID/#` the sessions of that agent, whose id may be another's next; agents that read topics of it
+   * are to connect again.
    */
   drop(filter: string): Promise<void>;
   /** Ends all connections. Sessions and groups stay. */
@@ -102,7 +103,11 @@ export function createMqttFace({ bus, database, guard, clock, log }: MqttFaceOpt
       const agent = ownerOf(filter);
       if (agent !== undefined && filter === `agents/${agent}/#`) {
         const owner = `agent:${agent}`;
-        await Promise.all(visitors.named(owner).map(visitors.end));
+        // Who reads its topics is asked again: they may be somebody else's next.
+        const readers = [...visitors.all].filter(
+          ({ connection }) => connection?.who.agentId !== undefined && connection.readsOf(agent),
+        );
+        await Promise.all([...visitors.named(owner), ...readers].map(visitors.end));
         await sessions.forgetAllOf(owner);
       }
       await dropRetained(filter);

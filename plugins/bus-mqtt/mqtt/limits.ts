@@ -29,3 +29,5 @@ export const MAX_RETAINED = { messages: 10_000, bytes: 64 * 2 ** 20 };
 export const MAX_RETAINED_OF_ONE = { messages: 256, bytes: 4 * 2 ** 20 };
 /** Sessions with messages of QoS 2 that have not been released, while their clients are away. */
 export const MAX_UNRELEASED_SESSIONS = 1_000;
+/** Such messages of all. */
+export const MAX_UNRELEASED = 100_000;

@@ -66,7 +66,7 @@ export function openSubscription(options: SubscriptionOptions): Subscription {
     );
     if (isSent && sentWith === 0) settle();
   };
-  const sendRetained = async () => {
+  const showRetained = async () => {
     const topics = retained()
       .retainedTopics()
       .filter((topic) => topicMatches(filter, topic));
@@ -76,6 +76,23 @@ export function openSubscription(options: SubscriptionOptions): Subscription {
       const isAcked = Math.min(message.qos, qos) === 1;
       if (isAcked) await window.enter();
       await outbox.send({ ...message, qos: isAcked ? 1 : 0, retain: true }, window.leave);
+    }
+  };
+
+  let isShowing = false;
+  let isAskedAgain = false;
+  /** However often it is asked for meanwhile, it is shown once more after that. */
+  const sendRetained = async (): Promise<void> => {
+    isAskedAgain = true;
+    if (isShowing) return;
+    isShowing = true;
+    try {
+      while (isAskedAgain && !signal.aborted) {
+        isAskedAgain = false;
+        await showRetained();
+      }
+    } finally {
+      isShowing = false;
     }
   };
 

@@ -406,9 +406,9 @@ describe("what the daemon drops", () => {
     ]);
   });
 
-  it("leaves others connected, who go on with what comes under those topics", async () => {
+  it("leaves the operator connected, who goes on with what comes under those topics", async () => {
     const face = await open();
-    const a = await enter(face, "a", { clientId: "desk", clean: false });
+    const a = await enter(face, "operator", { clientId: "desk", clean: false });
     await a.mqtt.subscribeAsync(["agents/b/status", "$share/work/agents/b/jobs"], { qos: 1 });
     await say(face.bus, "agents/b/status", "1");
     await a.texts(1);
@@ -420,6 +420,21 @@ describe("what the daemon drops", () => {
       expect(new Set((await a.texts(seen + 1)).slice(-2))).toEqual(new Set(["status", "job"]));
     }
     expect(a.mqtt.connected).toBe(true);
+  });
+
+  it("is read no further by agents that read topics of it, who are asked again, and by the operator it is", async () => {
+    const face = await open();
+    const [a, b] = [await enter(face, "a"), await enter(face, "b")];
+    const operator = await enter(face, "operator");
+    await a.mqtt.subscribeAsync(["shared/#", "agents/c/inbox"], { qos: 0 });
+    await b.mqtt.subscribeAsync(["shared/#", "agents/cc/inbox"], { qos: 1 });
+    await operator.mqtt.subscribeAsync("agents/c/#", { qos: 1 });
+    const closed = a.closed();
+    await face.face.drop("agents/c/#");
+    await say(face.bus, "agents/c/inbox", "for the one after");
+    await closed;
+    expect(await operator.texts(1)).toEqual(["for the one after"]);
+    expect([a.got, b.mqtt.connected]).toEqual([[], true]);
   });
 
   it("ends the connections of a run that is over, and its will is published", async () => {

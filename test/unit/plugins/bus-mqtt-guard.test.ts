@@ -64,6 +64,17 @@ it("lets in those whom it knows while there is no daemon, and lets others wait",
   expect([listeners.size, clock.pending()]).toEqual([0, 0]);
 });
 
+it("asks anew about the topics of an agent whose id may be another's", async () => {
+  await guard.maySubscribe(who, "agents/b/#");
+  await guard.mayPublish(who, "agents/b/inbox");
+  await guard.mayPublish(who, "shared/t");
+  guard.forgetOwner("b");
+  daemon = () => ({ allowed: false });
+  expect(await guard.maySubscribe(who, "agents/b/#")).toBe(false);
+  expect(await guard.mayPublish(who, "agents/b/inbox")).toBe(false);
+  expect(await guard.mayPublish(who, "shared/t")).toBe(true);
+});
+
 it("forgets a run that is over", async () => {
   await guard.identify("secret");
   expect([...guard.runs()]).toEqual(["run-1"]);

@@ -1,6 +1,7 @@
 import { connect, type Socket } from "node:net";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { createFrameCheck } from "../../../plugins/bus-mqtt/mqtt/frames.js";
+import { createUnreleased } from "../../../plugins/bus-mqtt/mqtt/unreleased.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
 import { mqttClient, type TestClient } from "../../helpers/mqtt.js";
 import { startFace, type TestFace } from "../../helpers/mqtt-face.js";
@@ -102,6 +103,14 @@ describe("who is let in", () => {
     for (let index = 0; index < 100; index++) await enter(face, "a");
     await expect(mqttClient(face.port, { password: "a" })).rejects.toMatchObject({ code: 3 });
     await enter(face, "b");
+  });
+
+  it("so many connections of one identity that come at once, each with a will", async () => {
+    const guard = { mayPublish: () => new Promise<boolean>((resolve) => setTimeout(resolve, 200, true)) };
+    const face = await open(guard);
+    const will = { topic: "shared/gone", payload: Buffer.from("a"), qos: 1, retain: false } as const;
+    const all = await Promise.allSettled(Array.from({ length: 110 }, () => enter(face, "a", { will })));
+    expect(all.filter(({ status }) => status === "fulfilled")).toHaveLength(100);
   });
 
   it("so many connections in all, whoever they are; one more when one has gone", async () => {
@@ -222,6 +231,59 @@ describe("what a client may do", () => {
     const closed = a.closed();
     a.mqtt.publish("shared/x", Buffer.alloc(2 ** 20 + 1), { qos: 1 });
     await closed;
+  });
+
+  it("what is retained is shown once more to one who asks again and again and acknowledges nothing", async () => {
+    const face = await open();
+    const a = await enter(face, "a");
+    for (let n = 0; n < 40; n++) await a.mqtt.publishAsync(`shared/${n}`, "x", { qos: 1, retain: true });
+    const retainedTopics = vi.spyOn(face.tables, "retainedTopics");
+    const { socket, got } = await raw(face);
+    socket.write(connectPacket("b"));
+    for (let id = 1; id <= 50; id++) {
+      socket.write(packet(0x82, Buffer.from([0, id]), text("shared/#"), Buffer.from([1])));
+    }
+    const granted = () => got().match(/900300..01/g)?.length;
+    await waitFor(() => granted() === 50, { what: "fifty SUBACKs", diagnose: granted });
+    expect(retainedTopics).toHaveBeenCalledTimes(1);
+  });
+
+  it("a message of QoS 2 is new when it comes from a later run, which knows nothing of the one before", async () => {
+    let runId = "run-1";
+    const identify = async (name: string) => ({ name: `agent:${name}`, agentId: name, runId });
+    const face = await open({ identify });
+    for (const words of ["first", "later"]) {
+      const { socket, got } = await raw(face);
+      socket.write(connectPacket("a", "desk", 0xc0));
+      await waitFor(() => got().startsWith("20020"), { what: "a CONNACK" });
+      socket.write(packet(0x34, text("shared/x"), Buffer.from([0, 1]), Buffer.from(words)));
+      await waitFor(() => got().endsWith("50020001"), { what: "a PUBREC", diagnose: got });
+      socket.destroy();
+      runId = "run-2";
+    }
+    const seen: string[] = [];
+    const filter = "shared/x";
+    for await (const { payload } of face.bus.subscribe({ filter, after: "0", signal: over.signal })) {
+      seen.push(Buffer.from(payload).toString());
+      if (seen.length === 2) break;
+    }
+    expect(seen).toEqual(["first", "later"]);
+  });
+
+  it("of too many messages of QoS 2 that are not released, those of who has most are forgotten", async () => {
+    const unreleased = createUnreleased(10, 100);
+    const [many, few] = [
+      { session: "many", runId: "run-1" },
+      { session: "few", runId: "run-2" },
+    ];
+    const done = Promise.resolve();
+    unreleased.add(few, 1, done);
+    for (let id = 1; id <= 100; id++) unreleased.add(many, id, done);
+    expect([unreleased.find(few, 1), unreleased.find(many, 1)]).toEqual([done, undefined]);
+    unreleased.add(many, 1, done);
+    unreleased.release("many", 1);
+    unreleased.release("few", 1);
+    expect([unreleased.find(few, 1), unreleased.find(many, 1)]).toEqual([undefined, undefined]);
   });
 
   it("a message of QoS 2 is published once, however often it comes, also by a session that came back", async () => {

@@ -40,6 +40,7 @@ async function open(folder: string, options: Partial<DurableStorageOptions> = {}
   return {
     bus,
     log: storage.log,
+    book: storage.book,
     async stop() {
       await stop();
       await storage.close();
@@ -114,6 +115,29 @@ describe("what it holds", () => {
     const second = await open(folder, { maxMessages: 4 });
     for (const topic of ["c", "d", "e"]) await send(second.bus, topic);
     expect(await kept(second.bus, 4)).toEqual(["ab", "c", "d", "e"]);
+    await second.stop();
+  });
+
+  it("is without a group for good when its removal failed at first and was asked for again", async () => {
+    const folder = newFolder();
+    const first = await open(folder);
+    for (const group of ["g", "h"]) {
+      const options = { filter: "t", group, after: "0", ackWaitMs: 60_000, maxInFlight: 1, signal };
+      await send(first.bus, "t");
+      await first.bus.consume(options)[Symbol.asyncIterator]().next();
+    }
+    const { remove } = first.book;
+    first.book.remove = async () => {
+      throw new Error("the disk is full");
+    };
+    const forget = () => first.bus.removeGroup({ filter: "t", group: "g" });
+    await expect(forget()).rejects.toThrow("the disk is full");
+    await expect(first.bus.drop("t")).rejects.toThrow("the disk is full");
+    first.book.remove = remove;
+    await forget();
+    await first.stop();
+    const second = await open(folder);
+    expect(second.book.all().map(({ group }) => group)).toEqual(["h"]);
     await second.stop();
   });
 

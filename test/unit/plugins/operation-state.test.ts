@@ -1,12 +1,19 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { authenticator, definePlugin, OpenStarryError, stateStore } from "../../../core/index.js";
+import {
+  authenticator,
+  definePlugin,
+  OpenStarryError,
+  stateStore,
+  systemClock,
+} from "../../../core/index.js";
 import httpApi from "../../../plugins/http-api/index.js";
 import operationState from "../../../plugins/operation-state/index.js";
 import stateMemory from "../../../plugins/state-memory/index.js";
 import { createMemoryStore } from "../../../plugins/state-memory/memory-store.js";
 import tokens from "../../../plugins/tokens/index.js";
 import { createTestKernel } from "../../contract/index.js";
+import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
 import { type Api, startApi, tidy } from "../../helpers/http-api.js";
 import { readEvents } from "../../helpers/read-events.js";
@@ -248,6 +255,43 @@ describe("among agents", () => {
       store.isFull = false;
       await put("second's");
       expect(await keys()).toEqual(["second's"]);
+    } finally {
+      await kernel.stop({ agents: "stop", reason: "the test is over" });
+    }
+  });
+
+  it("what an agent in quarantine kept is left alone until it is discarded", async () => {
+    const { store } = createMemoryStore(systemClock);
+    const kept = definePlugin({
+      name: "kept-store",
+      apiVersion: 1,
+      provides: [stateStore],
+      options: z.strictObject({}),
+      setup: (ctx) => ctx.provide(stateStore, store),
+    });
+    const [state, spawner] = [memoryJournalState(), memorySpawner()];
+    const start = async () => {
+      const kernel = createTestKernel({ plugins: [kept(), operationState()], state, spawner });
+      await kernel.start();
+      return kernel;
+    };
+    const before = await start();
+    await before.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await before.agents.wait("a", "ready");
+    for (const namespace of ["agent:a", "agent:gone"]) {
+      await store.write(namespace, [{ op: "put", key: "k", value: 1 }]);
+    }
+    await before.stop({ agents: "keep", reason: "an upgrade" });
+    spawner.run("a").end({ kind: "exited", code: 1 });
+    spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+    const kernel = await start();
+    try {
+      expect(kernel.agents.quarantined("a")).toContain("4711");
+      const left = () => store.namespaces();
+      await waitFor(async () => !(await left()).includes("agent:gone"), { what: "the sweep" });
+      expect(await left()).toEqual(["agent:a"]);
+      await kernel.agents.discard("a", operator);
+      await waitFor(async () => (await left()).length === 0, { what: "the end of the namespace" });
     } finally {
       await kernel.stop({ agents: "stop", reason: "the test is over" });
     }
