@@ -13,6 +13,15 @@ export interface AwaitedEndpointsOptions {
   usable(): void;
 }
 
+/** A plugin's fault is no reason to look at the others no more; it is told where its answer is needed. */
+function isUsable(endpoint: Endpoint): boolean {
+  try {
+    return endpoint.health() === undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** Endpoints do not tell when they can be used, so they are asked, as long as somebody waits for one. */
 export function createAwaitedEndpoints(options: AwaitedEndpointsOptions) {
   const awaited = new Set<Endpoint>();
@@ -25,7 +34,7 @@ export function createAwaitedEndpoints(options: AwaitedEndpointsOptions) {
   function look(): void {
     cancel = undefined;
     if (!options.isAnybodyWaiting()) awaited.clear();
-    const usable = [...awaited].filter((endpoint) => endpoint.health() === undefined);
+    const usable = [...awaited].filter(isUsable);
     for (const endpoint of usable) awaited.delete(endpoint);
     if (awaited.size > 0) lookLater();
     if (usable.length > 0) options.usable();
@@ -37,7 +46,7 @@ export function createAwaitedEndpoints(options: AwaitedEndpointsOptions) {
       for (const endpoint of options.endpoints()) {
         if (!names.includes(endpoint.name)) continue;
         endpoint.wanted?.();
-        if (endpoint.health() !== undefined) awaited.add(endpoint);
+        if (!isUsable(endpoint)) awaited.add(endpoint);
       }
       if (awaited.size > 0) lookLater();
     },

@@ -19,7 +19,7 @@ export interface BusMessage {
   reply_to?: string;
 }
 
-/** A message for one member of a group, until it is settled. */
+/** A message for one member of a group, until it is settled. `ack` and `nack` may be called apart from it. */
 export interface BusDelivery {
   readonly message: BusMessage;
   /** 1 for the first time. */
