@@ -31,6 +31,8 @@ export function createManagedServer(
   { name, eager, template }: ManagedServerOptions,
 ): ManagedServer {
   let problem: string | undefined;
+  /** Under way: many ask for it at a time. */
+  let bringingUp: Promise<void> | undefined;
 
   async function ensure(): Promise<void> {
     await services.ensure(name, { template: await template() });
@@ -45,14 +47,20 @@ export function createManagedServer(
     wanted() {
       const { state } = services.get(name) ?? {};
       if (state !== undefined && isLive(state)) return;
-      ensure().catch((err) => {
-        problem = err instanceof Error ? err.message : String(err);
-        log.error({ err, service: `svc:${name}` }, "the server cannot be run");
-      });
+      bringingUp ??= ensure()
+        .catch((err) => {
+          problem = err instanceof Error ? err.message : String(err);
+          log.error({ err, service: `svc:${name}` }, "the server cannot be run");
+        })
+        .finally(() => {
+          bringingUp = undefined;
+        });
     },
     health() {
-      if (problem !== undefined) return problem;
       const service = services.get(name);
+      // It may have come back by itself: then nobody brings it up again.
+      if (service?.state === "running") problem = undefined;
+      if (problem !== undefined) return problem;
       if (!service) return `svc:${name} is started when it is needed`;
       if (service.state === "running") return undefined;
       return `svc:${name} is ${service.state}${service.reason ? `: ${service.reason}` : ""}`;

@@ -137,6 +137,9 @@ export function createCluster({ dataDir, binDir, program }: ClusterOptions): Clu
       user: USER,
       database: "postgres",
       password: () => readSecret(password) ?? "",
+      // Without these the driver takes those of the daemon's environment, PGSSLMODE and PGOPTIONS.
+      ssl: false,
+      options: "-c default_transaction_read_only=off",
     }),
   };
 }
