@@ -222,6 +222,23 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     const again = bus.subscribe({ filter: "#", after: "0", signal: over.signal })[Symbol.asyncIterator]();
     expect(textOfMessage(await again.next())).toBe("last");
   });
+
+  it("a drop of many holds up nobody who publishes, and who comes to read later sees none of them", async () => {
+    const { bus } = await opened();
+    const publish = (topic: string, text: string) => bus.publish({ topic, payload: Buffer.from(text) });
+    await Promise.all(Array.from({ length: 1_000 }, (_, index) => publish("a/many", String(index))));
+    const drops = Promise.all([bus.drop("a/#"), bus.drop("a/many")]);
+    const from = (filter: string) => ({ filter, after: "0", signal: over.signal });
+    const reader = bus.subscribe(from("#"))[Symbol.asyncIterator]();
+    const group = { group: "g", ackWaitMs: 60_000, maxInFlight: 1 };
+    const member = bus.consume({ ...from("a/+"), ...group })[Symbol.asyncIterator]();
+    const seen = [reader.next(), member.next()] as const;
+    const published = publish("a/many", "later").then(() => "published");
+    expect(await Promise.race([drops.then(() => "dropped"), published])).toBe("published");
+    await drops;
+    expect(textOfMessage(await seen[0])).toBe("later");
+    expect(textOfMessage({ done: false, value: (await seen[1]).value.message })).toBe("later");
+  });
 });
 
 describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () => {
