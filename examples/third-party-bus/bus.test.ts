@@ -17,6 +17,7 @@ function makeBroker() {
   const secret = ensureSecret(join(folder, "secret"));
   const path = join(folder, "bus.sock");
   let broker: ChildProcess | undefined;
+  const kill = () => broker?.kill("SIGKILL");
   return {
     path,
     daemonHello: { key: keyOf(secret, { kind: "daemon" }) },
@@ -26,11 +27,14 @@ function makeBroker() {
     async start() {
       const file = fileURLToPath(new URL("./broker.js", import.meta.url));
       broker = spawn(process.execPath, [file, folder], { stdio: ["ignore", "pipe", "inherit"] });
+      // Whatever becomes of the test: it does not stay behind.
+      process.once("exit", kill);
       if (broker.stdout) await once(broker.stdout, "data");
     },
     async stop() {
       const ended = broker && once(broker, "exit");
-      if (broker?.kill("SIGKILL")) await ended;
+      process.off("exit", kill);
+      if (kill()) await ended;
       broker = undefined;
       rmSync(folder, { recursive: true, force: true });
     },

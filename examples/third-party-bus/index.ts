@@ -44,8 +44,8 @@ export default definePlugin({
       throw fail("bus_unavailable", "the broker svc:line is not connected");
     };
     /** All of them, whenever one comes or goes: what the broker knows is never a mixture. */
-    const tellRuns = async (to = connection) => {
-      await to?.call({ op: "runs", runs: Object.fromEntries(runs) }).catch(() => {});
+    const tellRuns = async () => {
+      await connection?.call({ op: "runs", runs: Object.fromEntries(runs) }).catch(() => {});
     };
 
     /** Again and again until the broker is there, and again when it is gone. */
@@ -72,7 +72,8 @@ export default definePlugin({
         runs.set(agent, run);
         void tellRuns();
         const key = keyOf(secret, { kind: "agent", agent, run });
-        return `unix:${encodeURI(path)}?${new URLSearchParams({ agent, run, key })}`;
+        const place = path.split("/").map(encodeURIComponent).join("/");
+        return `unix:${place}?${new URLSearchParams({ agent, run, key })}`;
       },
     };
     ctx.provide(messageBus, bus);

@@ -10,6 +10,7 @@ import {
   type ServiceSpec,
   sleep,
 } from "../../core/index.js";
+import { limitsOf } from "../_shared/bus/limits.js";
 import { createManagedServer } from "../_shared/managed-server.js";
 import { socketPath } from "../_shared/socket-path.js";
 import { accessOperations, createAnswers } from "./access.js";
@@ -84,9 +85,7 @@ export default definePlugin({
 function templateOf(folder: string, options: Options, version: string): ServiceSpec["template"] {
   const settings: Settings = {
     folder,
-    maxMessages: options.max_messages,
-    maxBytes: options.max_size,
-    maxGroups: options.max_groups,
+    ...limitsOf(options),
     port: options.port,
     version,
   };

@@ -1,4 +1,5 @@
 import { definePlugin, messageBus, sleep } from "../../core/index.js";
+import { limitsOf } from "../_shared/bus/limits.js";
 import { createExternalServer } from "./external-server.js";
 import { createNatsServer, SERVICE } from "./managed-server.js";
 import { createNatsBus } from "./nats-bus.js";
@@ -18,9 +19,7 @@ export default definePlugin({
     const { where, connection } = managed ?? createExternalServer(options);
     const { bus, connect, stop } = createNatsBus({
       prefix: options.prefix,
-      maxMessages: options.max_messages,
-      maxBytes: options.max_size,
-      maxGroups: options.max_groups,
+      ...limitsOf(options),
       clock: ctx.clock,
       log: ctx.log,
       where,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { size } from "../../core/index.js";
+import { limitFields } from "../_shared/bus/limits.js";
 
 const filePath = (what: string) => z.string().min(1).optional().meta({ description: what });
 
@@ -19,12 +19,7 @@ export const optionsSchema = z
       .regex(/^[A-Za-z0-9_-]{1,32}$/, 'expected 1 to 32 letters, digits, "-" or "_"')
       .default("openstarry")
       .meta({ description: "The stream's name and the first token of all subjects." }),
-    max_messages: z.int().min(1).default(100_000).meta({ description: "So many messages are kept." }),
-    max_size: size()
-      .refine((bytes) => bytes >= 4 * 2 ** 20, "expected at least 4MiB")
-      .default(256 * 2 ** 20)
-      .meta({ description: "So much of messages is kept." }),
-    max_groups: z.int().min(1).default(1_000).meta({ description: "So many groups are remembered." }),
+    ...limitFields({ messages: 100_000, mib: 256, leastMib: 4 }),
   })
   .superRefine((it, context) => {
     const issue = (path: string, message: string) =>

@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import type { Redis } from "ioredis";
 import {
   type BusDelivery,
   type BusMessage,
@@ -10,113 +9,22 @@ import {
   rfc3339,
   type SubscribeOptions,
 } from "../../core/index.js";
-import { createDiskRoom } from "../_shared/redis/disk-room.js";
-import { reaching } from "../_shared/redis/failures.js";
-import { inspectServer } from "../_shared/redis/inspect.js";
-import type { RedisChoice } from "../_shared/redis/options.js";
-import { createRedisServer } from "../_shared/redis/redis-server.js";
 import { topicMatches } from "../_shared/topics.js";
-import { type Calls, contentOf, createCalls } from "./calls.js";
+import { contentOf } from "./calls.js";
 import { createGroup, type Group } from "./group.js";
 import { hear, type Listener } from "./notices.js";
 import { createReader, type Reader } from "./reader.js";
-
-export interface RedisBusOptions extends RedisChoice {
-  /** All names on the server begin with it. */
-  prefix: string;
-  maxMessages: number;
-  maxBytes: number;
-  maxGroups: number;
-  /** Whether the server of `url` keeps what it has acknowledged. Absent: as it says itself. */
-  durable?: boolean | undefined;
-}
+import { createSession, every, type SessionOptions } from "./session.js";
 
 /** How long a group counts as having members when nothing is heard of them, such as those of a daemon that is gone. */
 const LEASE_MS = 60_000;
-/** How often it is looked whether there is room on the disk. */
-const LOOK_MS = 1_000;
 
 /** The bus on a Redis server: what is kept, and where groups stand, is there and nowhere else. */
-export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
+export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
   const { clock } = ctx;
-  const root = `${options.prefix}:bus`;
-  const server = createRedisServer(ctx, options);
-  const room =
-    server.folder === undefined ? undefined : createDiskRoom(server.folder, clock, "bus_unavailable");
   const readers = new Map<string, Reader>();
   const groups = new Map<string, Group>();
-  let durable = options.durable ?? options.managed;
-  let connected: Calls | undefined;
-  let isStopped = false;
-
-  const health = () => (isStopped ? "it is stopped" : connected ? server.health() : "it is not started");
-
-  function unavailable(): OpenStarryError {
-    return new OpenStarryError("bus_unavailable", {
-      detail: health() ?? `the connection to ${server.address()} was lost`,
-      hint: "ask again in a moment; readers go on behind the last position that they have seen",
-      data: { retry_after_s: 1 },
-    });
-  }
-
-  /** What can be asked now. Throws `bus_unavailable`. */
-  function use(): Calls {
-    if (connected && health() === undefined) return connected;
-    throw unavailable();
-  }
-
-  function failAll(): void {
-    const error = unavailable();
-    for (const reader of readers.values()) reader.fail(error);
-    for (const group of groups.values()) group.fail(error);
-  }
-
-  function connect(): Calls {
-    const onChange = () => {
-      if (health() !== undefined) failAll();
-    };
-    const { redis } = server.connect("bus", { prepare: look, onChange });
-    // Of its own: a server gives up one that listens and is slow to take what it is told.
-    const listener = server.connect("bus-listener", {
-      prepare: async (it) => void (await it.subscribe(root)),
-      onChange,
-    });
-    listener.redis.on("messageBuffer", (_channel, notice) => hear(notice, told));
-    return createCalls({
-      redis,
-      root,
-      maxMessages: options.maxMessages,
-      maxBytes: options.maxBytes,
-      maxGroups: options.maxGroups,
-      checkRoom: (underWayBytes) => room?.check(underWayBytes),
-      reaching: (act) => reaching("bus_unavailable", server.address(), act),
-    });
-  }
-
-  /** What the server says of itself, after each connecting. */
-  async function look(redis: Redis): Promise<void> {
-    const { problem, syncsAlways } = await inspectServer(redis);
-    server.note("server", problem);
-    if (options.managed || options.durable !== undefined) return;
-    durable = syncsAlways === true;
-    ctx.log.info(
-      { server: server.address(), syncs_every_write: syncsAlways ?? "not known" },
-      durable ? "what is acknowledged is kept" : "what is acknowledged may be lost with the server",
-    );
-  }
-
-  function every(ms: number, act: () => void): void {
-    clock.after(ms, () => {
-      if (isStopped) return;
-      act();
-      every(ms, act);
-    });
-  }
-
-  /** Of the groups that have members here. What fails is renewed the next time. */
-  function renewLeases(): void {
-    if (groups.size > 0) connected?.lease(LEASE_MS, [...groups.keys()]).catch(() => {});
-  }
+  let stopRenewing = () => {};
 
   const told: Listener = {
     kept(position, topic) {
@@ -134,6 +42,24 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
     settled: (group, position) => groups.get(group)?.settled(position),
     removed: (group, born) => groups.get(group)?.removed(born),
   };
+
+  const session = createSession(ctx, options, {
+    onNotice: (notice) => hear(notice, told),
+    onLost(error) {
+      for (const reader of readers.values()) reader.fail(error);
+      for (const group of groups.values()) group.fail(error);
+    },
+  });
+  const { use } = session;
+
+  /** That groups have members here, for a while from now on; or none any more, at 0. */
+  function lease(ms: number, names: readonly string[]): void {
+    // If that cannot be told, it is told again, or what was told before comes to its end.
+    if (names.length > 0 && session.health() === undefined)
+      void use()
+        .lease(ms, names)
+        .catch(() => {});
+  }
 
   async function* read({ filter, signal }: SubscribeOptions, after?: number): AsyncGenerator<BusMessage> {
     if (signal.aborted) return;
@@ -161,8 +87,7 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
       group.leave(member);
       if (!group.isEmpty() || groups.get(name) !== group) return;
       groups.delete(name);
-      // Else it is without members when its lease is over.
-      connected?.lease(0, [name]).catch(() => {});
+      lease(0, [name]);
     };
     signal.addEventListener("abort", leave);
     try {
@@ -198,7 +123,7 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
     name: "redis",
     capabilities: {
       get durable() {
-        return durable;
+        return session.isDurable();
       },
     },
     async publish({ topic, payload, from, reply_to }, { keep = true } = {}) {
@@ -225,35 +150,25 @@ export function createRedisBus(ctx: PluginContext, options: RedisBusOptions) {
       for (const [name, group] of groups) if (topicMatches(filter, group.filter)) end(name);
       await calls.drop(filter);
     },
-    health,
-    // One that runs is not ours to bring up.
-    ...(options.managed ? { wanted: server.wanted } : {}),
+    health: session.health,
+    ...(session.wanted ? { wanted: session.wanted } : {}),
   };
 
   return {
     bus,
-    /** Rejects with `config_invalid` or `home_unusable`; not for a server that cannot be reached. */
     async start(): Promise<void> {
-      if (connected) return;
-      await server.start();
-      connected = connect();
-      every(LEASE_MS / 2, renewLeases);
-      every(LOOK_MS, () => server.note("room", room?.problem()));
-      await server.open();
+      await session.start();
+      stopRenewing();
+      stopRenewing = every(clock, LEASE_MS / 2, () => lease(LEASE_MS, [...groups.keys()]));
     },
     /** Readers reject; what members have not settled goes to others. A server of our own runs on. */
     async stop(): Promise<void> {
-      if (isStopped) return;
-      const isUp = health() === undefined;
-      isStopped = true;
+      stopRenewing();
       const held = new Map(groups);
-      failAll();
-      for (const group of held.values()) group.leaveAll();
-      if (isUp) {
-        connected?.lease(0, [...held.keys()]).catch(() => {});
-        await connected?.flush();
-      }
-      server.stop();
+      await session.stop((calls) => {
+        for (const group of held.values()) group.leaveAll();
+        if (held.size > 0) calls.lease(0, [...held.keys()]).catch(() => {});
+      });
     },
   };
 }

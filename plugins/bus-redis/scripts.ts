@@ -29,7 +29,7 @@ local function microseconds()
   return time[1] * 1000000 + time[2]
 end
 
--- Milliseconds by a clock that stands still when the server's is set back: a delay never becomes longer.
+-- Milliseconds by a clock that goes on where it was when the server's is set back: no delay becomes longer.
 local function now()
   local known = redis.call('HMGET', state, 'clock', 'clock_offset')
   local clock, offset = tonumber(known[1] or 0), tonumber(known[2] or 0)

@@ -64,6 +64,13 @@ const MAX_COLLISIONS = 5;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 
+/**
+ * An index serves every statement, in the order that is asked for, however large the tables are. The server would see
+ * that too, but for tables that have grown since it looked at them last. What it finds costly it would compile.
+ */
+const PLANNING =
+  "('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off')";
+
 /** A connection on which several read at a time: their queries are on their way one behind the other. */
 interface Shared {
   readonly client: Promise<pg.PoolClient>;
@@ -274,9 +281,10 @@ function createPool(options: DatabaseOptions): Pool {
     idleTimeoutMillis: 60_000,
     allowExitOnIdle: true,
     onConnect: async (client) => {
-      // What was acknowledged is on the disk, whatever the server's default. More than that is left as it is.
+      // What was acknowledged is on the disk, whatever the server's default; more than that is left as it is.
       await client.query(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+        `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+         UNION ALL SELECT set_config(name, value, false) FROM (VALUES ${PLANNING}) AS planning (name, value)`,
       );
     },
   });

@@ -2,7 +2,7 @@ import { isOpenStarryError, OpenStarryError, type StateEntry } from "../../core/
 import { type EncodedWrite, isLive, type Plan, planWrite, type Row } from "../_shared/state-plan.js";
 import type { Database, Transaction } from "./database.js";
 import { Collision } from "./failures.js";
-import { rowOf, type Space, type Statements, spaceOf } from "./statements.js";
+import { rowOf, type Space, STEP, type Statements, spaceOf } from "./statements.js";
 
 type Answers = (StateEntry | undefined)[];
 
@@ -16,8 +16,8 @@ export interface Lanes {
   run<T>(name: string, act: () => Promise<T>): Promise<T>;
   /** Turns those of the keys whose time is over into deletions. */
   expire(name: string, keys: readonly string[]): Promise<void>;
-  /** Forgets all but the newest deletions, so many at most; answers whether there are more. */
-  prune(name: string, keep: number, limit: number): Promise<boolean>;
+  /** Forgets some of all but the newest deletions; answers whether there are more. */
+  prune(name: string, keep: number): Promise<boolean>;
   /** Resolves when nothing is under way any more. */
   idle(): Promise<void>;
 }
@@ -191,7 +191,7 @@ export function createLanes(
           await keep(transaction, name, locked.space, { rows, version });
         }),
       ),
-    prune: (name, keepCount, limit) =>
+    prune: (name, keepCount) =>
       run(name, () =>
         database.transaction(async (transaction) => {
           const [[row] = []] = await transaction.send(statements.lock(name));
@@ -202,10 +202,10 @@ export function createLanes(
           const version = Number(surplus["version"]);
           const [, gone = []] = await transaction.send(
             statements.setPruned(space, version),
-            statements.prune(space, version, limit),
+            statements.prune(space, version),
           );
           await transaction.commit();
-          return gone.length === limit;
+          return gone.length === STEP;
         }),
       ),
   };

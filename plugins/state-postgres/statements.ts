@@ -23,6 +23,8 @@ const MAX_PAGE_BYTES = 4 * 2 ** 20;
 /** Of changes, which wait in memory for one who reads slowly. */
 const CHANGES = 64;
 const MAX_CHANGES_BYTES = 2 ** 20;
+/** Rows that are cleared away at a time. */
+export const STEP = 1_000;
 
 /** The server's clock: the same for all daemons. */
 const nowMs = (clock: string) => `floor(extract(epoch FROM ${clock}) * 1000)::bigint`;
@@ -47,22 +49,18 @@ export function createStatements(schema: string) {
         Buffer.from(name),
         Buffer.from(key),
       ),
-    list: (name: string, { prefix = "", after, limit }: StateQuery) =>
-      query(
-        "list",
-        `SELECT * FROM (
+    /** Planned anew each time: how many are wanted decides how they are found best. */
+    list: (name: string, { prefix = "", after, limit }: StateQuery): Query => ({
+      text: `SELECT * FROM (
            SELECT page.*, count(*) OVER () AS found, row_number() OVER by_key AS nth,
              sum(octet_length(value)) OVER by_key AS bytes
            FROM (
              SELECT ${FIELDS} FROM ${entries}
-             WHERE namespace = ${idOf} AND key >= $2 AND key < $3 AND ${LIVE} ORDER BY key LIMIT $4 + 1
+             WHERE namespace = ${idOf} AND key >= $2 AND key < $3 AND ${LIVE} ORDER BY key LIMIT ${Math.trunc(limit) + 1}
            ) AS page WINDOW by_key AS (ORDER BY key)
          ) AS sized WHERE nth <= $4 AND (nth = 1 OR bytes <= ${MAX_PAGE_BYTES}) ORDER BY key`,
-        Buffer.from(name),
-        firstKey(prefix, after),
-        aboveKeys(prefix),
-        limit,
-      ),
+      values: [Buffer.from(name), firstKey(prefix, after), aboveKeys(prefix), limit],
+    }),
     changes: (name: string, version: number, prefix: string) =>
       query(
         "changes",
@@ -147,25 +145,23 @@ export function createStatements(schema: string) {
         id,
         version,
       ),
-    prune: ({ id }: Space, version: number, limit: number) =>
+    prune: ({ id }: Space, version: number) =>
       query(
         "prune",
         `DELETE FROM ${entries} WHERE namespace = $1 AND key IN (
            SELECT key FROM ${entries} WHERE namespace = $1 AND value IS NULL AND version <= $2
-           ORDER BY version LIMIT $3
+           ORDER BY version LIMIT ${STEP}
          ) RETURNING 1`,
         id,
         version,
-        limit,
       ),
 
     // Each a transaction of its own.
-    expired: (limit: number) =>
+    expired: () =>
       query(
         "expired",
         `SELECT name, key FROM ${entries} JOIN ${spaces} ON namespace = id
-         WHERE expires_at <= ${NOW} AND value IS NOT NULL AND name IS NOT NULL ORDER BY expires_at LIMIT $1`,
-        limit,
+         WHERE expires_at <= ${NOW} AND value IS NOT NULL AND name IS NOT NULL ORDER BY expires_at LIMIT ${STEP}`,
       ),
     drop: (name: string) =>
       query(
@@ -175,15 +171,14 @@ export function createStatements(schema: string) {
         Buffer.from(name),
       ),
     /** Some rows of a namespace that was dropped; none of one where another daemon is at it. */
-    clear: (limit: number) =>
+    clear: () =>
       query(
         "clear",
         `DELETE FROM ${entries} WHERE (namespace, key) IN (
            SELECT namespace, key FROM ${entries}
            WHERE namespace = (SELECT id FROM ${spaces} WHERE name IS NULL ORDER BY id LIMIT 1)
-           ORDER BY key LIMIT $1 FOR UPDATE SKIP LOCKED
+           ORDER BY key LIMIT ${STEP} FOR UPDATE SKIP LOCKED
          ) RETURNING 1`,
-        limit,
       ),
     removeEmpty: () =>
       query(

@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/index.js";
 import type { Database } from "./database.js";
 import type { Lanes } from "./lanes.js";
-import { type Statements, textOf } from "./statements.js";
+import { STEP, type Statements, textOf } from "./statements.js";
 import type { Watches } from "./watches.js";
 
 export interface UpkeepOptions {
@@ -16,8 +16,6 @@ export interface UpkeepOptions {
 /** How often it is seen to, and how soon again while there is more to do. */
 const ROUND_MS = 1_000;
 const GO_ON_MS = 20;
-/** Of each kind of work, in one round. */
-const ROWS = 1_000;
 
 /**
  * Every now and then, a bit of each: turns entries whose time is over into deletions, forgets deletions that are too
@@ -31,7 +29,7 @@ export function createUpkeep({ database, statements, lanes, watches, clock, maxD
   let isOver = true;
 
   async function expire(): Promise<boolean> {
-    const found = await database.query(statements.expired(ROWS));
+    const found = await database.query(statements.expired());
     const keys = new Map<string, string[]>();
     for (const { name, key } of found) {
       const ofName = keys.get(textOf(name)) ?? [];
@@ -39,21 +37,21 @@ export function createUpkeep({ database, statements, lanes, watches, clock, maxD
       keys.set(textOf(name), ofName);
     }
     for (const [name, ofName] of keys) await lanes.expire(name, ofName);
-    return found.length === ROWS;
+    return found.length === STEP;
   }
 
   async function prune(): Promise<boolean> {
     for (const name of [...uncounted]) {
       uncounted.delete(name);
-      if (await lanes.prune(name, maxDeletions, ROWS)) uncounted.add(name);
+      if (await lanes.prune(name, maxDeletions)) uncounted.add(name);
     }
     return uncounted.size > 0;
   }
 
   async function clear(): Promise<boolean> {
-    const gone = await database.query(statements.clear(ROWS));
-    if (gone.length < ROWS) await database.query(statements.removeEmpty());
-    return gone.length === ROWS;
+    const gone = await database.query(statements.clear());
+    if (gone.length < STEP) await database.query(statements.removeEmpty());
+    return gone.length === STEP;
   }
 
   async function round(): Promise<void> {

@@ -8,10 +8,7 @@ import { createRedisServer } from "../_shared/redis/redis-server.js";
 import { createTables, type Tables, type TablesOptions } from "./tables.js";
 import { createWatches } from "./watches.js";
 
-export interface RedisStoreOptions extends RedisChoice, TablesOptions {
-  /** Whether the server of `url` keeps what it has acknowledged. Absent: as it says itself. */
-  durable?: boolean | undefined;
-}
+export interface RedisStoreOptions extends RedisChoice, TablesOptions {}
 
 /** How often it is looked for entries whose time is over, and how soon again while there is more to do. */
 const CLEAR_UP_MS = 1_000;

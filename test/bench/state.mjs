@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { createJiti } from "jiti";
 import Database from "libsql";
+import pg from "pg";
 import { systemClock } from "../../dist/core/index.js";
 import { createPostgresStore } from "../../dist/plugins/state-postgres/postgres-store.js";
 import { parseUrl } from "../../dist/plugins/state-postgres/server-url.js";
@@ -69,10 +70,32 @@ function measureBare() {
   database.close();
 }
 
+/** The same client without the store: an upsert of one row, and one read. */
+async function measureBarePostgres(server) {
+  const bare = new pg.Client({ ...parseUrl(server.url).connection, pipeline: true });
+  await bare.connect();
+  await bare.query("CREATE TABLE bare (key bytea PRIMARY KEY, value text)");
+  const upsert = "INSERT INTO bare VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+  const put = (index) =>
+    bare.query({
+      name: "put",
+      text: upsert,
+      values: [Buffer.from(keyOf(index)), JSON.stringify(anyValue(index))],
+    });
+  const select = "SELECT value FROM bare WHERE key = $1";
+  const get = (index) => bare.query({ name: "get", text: select, values: [Buffer.from(keyOf(index))] });
+  for (const lanes of [1, LANES]) {
+    await measure(`bare pg, ${lanes} puts at a time`, requests / 10, put, lanes);
+    await measure(`bare pg, ${lanes} gets at a time`, requests / 10, get, lanes);
+  }
+  await bare.end();
+}
+
 async function measurePostgres() {
   const { startPostgres } = await createJiti(import.meta.url).import("../helpers/postgres.ts");
   const server = await startPostgres();
   try {
+    await measureBarePostgres(server);
     const given = {
       schema: "bench",
       clock: systemClock,

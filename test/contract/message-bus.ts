@@ -237,7 +237,7 @@ function testGroups(suite: MessageBusSuite): void {
     const sameName = reader(bus.consume({ ...one, filter: "+" }));
     for (let index = 0; index < 40; index++) await send(bus, "t", String(index));
     const seen: string[] = [];
-    const work = members.map(async (member) => {
+    const working = members.map(async (member) => {
       for (;;) {
         const [delivery] = await member.take(1);
         if (!delivery) return;
@@ -245,6 +245,9 @@ function testGroups(suite: MessageBusSuite): void {
         await delivery.ack();
       }
     });
+    const work = Promise.all(working);
+    // What goes wrong before it is waited for is told by what is missing.
+    work.catch(() => {});
     await waitUntil(() => seen.length === 40, "40 deliveries");
     const numbers = Array.from({ length: 40 }, (_, index) => String(index));
     assert.deepEqual([...seen].sort(byNumber), numbers);
@@ -252,7 +255,7 @@ function testGroups(suite: MessageBusSuite): void {
       assert.deepEqual(texts((await whole.take(40)).map(({ message }) => message)), numbers);
     }
     ends.abort();
-    await Promise.all(work);
+    await work;
   });
 
   it("a group goes on where it was, without members too", async (bus, signal) => {

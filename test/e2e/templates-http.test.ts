@@ -18,7 +18,7 @@ afterEach(async () => {
   [daemon, service] = [undefined, undefined];
 });
 
-test("agents start from a service, and from its cache while it is away", async () => {
+test("agents start from a service, and from its cache while it is away", { timeout: 120_000 }, async () => {
   const remote = await startTemplateService({ Sleeper });
   service = remote;
   const it = await startDaemon({ templates: [{ template_id: "Local", command: "/bin/true" }] });

@@ -146,6 +146,12 @@ test("kill -9 of the daemon: the broker runs on as it was, and readers go on wit
   expect(seen).toEqual(Array.from({ length: 40 }, (_, number) => `0/${number}`));
   const next = (await it.client.bus.consume("shared/#", group).next()).value;
   expect(next?.message.payload).toBe("0/1");
+
+  expect((await it.cli(["restart"])).code).toBe(0);
+  await it.client.bus.publish("shared/numbers", "0/40");
+  await waitFor(() => seen.includes("0/40"), { what: "what came after the restart" });
+  expect(seen).toHaveLength(41);
+  expect(await it.client.agents.get("svc:bus")).toMatchObject({ pid, restarts: 0 });
   over.abort();
   await read;
 });

@@ -15,7 +15,9 @@ export function testsOf(
 
 /** What the suites wait for something that should come. */
 const PATIENCE_MS = 20_000;
-const SHORT_MS = 2_000;
+const SHORT_MS = 5_000;
+/** No test that is ever over takes so long. */
+const NEVER_MS = 12_000;
 
 /**
  * What comes to a driver in memory comes at once: cuts the patience of the suites short until the answered
@@ -35,7 +37,7 @@ export function shortenPatience(): () => void {
 export async function failing(tests: readonly SuiteTest[]): Promise<string[]> {
   const late = () =>
     new Promise<never>((_, reject) => {
-      setTimeout(() => reject(new Error("it is never over")), 2 * SHORT_MS).unref();
+      setTimeout(() => reject(new Error("it is never over")), NEVER_MS).unref();
     });
   const results = await Promise.allSettled(tests.map(({ run }) => Promise.race([run(), late()])));
   return tests.filter((_, index) => results[index]?.status === "rejected").map(({ name }) => name);

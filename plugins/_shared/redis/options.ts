@@ -21,13 +21,23 @@ export const redisFields = {
   password_file: z.string().startsWith("/", "expected an absolute path").optional().meta({
     description: "A file with the password for url, in place of one in the URL.",
   }),
+  durable: z.boolean().optional().meta({
+    description: "Whether the server of url keeps what it acknowledges. Absent: it is asked.",
+  }),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9_.:-]{1,64}$/, "expected 1 to 64 of A-Z a-z 0-9 _ . : -")
+    .default("openstarry")
+    .meta({
+      description: "What all names on the server begin with. Daemons of one prefix share what is there.",
+    }),
 };
 
 export type RedisChoice = z.output<z.ZodObject<typeof redisFields>>;
 
 /** Either a managed server or one that runs: refines an object with `redisFields`. */
 export function checkRedis(options: RedisChoice, context: z.RefinementCtx): void {
-  const { managed, program, eager, url, password_file } = options;
+  const { managed, program, eager, url, password_file, durable } = options;
   const refuse = (path: string, message: string) =>
     context.addIssue({ code: "custom", path: [path], message });
   if (managed && url !== undefined) refuse("url", 'there is "managed" beside it: keep one of the two');
@@ -37,6 +47,9 @@ export function checkRedis(options: RedisChoice, context: z.RefinementCtx): void
   if (!managed && program !== undefined) refuse("program", 'it is for "managed": true');
   if (!managed && eager) refuse("eager", 'it is for "managed": true');
   if (managed && password_file !== undefined) refuse("password_file", 'it is for "url"');
+  if (managed && durable !== undefined) {
+    refuse("durable", 'it is for "url": a managed server keeps what it acknowledges');
+  }
   if (url === undefined) return;
   const target = parseUrl(url);
   if (typeof target === "string") refuse("url", target);

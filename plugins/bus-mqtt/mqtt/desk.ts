@@ -107,7 +107,7 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
       ...{ who, session, isClean, bus, guard, store, sessions, publisher },
       outbox: createOutbox(visitor.socket),
       abort(err) {
-        log.warn({ err, session }, "a subscription has ended by itself: its client is to connect again");
+        log.warn({ err, session }, "the bus cannot be read: a client is to connect again");
         void visitors.end(visitor);
       },
     });

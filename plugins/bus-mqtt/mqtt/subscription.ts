@@ -18,7 +18,7 @@ export interface SubscriptionOptions {
   /** The group's members are many clients, and each message is for one of them. */
   isShared?: boolean;
   retained: () => MqttTables;
-  /** It ended by itself: the bus cannot be read, or has forgotten the group. */
+  /** The bus cannot be read. */
   onBroken: (error: unknown) => void;
 }
 
@@ -81,32 +81,34 @@ export function openSubscription(options: SubscriptionOptions): Subscription {
 
   /** The first `next()` subscribes, so it is called at once. */
   const run = async <T>(
-    source: AsyncIterable<T>,
+    open: () => AsyncIterable<T>,
     send: (item: T) => Promise<void>,
-    before?: () => unknown,
-  ) => {
-    const items = source[Symbol.asyncIterator]();
-    const first = items.next();
-    first.catch(() => {}); // told when it is its turn
-    const isFresh = await started;
-    try {
-      if (isFresh) await before?.();
-      for (let it = await first; !it.done && !signal.aborted; it = await items.next()) await send(it.value);
-      if (!signal.aborted) onBroken(new Error(`the bus has ended the subscription of ${filter}`));
-    } catch (error) {
-      if (!signal.aborted) onBroken(error);
-    } finally {
-      await items.return?.();
+    before?: () => Promise<void>,
+  ): Promise<void> => {
+    for (let isFirst = true; !signal.aborted; isFirst = false) {
+      const items = open()[Symbol.asyncIterator]();
+      const first = items.next();
+      first.catch(() => {}); // told when it is its turn
+      try {
+        if ((await started) && isFirst) await before?.();
+        for (let it = await first; !it.done && !signal.aborted; it = await items.next()) await send(it.value);
+        // Without being asked to the bus ends what it reads of a group that it forgets: that begins anew.
+      } catch (error) {
+        if (!signal.aborted) onBroken(error);
+        return;
+      } finally {
+        await items.return?.();
+      }
     }
   };
   const consumed = () => {
     const maxInFlight = isShared ? SHARED_WINDOW : WINDOW;
     const how = { filter, group: group ?? "", ackWaitMs: ACK_WAIT_MS, maxInFlight, signal };
     const after = groupAfter === undefined ? {} : { after: groupAfter };
-    return run(bus.consume({ ...how, ...after }), sendDelivery);
+    return run(() => bus.consume({ ...how, ...after }), sendDelivery);
   };
   const read = (send: (message: BusMessage) => Promise<void>) =>
-    run(bus.subscribe({ filter, signal }), send, sendRetained);
+    run(() => bus.subscribe({ filter, signal }), send, sendRetained);
 
   const runs = [
     ...(group === undefined ? [read(sendOne)] : [consumed()]),

@@ -406,6 +406,22 @@ describe("what the daemon drops", () => {
     ]);
   });
 
+  it("leaves others connected, who go on with what comes under those topics", async () => {
+    const face = await open();
+    const a = await enter(face, "a", { clientId: "desk", clean: false });
+    await a.mqtt.subscribeAsync(["agents/b/status", "$share/work/agents/b/jobs"], { qos: 1 });
+    await say(face.bus, "agents/b/status", "1");
+    await a.texts(1);
+    for (const seen of [2, 4]) {
+      await face.bus.drop("agents/b/#");
+      await face.face.drop("agents/b/#");
+      await say(face.bus, "agents/b/status", "status");
+      await say(face.bus, "agents/b/jobs", "job");
+      expect(new Set((await a.texts(seen + 1)).slice(-2))).toEqual(new Set(["status", "job"]));
+    }
+    expect(a.mqtt.connected).toBe(true);
+  });
+
   it("ends the connections of a run that is over, and its will is published", async () => {
     const face = await open();
     const a = await enter(face, "a", {
