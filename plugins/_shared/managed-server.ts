@@ -31,8 +31,8 @@ export function createManagedServer(
   { name, eager, template }: ManagedServerOptions,
 ): ManagedServer {
   let problem: string | undefined;
-  /** Under way: many ask for it at a time. */
-  let bringingUp: Promise<void> | undefined;
+  /** Many ask for it at a time. */
+  let isBeingBroughtUp = false;
 
   async function ensure(): Promise<void> {
     await services.ensure(name, { template: await template() });
@@ -46,14 +46,15 @@ export function createManagedServer(
     },
     wanted() {
       const { state } = services.get(name) ?? {};
-      if (state !== undefined && isLive(state)) return;
-      bringingUp ??= ensure()
+      if (isBeingBroughtUp || (state !== undefined && isLive(state))) return;
+      isBeingBroughtUp = true;
+      ensure()
         .catch((err) => {
           problem = err instanceof Error ? err.message : String(err);
           log.error({ err, service: `svc:${name}` }, "the server cannot be run");
         })
         .finally(() => {
-          bringingUp = undefined;
+          isBeingBroughtUp = false;
         });
     },
     health() {

@@ -176,7 +176,14 @@ function findBin(named: string | undefined, wanted: number | undefined): string 
 }
 
 async function assertVersion(bin: string, data: string): Promise<void> {
-  const { stdout } = await run(join(bin, "postgres"), ["--version"]);
+  const program = join(bin, "postgres");
+  const { stdout } = await run(program, ["--version"]).catch((cause) => {
+    throw new OpenStarryError("config_invalid", {
+      detail: `state-postgres: ${program} does not answer to --version`,
+      hint: `see that it runs, install it anew (${INSTALL}), or name a server that runs with "url"`,
+      cause,
+    });
+  });
   const major = Number(/\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]);
   if (!(major >= OLDEST)) {
     throw new OpenStarryError("config_invalid", {

@@ -413,6 +413,7 @@ describe("options of bus-nats", () => {
     ["both", { managed: true, url: "nats://h:1" }, /both were given/],
     ["no address", { url: "http://u:hunter2@h" }, /expected nats:\/\/host:port/],
     ["two ways in", { url: "nats://u:hunter2@h", token_file: "/t" }, /expected one way to be let in/],
+    ["a file of no certain place", { url: "nats://h", token_file: "token" }, /token_file.*absolute path/],
     ["a program elsewhere", { url: "nats://h", program: "/p" }, /program.*"managed": true/s],
   ];
   for (const [what, options, words] of refusals) {
