@@ -153,6 +153,11 @@ function createSession(
       onPassing(message, behind);
     },
   });
+  // Another daemon may make it anew, and its sequences begin anew then. Who may not listen to this is told later, by
+  // the next call.
+  nc.subscribe(`$JS.EVENT.ADVISORY.STREAM.DELETED.${names.stream}`, {
+    callback: (error) => void (error ?? end(`the stream ${names.stream} was deleted from the server`)),
+  });
   nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
 
   return {

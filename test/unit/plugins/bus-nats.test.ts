@@ -321,6 +321,35 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     const seen = [await reader.next(), await reader.next(), await reader.next(), await reader.next()];
     expect(seen.map(textOfMessage)).toEqual(["4", "5", "6", "7"]);
   });
+
+  it("a stream that was deleted and that another daemon made anew: readers are told, and miss nothing of it", async () => {
+    const one = subject();
+    const other = one.reopen?.() as MessageBusSubject;
+    for (const it of [one, other]) {
+      await it.start?.();
+      onTestFinished(async () => it.stop?.());
+    }
+    const send = (text: string, bus = one.bus) => bus.publish({ topic: "t", payload: Buffer.from(text) });
+    const from = (after?: string) =>
+      other.bus
+        .subscribe({ filter: "t", signal, ...(after === undefined ? {} : { after }) })
+        [Symbol.asyncIterator]();
+    const reader = from();
+    const first = reader.next();
+    await send("1", other.bus);
+    const { position } = (await first).value;
+    const told = reader.next().catch(({ code }) => code);
+    const nc = await connectNats({ servers: `127.0.0.1:${own.port}` });
+    const jsm = await jetstreamManager(nc);
+    for await (const { config } of jsm.streams.list()) await jsm.streams.delete(config.name);
+    await nc.close();
+    await waitFor(() => send("2"), { what: "the new stream" });
+    await waitFor(() => other.bus.health() === undefined, { what: "the other one to see it" });
+    await send("3");
+    expect(await told).toBe("bus_unavailable");
+    const again = from(position);
+    expect([await again.next(), await again.next()].map(textOfMessage)).toEqual(["2", "3"]);
+  });
 });
 
 describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () => {
