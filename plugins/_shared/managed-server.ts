@@ -31,6 +31,8 @@ export function createManagedServer(
   { name, eager, template }: ManagedServerOptions,
 ): ManagedServer {
   let problem: string | undefined;
+  /** Many ask for it at a time. */
+  let isBeingBroughtUp = false;
 
   async function ensure(): Promise<void> {
     await services.ensure(name, { template: await template() });
@@ -44,15 +46,22 @@ export function createManagedServer(
     },
     wanted() {
       const { state } = services.get(name) ?? {};
-      if (state !== undefined && isLive(state)) return;
-      ensure().catch((err) => {
-        problem = err instanceof Error ? err.message : String(err);
-        log.error({ err, service: `svc:${name}` }, "the server cannot be run");
-      });
+      if (isBeingBroughtUp || (state !== undefined && isLive(state))) return;
+      isBeingBroughtUp = true;
+      ensure()
+        .catch((err) => {
+          problem = err instanceof Error ? err.message : String(err);
+          log.error({ err, service: `svc:${name}` }, "the server cannot be run");
+        })
+        .finally(() => {
+          isBeingBroughtUp = false;
+        });
     },
     health() {
-      if (problem !== undefined) return problem;
       const service = services.get(name);
+      // It may have come back by itself: then nobody brings it up again.
+      if (service?.state === "running") problem = undefined;
+      if (problem !== undefined) return problem;
       if (!service) return `svc:${name} is started when it is needed`;
       if (service.state === "running") return undefined;
       return `svc:${name} is ${service.state}${service.reason ? `: ${service.reason}` : ""}`;

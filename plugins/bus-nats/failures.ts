@@ -32,6 +32,11 @@ export function isNoStream(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound;
 }
 
+/** A message could not be deleted: it is gone already, or something is wrong (JSStreamMsgDeleteFailedF). */
+export function isNotDeleted(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.code === 10_057;
+}
+
 /** The server is there, and nobody on it to answer this. */
 export function isUnanswered(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();

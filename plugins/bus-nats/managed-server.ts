@@ -1,11 +1,11 @@
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { type NodeConnectionOptions, nkeyAuthenticator, nkeys } from "@nats-io/transport-node";
-import { isLive, type PluginContext, type ServiceSpec } from "../../core/index.js";
+import { isLive, OpenStarryError, type PluginContext, type ServiceSpec } from "../../core/index.js";
 import { createManagedServer, findProgram } from "../_shared/managed-server.js";
 import { createPortMemory } from "../_shared/port-memory.js";
+import { privateFolder, writePrivateFile } from "../_shared/private-files.js";
 import { readOrCreateSecret } from "../_shared/secret-file.js";
 import { listenerOf } from "./listener.js";
 import type { Options } from "./options.js";
@@ -30,8 +30,13 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
     const state = ctx.services.get(SERVICE)?.state;
     if (known > 0 && state !== undefined && isLive(state)) return known;
     const port = (await tryPort(known)) ?? (await tryPort(0)) ?? 0;
-    memory.write(port);
-    return port;
+    if (port !== known) memory.write(port);
+    if (port === memory.read()) return port;
+    // The server would be where nobody looks for it.
+    throw new OpenStarryError("home_unusable", {
+      detail: `the port of svc:${SERVICE} cannot be kept in ${folder}`,
+      hint: "free disk space where that is short",
+    });
   }
 
   async function template(): Promise<ServiceSpec["template"]> {
@@ -41,14 +46,11 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
       install: "apt install nats-server",
       plugin: "bus-nats",
     });
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    chmodSync(folder, 0o700);
+    privateFolder(folder);
     const port = await choosePort();
     const config = join(folder, "nats-server.conf");
-    writeConfig(config, {
-      publicKey: nkeys.fromSeed(Buffer.from(seed())).getPublicKey(),
-      data: join(folder, "data"),
-    });
+    const publicKey = nkeys.fromSeed(Buffer.from(seed())).getPublicKey();
+    writePrivateFile(config, configText({ publicKey, data: join(folder, "data") }));
     return {
       description: "the message bus: NATS with JetStream",
       command,
@@ -100,7 +102,7 @@ async function tryPort(wanted: number): Promise<number | undefined> {
 }
 
 /** Addresses are arguments, so that a change of them is a change of the service. */
-function writeConfig(path: string, { publicKey, data }: { publicKey: string; data: string }): void {
+function configText({ publicKey, data }: { publicKey: string; data: string }): string {
   const lines = [
     "# Written by openstarry-daemon (bus-nats).",
     // A message of 1 MiB, and its headers.
@@ -108,17 +110,5 @@ function writeConfig(path: string, { publicKey, data }: { publicKey: string; dat
     `authorization { users: [ { nkey: ${publicKey} } ] }`,
     `jetstream { store_dir: ${JSON.stringify(data)} }`,
   ];
-  const text = `${lines.join("\n")}\n`;
-  if (read(path) === text) return;
-  const beside = `${path}.new`;
-  writeFileSync(beside, text, { mode: 0o600 });
-  renameSync(beside, path);
-}
-
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
+  return `${lines.join("\n")}\n`;
 }

@@ -39,6 +39,11 @@ export function createNatsBus(options: NatsBusOptions) {
   const turns = createTurns();
   const readers = createReaders();
   const groups: Groups = createGroups({ names, maxGroups, clock, session: () => link.session() });
+  /**
+   * Settles when what was dropped up to now is gone, which takes its time. Who comes to read waits for it; who
+   * publishes does not.
+   */
+  let dropped: Promise<unknown> = Promise.resolve();
   const ringAll = () => {
     readers.ringAll();
     groups.ringAll();
@@ -82,12 +87,14 @@ export function createNatsBus(options: NatsBusOptions) {
   async function* read({ filter, signal, after }: SubscribeOptions): AsyncGenerator<BusMessage> {
     if (signal.aborted) return;
     const session = link.session();
+    const before = dropped;
     const { reader, from } = await turns.alone(async () => {
       const from = await start(session, after);
       return { reader: readers.join(filter), from };
     });
     signal.addEventListener("abort", reader.bell.ring);
     try {
+      await before;
       yield* messagesFor(reader, session, from, signal);
     } finally {
       signal.removeEventListener("abort", reader.bell.ring);
@@ -99,12 +106,14 @@ export function createNatsBus(options: NatsBusOptions) {
     const { signal } = of;
     if (signal.aborted) return;
     const session = link.session();
+    const before = dropped;
     const { group, member } = await turns.alone(async () => {
       const group = await groups.open(session, of, () => start(session, of.after));
       return { group, member: group.join(session, of) };
     });
     signal.addEventListener("abort", member.bell.ring);
     try {
+      await before;
       while (!signal.aborted) {
         session.mustLive();
         if (group.isRemoved()) return;
@@ -151,10 +160,15 @@ export function createNatsBus(options: NatsBusOptions) {
     },
     async drop(filter) {
       const session = link.session();
-      await turns.alone(async () => {
-        await session.remove(filter);
+      const begun = turns.alone(async () => {
         await groups.drop(filter);
+        const last = await session.lastSequence();
+        session.tail.forget(last);
+        return last;
       });
+      const done = begun.then((last) => session.remove(filter, last));
+      dropped = Promise.allSettled([dropped, done]);
+      await done;
     },
     health: () => notYet() ?? link.problem(),
   };

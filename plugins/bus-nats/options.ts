@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { limitFields } from "../_shared/bus/limits.js";
 
-const filePath = (what: string) => z.string().min(1).optional().meta({ description: what });
+const filePath = (what: string) =>
+  z.string().startsWith("/", "expected an absolute path").optional().meta({ description: what });
 
 /** The options of `bus-nats`: one server, run by the plugin (`managed`) or somebody else's (`url`). */
 export const optionsSchema = z

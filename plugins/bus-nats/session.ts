@@ -8,7 +8,7 @@ import {
   type NodeConnectionOptions,
 } from "@nats-io/transport-node";
 import { type BusMessage, type Clock, sleep } from "../../core/index.js";
-import { isNoStream, isUnanswered, unavailable, wordsOf } from "./failures.js";
+import { isNoStream, isNotDeleted, isUnanswered, unavailable, wordsOf } from "./failures.js";
 import { type Names, openStream } from "./kept-stream.js";
 import { addressOf, messageOf, type Outgoing } from "./messages.js";
 import { filterSubjectOf } from "./subjects.js";
@@ -60,10 +60,10 @@ export interface Session {
   /** One request to the server's own, with its answers; the returned function ends that. */
   ask(subject: string, request: unknown, onAnswer: (answer: Msg) => void): () => void;
   /**
-   * Removes what is kept for this filter, one by one: a purge of some subjects takes consumers of others past
-   * messages that they have not seen (nats-server 2.9.10).
+   * Removes what is kept for this filter up to a sequence, one by one: a purge of some subjects takes consumers of
+   * others past messages that they have not seen (nats-server 2.9.10).
    */
-  remove(filter: string): Promise<void>;
+  remove(filter: string, upTo: number): Promise<void>;
   /** What was told is sent before. */
   close(): Promise<void>;
 }
@@ -153,6 +153,11 @@ function createSession(
       onPassing(message, behind);
     },
   });
+  // Another daemon may make it anew, and its sequences begin anew then. Who may not listen to this is told later, by
+  // the next call.
+  nc.subscribe(`$JS.EVENT.ADVISORY.STREAM.DELETED.${names.stream}`, {
+    callback: (error) => void (error ?? end(`the stream ${names.stream} was deleted from the server`)),
+  });
   void nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
 
   return {
@@ -185,13 +190,15 @@ function createSession(
         nc.publish(`${names.passing}.${subject}`, message.payload, headers ? { headers } : {});
         await nc.flush();
       }),
-    remove: (filter) =>
+    remove: (filter, upTo) =>
       attempt(async () => {
-        tail.forget(confirmed);
         const query = { seq: 1, next_by_subj: `${names.kept}.${filterSubjectOf(filter)}` };
-        for (let found = await next(query); found; ) {
+        for (let found = await next(query); found && found.seq <= upTo; ) {
           const { seq } = found;
-          const removed = jsm.streams.deleteMessage(names.stream, seq);
+          const removed = jsm.streams.deleteMessage(names.stream, seq).catch(async (error) => {
+            // It made room for a newer one, or another daemon was quicker.
+            if (!isNotDeleted(error) || (await next({ ...query, seq }))?.seq === seq) throw error;
+          });
           [found] = await Promise.all([next({ ...query, seq: seq + 1 }), removed]);
         }
       }),

@@ -1,5 +1,5 @@
 import type { Redis } from "ioredis";
-import { type Clock, OpenStarryError, type PluginContext } from "../../core/index.js";
+import { type Clock, OpenStarryError, type PluginContext, sleep } from "../../core/index.js";
 import { createDiskRoom } from "../_shared/redis/disk-room.js";
 import { reaching } from "../_shared/redis/failures.js";
 import { inspectServer } from "../_shared/redis/inspect.js";
@@ -21,6 +21,8 @@ export interface SessionEvents {
 
 /** How often it is looked whether there is room on the disk. */
 const LOOK_MS = 1_000;
+/** So long the last words may take: a server that hangs does not hold up the daemon's stop. */
+const GOODBYE_MS = 1_000;
 
 /** The server, as far as it can be used: its commands, and what it tells. */
 export function createSession(ctx: PluginContext, options: SessionOptions, events: SessionEvents) {
@@ -104,7 +106,7 @@ export function createSession(ctx: PluginContext, options: SessionOptions, event
       stopLooking();
       events.onLost(unavailable());
       if (open) last(open);
-      await open?.flush();
+      if (open) await Promise.race([open.flush(), sleep(ctx.clock, GOODBYE_MS)]);
       server.stop();
     },
   };

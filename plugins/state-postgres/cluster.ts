@@ -137,6 +137,9 @@ export function createCluster({ dataDir, binDir, program }: ClusterOptions): Clu
       user: USER,
       database: "postgres",
       password: () => readSecret(password) ?? "",
+      // Without these the driver takes those of the daemon's environment, PGSSLMODE and PGOPTIONS.
+      ssl: false,
+      options: "-c default_transaction_read_only=off",
     }),
   };
 }
@@ -173,7 +176,14 @@ function findBin(named: string | undefined, wanted: number | undefined): string 
 }
 
 async function assertVersion(bin: string, data: string): Promise<void> {
-  const { stdout } = await run(join(bin, "postgres"), ["--version"]);
+  const program = join(bin, "postgres");
+  const { stdout } = await run(program, ["--version"]).catch((cause) => {
+    throw new OpenStarryError("config_invalid", {
+      detail: `state-postgres: ${program} does not answer to --version`,
+      hint: `see that it runs, install it anew (${INSTALL}), or name a server that runs with "url"`,
+      cause,
+    });
+  });
   const major = Number(/\(PostgreSQL\) (\d+)/.exec(stdout)?.[1]);
   if (!(major >= OLDEST)) {
     throw new OpenStarryError("config_invalid", {

@@ -1,4 +1,4 @@
-import { definePlugin, type PluginContext, stateStore } from "../../core/index.js";
+import { definePlugin, type PluginContext, sleep, stateStore } from "../../core/index.js";
 import { createManagedServer } from "../_shared/managed-server.js";
 import { createCluster } from "./cluster.js";
 import { type Options, optionsSchema } from "./options.js";
@@ -8,6 +8,8 @@ import { parseUrl, readPassword } from "./server-url.js";
 const SERVICE = "state-postgres";
 /** A server that makes its data folder, or puts it in order after a crash, is no fault. */
 const START_MS = 15_000;
+/** So long the daemon's start waits for a server that is likely to be there. */
+const FIRST_ATTEMPT_MS = 2_000;
 
 /** The agents' state in PostgreSQL: a server that runs, or one of the daemon's own. */
 export default definePlugin({
@@ -50,7 +52,7 @@ function remote(ctx: PluginContext, options: Options) {
     ...made,
     async start() {
       if (password_file !== undefined) readPassword(password_file);
-      await made.start();
+      await Promise.race([made.start(), sleep(ctx.clock, FIRST_ATTEMPT_MS)]);
     },
   };
 }

@@ -39,6 +39,11 @@ function send(at: URL, { headers, maxBytes, signal }: Sending): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const asked = request(at, { headers, agent: false, signal });
     asked.on("error", reject);
+    // Else it would say nothing: neither an error nor an answer comes of it.
+    asked.on("upgrade", ({ statusCode: status = 0, headers }, socket) => {
+      socket.destroy();
+      resolve({ status, headers });
+    });
     asked.on("response", (response) => {
       const { statusCode: status = 0, headers } = response;
       const chunks: Buffer[] = [];

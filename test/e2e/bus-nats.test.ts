@@ -1,4 +1,5 @@
-import { readFileSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectNats } from "@nats-io/transport-node";
 import { afterEach, describe, expect, it } from "vitest";
@@ -123,6 +124,25 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
   it("that is not installed is told at the start, with what to do", async () => {
     const config = { plugins: [["bus-nats", { managed: true, program: "/nowhere/nats-server" }]] };
     await expect(startDaemon({ config })).rejects.toThrow(/nats-server.*apt install nats-server/s);
+  });
+
+  it("whose folder is a link, or cannot keep its port, is told at the start", async () => {
+    const config = { plugins: [["bus-nats", { managed: true }]] };
+    const folder = mkdtempSync(join(tmpdir(), "openstarry-nats-home-"));
+    try {
+      const elsewhere = join(folder, "elsewhere");
+      const home = join(folder, "home");
+      mkdirSync(elsewhere);
+      mkdirSync(home, { mode: 0o700 });
+      symlinkSync(elsewhere, join(home, "nats"));
+      await expect(startDaemon({ config, home })).rejects.toThrow(/nats is no folder/);
+      expect(readdirSync(elsewhere)).toEqual([]);
+      rmSync(join(home, "nats"));
+      mkdirSync(join(home, "nats", "port.json"), { recursive: true, mode: 0o700 });
+      await expect(startDaemon({ config, home })).rejects.toThrow(/the port of svc:nats cannot be kept/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

@@ -27,6 +27,8 @@ describe.skipIf(noPostgres !== undefined)("state in PostgreSQL", () => {
     const it = await startDaemon({
       config: { plugins: [["state-postgres", { managed: true }]] },
       templates: [Needs],
+      // Of somebody else's server: no concern of this one.
+      env: { PGSSLMODE: "require", PGOPTIONS: "-c default_transaction_read_only=on" },
     });
     daemon = it;
     await expect(it.client.agents.get("svc:state-postgres")).rejects.toMatchObject({

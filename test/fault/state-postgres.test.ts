@@ -218,6 +218,11 @@ describe.skipIf(noPostgres !== undefined)("a PostgreSQL of the daemon's own", ()
     const missing = await said({ bin_dir: "/nonexistent" });
     expect(missing).toMatch(/state-postgres is to run postgres/);
     expect(missing).toMatch(/apt install postgresql/);
+    const broken = mkdtempSync(join(tmpdir(), "openstarry-test-"));
+    for (const name of ["postgres", "initdb"])
+      writeFileSync(join(broken, name), "#!/bin/sh\nexit 127\n", { mode: 0o755 });
+    expect(await said({ bin_dir: broken })).toMatch(/postgres does not answer to --version.*apt install/s);
+    rmSync(broken, { recursive: true });
     expect(await said({ managed: false })).toMatch(/url: say which server to use/);
     if (isRoot) {
       // As in most containers: root may not be somebody else in a namespace of its own.

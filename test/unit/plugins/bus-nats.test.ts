@@ -222,6 +222,23 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     const again = bus.subscribe({ filter: "#", after: "0", signal: over.signal })[Symbol.asyncIterator]();
     expect(textOfMessage(await again.next())).toBe("last");
   });
+
+  it("a drop of many holds up nobody who publishes, and who comes to read later sees none of them", async () => {
+    const { bus } = await opened();
+    const publish = (topic: string, text: string) => bus.publish({ topic, payload: Buffer.from(text) });
+    await Promise.all(Array.from({ length: 1_000 }, (_, index) => publish("a/many", String(index))));
+    const drops = Promise.all([bus.drop("a/#"), bus.drop("a/many")]);
+    const from = (filter: string) => ({ filter, after: "0", signal: over.signal });
+    const reader = bus.subscribe(from("#"))[Symbol.asyncIterator]();
+    const group = { group: "g", ackWaitMs: 60_000, maxInFlight: 1 };
+    const member = bus.consume({ ...from("a/+"), ...group })[Symbol.asyncIterator]();
+    const seen = [reader.next(), member.next()] as const;
+    const published = publish("a/many", "later").then(() => "published");
+    expect(await Promise.race([drops.then(() => "dropped"), published])).toBe("published");
+    await drops;
+    expect(textOfMessage(await seen[0])).toBe("later");
+    expect(textOfMessage({ done: false, value: (await seen[1]).value.message })).toBe("later");
+  });
 });
 
 describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () => {
@@ -303,6 +320,35 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     const reader = bus.subscribe({ filter: "t", after: position as string, signal })[Symbol.asyncIterator]();
     const seen = [await reader.next(), await reader.next(), await reader.next(), await reader.next()];
     expect(seen.map(textOfMessage)).toEqual(["4", "5", "6", "7"]);
+  });
+
+  it("a stream that was deleted and that another daemon made anew: readers are told, and miss nothing of it", async () => {
+    const one = subject();
+    const other = one.reopen?.() as MessageBusSubject;
+    for (const it of [one, other]) {
+      await it.start?.();
+      onTestFinished(async () => it.stop?.());
+    }
+    const send = (text: string, bus = one.bus) => bus.publish({ topic: "t", payload: Buffer.from(text) });
+    const from = (after?: string) =>
+      other.bus
+        .subscribe({ filter: "t", signal, ...(after === undefined ? {} : { after }) })
+        [Symbol.asyncIterator]();
+    const reader = from();
+    const first = reader.next();
+    await send("1", other.bus);
+    const { position } = (await first).value;
+    const told = reader.next().catch(({ code }) => code);
+    const nc = await connectNats({ servers: `127.0.0.1:${own.port}` });
+    const jsm = await jetstreamManager(nc);
+    for await (const { config } of jsm.streams.list()) await jsm.streams.delete(config.name);
+    await nc.close();
+    await waitFor(() => send("2"), { what: "the new stream" });
+    await waitFor(() => other.bus.health() === undefined, { what: "the other one to see it" });
+    await send("3");
+    expect(await told).toBe("bus_unavailable");
+    const again = from(position);
+    expect([await again.next(), await again.next()].map(textOfMessage)).toEqual(["2", "3"]);
   });
 });
 
@@ -396,6 +442,7 @@ describe("options of bus-nats", () => {
     ["both", { managed: true, url: "nats://h:1" }, /both were given/],
     ["no address", { url: "http://u:hunter2@h" }, /expected nats:\/\/host:port/],
     ["two ways in", { url: "nats://u:hunter2@h", token_file: "/t" }, /expected one way to be let in/],
+    ["a file of no certain place", { url: "nats://h", token_file: "token" }, /token_file.*absolute path/],
     ["a program elsewhere", { url: "nats://h", program: "/p" }, /program.*"managed": true/s],
   ];
   for (const [what, options, words] of refusals) {

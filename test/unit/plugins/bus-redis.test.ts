@@ -399,6 +399,21 @@ describe.skipIf(noRedis)("a server that goes away", () => {
     }
   });
 
+  it("that hangs does not hold up the stop", async () => {
+    const hanging = await startRedis();
+    try {
+      const it = await open({ url: hanging.url });
+      process.kill(hanging.pid(), "SIGSTOP");
+      const began = performance.now();
+      await it.stop();
+      // It would be taken for gone after ten seconds.
+      expect(performance.now() - began).toBeLessThan(8_000);
+    } finally {
+      process.kill(hanging.pid(), "SIGCONT");
+      await hanging.stop();
+    }
+  }, 30_000);
+
   it("needs no more rights than the README names", async () => {
     const own = await startRedis({ appendfsync: "always" });
     const file = join(home, "password");

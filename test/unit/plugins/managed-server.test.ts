@@ -30,7 +30,10 @@ function services(found?: Pick<Agent, "state" | "reason">) {
   const refuse = (error?: Error) => {
     refusal = error;
   };
-  return { ctx, asked, errors, refuse };
+  const becomes = (state: Agent["state"]) => {
+    agent = { state } as Agent;
+  };
+  return { ctx, asked, errors, refuse, becomes };
 }
 
 const template = () => ({ command: "/usr/bin/server" });
@@ -85,6 +88,37 @@ describe("a managed server", () => {
     refuse();
     server.wanted();
     await turn();
+    expect(server.health()).toBeUndefined();
+  });
+});
+
+describe("a managed server that waits for its next start", () => {
+  it("is brought up once, however many want it at a time", async () => {
+    const { ctx, becomes } = services({ state: "backoff" });
+    let prepared = 0;
+    const slowly = async () => {
+      prepared++;
+      await turn();
+      return template();
+    };
+    const server = createManagedServer(ctx, { name: "s", eager: false, template: slowly });
+    for (let asked = 0; asked < 100; asked++) server.wanted();
+    await turn();
+    await turn();
+    expect(prepared).toBe(1);
+    becomes("failed");
+    server.wanted();
+    expect(prepared).toBe(2);
+  });
+
+  it("and came back by itself is not said to be away for what went wrong before", async () => {
+    const { ctx, refuse, becomes } = services({ state: "backoff" });
+    const server = createManagedServer(ctx, { name: "s", eager: false, template });
+    refuse(new Error("the disk is full"));
+    server.wanted();
+    await turn();
+    expect(server.health()).toBe("the disk is full");
+    becomes("running");
     expect(server.health()).toBeUndefined();
   });
 });

@@ -1,5 +1,11 @@
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type StateChange, type StateEntry, type StateWrite, systemClock } from "../../../core/index.js";
+import statePostgres from "../../../plugins/state-postgres/index.js";
 import { optionsSchema } from "../../../plugins/state-postgres/options.js";
 import {
   createPostgresStore,
@@ -7,6 +13,7 @@ import {
 } from "../../../plugins/state-postgres/postgres-store.js";
 import { parseUrl, type Server } from "../../../plugins/state-postgres/server-url.js";
 import { testStateStore } from "../../contract/index.js";
+import { createPluginHost } from "../../helpers/plugin-host.js";
 import { noPostgres, startPostgres, type TestPostgres } from "../../helpers/postgres.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
@@ -409,6 +416,34 @@ describe.skipIf(noPostgres !== undefined)("with a server", () => {
     });
   });
 });
+
+test("a server that takes connections and says nothing holds up neither the start nor the stop", async () => {
+  let givenUp = 0;
+  const silent = createServer((socket) => {
+    socket.on("error", () => {}).on("end", () => givenUp++);
+    socket.on("data", (text) => text.toString() === "last" && socket.end("heard"));
+  }).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const home = mkdtempSync(join(tmpdir(), "state-postgres-"));
+  const { port } = silent.address() as AddressInfo;
+  const plugins = [statePostgres({ url: `postgres://u@127.0.0.1:${port}/d` })];
+  const host = createPluginHost({ plugins, home });
+  try {
+    await host.start();
+    await host.stop();
+    // What happened before has been heard of by then.
+    const last = connect(port, "127.0.0.1");
+    last.write("last");
+    await once(last, "data");
+    last.destroy();
+    // It is given up after five seconds.
+    expect(givenUp).toBe(0);
+  } finally {
+    await host.stop();
+    silent.close();
+    rmSync(home, { recursive: true });
+  }
+}, 30_000);
 
 describe("options", () => {
   const check = (options: unknown) => {

@@ -362,6 +362,16 @@ describe("a service that is there and of no use", () => {
     expect(service.asked.length).toBe(count);
   });
 
+  it("changing to another protocol: that is no answer, and it is not waited for", async () => {
+    const { source, host } = await setUp();
+    service.answer = (_, { socket }) =>
+      void socket?.end(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+      );
+    expect((await source.get("A"))?.origin).toContain("from the cache");
+    expect(host.problems.at(-1)).toContain("answered 101");
+  });
+
   it("of one template only, the others are the service's", async () => {
     const { source, host } = await setUp();
     service.documents.set("A", "{ broken");
