@@ -1,37 +1,15 @@
 // Measures bus-redis beside bare XADDs of the same client, on a server that syncs every write, in one run:
 //   npm run build && node test/bench/bus-redis.mjs [--messages 20000] [--kept 10000]
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Redis } from "ioredis";
-import { systemClock } from "../../dist/core/index.js";
 import { createRedisBus } from "../../dist/plugins/bus-redis/redis-bus.js";
+import { measure, tell } from "./measure.mjs";
+import { startRedis } from "./redis-server.mjs";
 
 const { values: options } = parseArgs({
   options: { messages: { type: "string", default: "20000" }, kept: { type: "string", default: "10000" } },
 });
 const messages = Number(options.messages);
-const scratch = mkdtempSync(join(tmpdir(), "openstarry-bench-"));
-const path = join(scratch, "redis.sock");
 const payload = Buffer.alloc(200, "x");
-
-function tell(what, count, ms) {
-  console.log(`${what.padEnd(56)}${String(Math.round((count / ms) * 1000)).padStart(9)} / s`);
-}
-
-/** `count` times, so many at a time. */
-async function measure(what, lanes, count, act) {
-  let next = 0;
-  const lane = async () => {
-    while (next < count) await act(next++);
-  };
-  const began = performance.now();
-  await Promise.all(Array.from({ length: lanes }, lane));
-  tell(`${what}, ${lanes} at a time`, count, performance.now() - began);
-}
 
 /** A reader of what is published, 64 at a time, from the first publish to the last message read. */
 async function read(bus, count) {
@@ -68,40 +46,15 @@ async function settle(bus, group, members, count) {
   tell(`taken and settled one by one, ${members} members`, settled, performance.now() - began);
 }
 
-const settings = {
-  port: "0",
-  unixsocket: path,
-  dir: scratch,
-  save: "",
-  appendonly: "yes",
-  appendfsync: "always",
-};
-const server = spawn(
-  "redis-server",
-  Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
-  { stdio: "ignore" },
-);
-const gone = once(server, "exit");
-const redis = new Redis({ path });
-redis.on("error", () => {});
-const nothing = () => {};
-const ctx = {
-  name: "bus-redis",
-  clock: systemClock,
-  log: { debug: nothing, info: nothing, warn: nothing, error: console.error },
-  daemon: { status: () => ({ state: "ready" }), degraded: console.error, recovered: nothing },
-  services: {},
-};
-const { bus, start, stop } = createRedisBus(ctx, {
-  url: `unix://${path}`,
-  managed: false,
-  prefix: "openstarry",
+const server = await startRedis("bus-redis");
+const { redis } = server;
+const { bus, start, stop } = createRedisBus(server.ctx, {
+  ...server.options,
   maxMessages: Number(options.kept),
   maxBytes: 2 ** 30,
   maxGroups: 1_000,
 });
 try {
-  await redis.ping();
   await start();
   for (const lanes of [1, 64]) {
     const count = lanes === 1 ? messages / 10 : messages;
@@ -126,8 +79,5 @@ try {
   for (const members of [1, 8]) await settle(bus, `of ${members}`, members, 500 * members);
 } finally {
   await stop();
-  redis.disconnect();
-  server.kill("SIGTERM");
-  await gone;
-  rmSync(scratch, { recursive: true, force: true });
+  await server.stop();
 }

@@ -1,14 +1,9 @@
 // Measures state-redis beside bare commands of the same client, on a server that syncs every write, in one run:
 //   npm run build && node test/bench/state-redis.mjs [--keys 1000000] [--requests 20000]
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Redis } from "ioredis";
-import { systemClock } from "../../dist/core/index.js";
 import { createRedisStore } from "../../dist/plugins/state-redis/redis-store.js";
+import { measure, tell } from "./measure.mjs";
+import { startRedis } from "./redis-server.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -18,28 +13,11 @@ const { values: options } = parseArgs({
 });
 const keys = Number(options.keys);
 const requests = Number(options.requests);
-const scratch = mkdtempSync(join(tmpdir(), "openstarry-bench-"));
-const path = join(scratch, "redis.sock");
 
 const keyOf = (index) => `key/${String(index).padStart(8, "0")}`;
 const anyValue = (index) => ({ index, text: "x".repeat(80) });
 /** Spread over all keys, and the same in every run. */
 const anyKey = (index) => keyOf((index * 7_919) % keys);
-
-function tell(what, count, ms) {
-  console.log(`${what.padEnd(52)}${String(Math.round((count / ms) * 1000)).padStart(9)} / s`);
-}
-
-/** `count` times, so many at a time. */
-async function measure(what, lanes, count, act) {
-  let next = 0;
-  const lane = async () => {
-    while (next < count) await act(next++);
-  };
-  const began = performance.now();
-  await Promise.all(Array.from({ length: lanes }, lane));
-  tell(`${what}, ${lanes} at a time`, count, performance.now() - began);
-}
 
 /** How long anybody else had to wait for the server while this was done. */
 async function whileAsked(what, redis, act) {
@@ -59,38 +37,13 @@ async function whileAsked(what, redis, act) {
   console.log(`${what}: the longest wait of another client ${longest.toFixed(0)} ms`);
 }
 
-const settings = {
-  port: "0",
-  unixsocket: path,
-  dir: scratch,
-  save: "",
-  appendonly: "yes",
-  appendfsync: "always",
-};
-const server = spawn(
-  "redis-server",
-  Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
-  { stdio: "ignore" },
-);
-const gone = once(server, "exit");
-const redis = new Redis({ path });
-redis.on("error", () => {});
-const nothing = () => {};
-const ctx = {
-  name: "state-redis",
-  clock: systemClock,
-  log: { debug: nothing, info: nothing, warn: nothing, error: console.error },
-  daemon: { status: () => ({ state: "ready" }), degraded: console.error, recovered: nothing },
-  services: {},
-};
-const { store, start, stop } = createRedisStore(ctx, {
-  url: `unix://${path}`,
-  managed: false,
-  prefix: "openstarry",
+const server = await startRedis("state-redis");
+const { redis } = server;
+const { store, start, stop } = createRedisStore(server.ctx, {
+  ...server.options,
   maxDeletions: 10_000,
 });
 try {
-  await redis.ping();
   await start();
   for (const lanes of [1, 64]) {
     await measure("bare SET", lanes, requests, (index) =>
@@ -125,8 +78,5 @@ try {
   await whileAsked("the drop of them all", redis, () => store.drop("shared"));
 } finally {
   stop();
-  redis.disconnect();
-  server.kill("SIGTERM");
-  await gone;
-  rmSync(scratch, { recursive: true, force: true });
+  await server.stop();
 }

@@ -16,6 +16,7 @@ import { createPostgresStore } from "../../dist/plugins/state-postgres/postgres-
 import { parseUrl } from "../../dist/plugins/state-postgres/server-url.js";
 import { createSqliteStore } from "../../dist/plugins/state-sqlite/sqlite-store.js";
 import { client } from "./client.mjs";
+import { measure, tell } from "./measure.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -34,21 +35,6 @@ const keyOf = (index) => `key/${String(index).padStart(8, "0")}`;
 const anyValue = (index) => ({ index, text: "x".repeat(80) });
 /** Spread over all keys, and the same in every run. */
 const anyKey = (index) => keyOf((index * 7_919) % keys);
-
-function tell(what, count, ms) {
-  console.log(`${what.padEnd(52)}${String(Math.round((count / ms) * 1000)).padStart(9)} / s`);
-}
-
-/** `count` times, so many at a time. */
-async function measure(what, count, act, lanes = LANES) {
-  let next = 0;
-  const lane = async () => {
-    while (next < count) await act(next++);
-  };
-  const began = performance.now();
-  await Promise.all(Array.from({ length: lanes }, lane));
-  tell(what, count, performance.now() - began);
-}
 
 function measureBare() {
   const database = new Database(join(scratch, "bare.db"));
@@ -85,8 +71,8 @@ async function measureBarePostgres(server) {
   const select = "SELECT value FROM bare WHERE key = $1";
   const get = (index) => bare.query({ name: "get", text: select, values: [Buffer.from(keyOf(index))] });
   for (const lanes of [1, LANES]) {
-    await measure(`bare pg, ${lanes} puts at a time`, requests / 10, put, lanes);
-    await measure(`bare pg, ${lanes} gets at a time`, requests / 10, get, lanes);
+    await measure("bare pg, puts", lanes, requests / 10, put);
+    await measure("bare pg, gets", lanes, requests / 10, get);
   }
   await bare.end();
 }
@@ -125,11 +111,11 @@ async function measureStore(name, { store, start, stop }) {
   const get = (index) => store.get("shared", anyKey(index));
   for (const lanes of [1, LANES]) {
     const count = lanes === 1 ? requests / 10 : requests;
-    await measure(`${name}, ${lanes} puts at a time`, count, put, lanes);
-    await measure(`${name}, ${lanes} gets at a time`, count, get, lanes);
+    await measure(`${name}, puts`, lanes, count, put);
+    await measure(`${name}, gets`, lanes, count, get);
   }
   const pages = Math.min(1_000, keys / 100);
-  await measure(`${name}, pages of 100`, pages, (index) =>
+  await measure(`${name}, pages of 100`, LANES, pages, (index) =>
     store.list("shared", { limit: 100, after: anyKey(index) }),
   );
   await stop();
@@ -144,8 +130,8 @@ async function measureApi(what, port, token) {
   const put = (index) => ask("PUT", index, { value: anyValue(index) });
   // The first requests are those that the engine learns from.
   for (let index = 0; index < 500; index++) await put(index);
-  await measure(`${what}, ${LANES} puts at a time`, requests, put);
-  await measure(`${what}, gets`, requests, (index) => ask("GET", index));
+  await measure(`${what}, puts`, LANES, requests, put);
+  await measure(`${what}, gets`, LANES, requests, (index) => ask("GET", index));
   call.end();
 }
 
