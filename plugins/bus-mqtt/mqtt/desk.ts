@@ -109,7 +109,8 @@ function createGreeting({ bus, guard, store, sessions, visitors, log }: DeskOpti
     for (let other = visitors.userOf(session); other; other = visitors.userOf(session)) {
       await visitors.end(other);
     }
-    if (visitors.named(who.name).length >= MAX_CONNECTIONS_OF_ONE) return CONNACK.unavailable;
+    if (who.agentId !== undefined && visitors.named(who.name).length >= MAX_CONNECTIONS_OF_ONE)
+      return CONNACK.unavailable;
     const connection = createConnection({
       ...{ who, session, isClean, bus, guard, store, sessions, publisher },
       outbox: createOutbox(visitor.socket),

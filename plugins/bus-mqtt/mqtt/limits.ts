@@ -10,6 +10,7 @@ export const KEEP_ALIVE_MS = 60_000;
 export const MAX_CLIENT_ID_BYTES = 128;
 
 export const MAX_CONNECTIONS = 1_000;
+/** Of an agent: the operator is trusted. */
 export const MAX_CONNECTIONS_OF_ONE = 32;
 export const MAX_SUBSCRIPTIONS_OF_CLIENT = 64;
 /** Of one identity, connected or not. A further one takes the place of the one that was away for longest. */
