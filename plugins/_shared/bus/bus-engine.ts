@@ -44,6 +44,7 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
   /** Those that are gone, and that the book could not be told of yet. */
   const forgotten = new Set<GroupName>();
   let isStopped = false;
+  let isRinging = false;
   for (const record of book.all()) groups.set(keyOf(record), createGroup({ record, log, book, clock }));
 
   function startOf(after: string | undefined): number | undefined {
@@ -63,8 +64,10 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
 
   function pass(message: BusMessage): void {
     const it: Passing = { message, behind: log.last(), readers: 0 };
-    for (const { filter, backlog } of readers) {
-      if (topicMatches(filter, message.topic)) passing.add(backlog, it);
+    for (const { filter, backlog, bell } of readers) {
+      if (!topicMatches(filter, message.topic)) continue;
+      passing.add(backlog, it);
+      bell.ring();
     }
   }
 
@@ -167,6 +170,16 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
     for (const group of groups.values()) group.ringAll();
   };
 
+  /** Once for all that were kept together. */
+  const ringSoon = () => {
+    if (isRinging) return;
+    isRinging = true;
+    queueMicrotask(() => {
+      isRinging = false;
+      ringAll();
+    });
+  };
+
   const bus: BusEngine = {
     name,
     capabilities: { durable },
@@ -182,12 +195,11 @@ export function createBusEngine({ name, clock, log, book, durable, maxGroups }: 
       };
       if (!keep) {
         pass(message);
-        ringAll();
         return {};
       }
       const { position, kept } = log.append(message);
       // Where it could not be kept, others no longer wait for it.
-      await kept.finally(ringAll);
+      await kept.finally(ringSoon);
       return { position: String(position) };
     },
     subscribe: (it) => read(it, startOf(it.after)),

@@ -26,6 +26,7 @@ export function createOutbox(socket: Duplex): Outbox {
   const unacked = new Map<number, () => void>();
   let lastId = 0;
   let isOver = false;
+  let isCorked = false;
   let room: Promise<void> | undefined;
   let wake = () => {};
 
@@ -40,6 +41,16 @@ export function createOutbox(socket: Duplex): Outbox {
     });
     return room;
   };
+  /** What is sent in one turn goes out together: a call of the system for each message would cost most of it. */
+  const flushLater = () => {
+    if (isCorked) return;
+    isCorked = true;
+    socket.cork();
+    setImmediate(() => {
+      isCorked = false;
+      socket.uncork();
+    });
+  };
   const nextId = () => {
     do lastId = (lastId % 0xffff) + 1;
     while (unacked.has(lastId));
@@ -52,6 +63,7 @@ export function createOutbox(socket: Duplex): Outbox {
       if (isOver) return false;
       const packetId = message.qos === 1 ? nextId() : undefined;
       if (packetId !== undefined) unacked.set(packetId, onAcked ?? (() => {}));
+      flushLater();
       socket.write(encodePublish(message, packetId));
       return true;
     },
