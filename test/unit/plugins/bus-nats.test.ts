@@ -287,8 +287,15 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     await send("t", "2");
     expect(textOfMessage(await read(position).next())).toBe("2");
     const again = share();
-    const { value: second } = await again.next();
-    expect(Buffer.from(second.message.payload).toString()).toBe("2");
+    const text = ({ message }: BusDelivery) => Buffer.from(message.payload).toString();
+    let { value: second } = await again.next();
+    // The server writes down a moment later what it has delivered: killed before, it knows of no delivery that the
+    // ack could settle, and the message comes once more.
+    if (text(second) === "1") {
+      await second.ack();
+      ({ value: second } = await again.next());
+    }
+    expect(text(second)).toBe("2");
     await second.ack();
     const silence = Promise.race([again.next().then(() => "more"), sleep(2_000, "nothing")]);
     expect(await silence).toBe("nothing");
