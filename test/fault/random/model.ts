@@ -41,19 +41,21 @@ export function createModel(agentIds: readonly string[]): Model {
   const agents = new Map(agentIds.map((id): [string, Belief] => [id, { exists: false, ...nothing }]));
   const complaints: string[] = [];
   const unheard = new Set<string>();
+  const killed = new Set<string>();
 
   function learnFrom(belief: Belief, wanted: Wanted, { status, json }: Answer) {
     belief.exists = wanted.exists;
     belief.desired = wanted.desired;
     belief.fading = !wanted.exists && status === 202;
     const { state, pid, run_id } = json as unknown as Agent;
-    if (state === "running" && pid !== undefined && run_id !== undefined && !belief.kind?.ends)
-      belief.untouched = { pid, run_id };
+    if (state !== "running" || pid === undefined || run_id === undefined || belief.kind?.ends) return;
+    // A run that was killed a moment ago may still be told as running.
+    if (!killed.has(run_id)) belief.untouched = { pid, run_id };
   }
 
   return {
     agents,
-    killed: new Set(),
+    killed,
     unwitnessed: new Set(),
     unheard,
     complaints,
