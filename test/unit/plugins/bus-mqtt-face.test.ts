@@ -301,7 +301,7 @@ describe("groups", () => {
   it("share messages between clients, and with members that are not of MQTT", async () => {
     const face = await open();
     const [a, b] = [await enter(face, "a"), await enter(face, "b")];
-    for (const it of [a, b]) await it.mqtt.subscribeAsync("$share/work/shared/jobs", { qos: 1 });
+    for (const it of [a, b]) await it.mqtt.subscribeAsync("$share/jobs/shared/jobs", { qos: 1 });
     const taken: string[] = [];
     const end = new AbortController();
     const how = { filter: "shared/jobs", group: "work", ackWaitMs: 60_000, maxInFlight: 1 };
@@ -327,11 +327,11 @@ describe("groups", () => {
     const face = await open();
     const a = await enter(face, "a");
     a.mqtt.handleMessage = () => {}; // never acknowledges
-    await a.mqtt.subscribeAsync("$share/work/shared/jobs", { qos: 1 });
+    await a.mqtt.subscribeAsync("$share/jobs/shared/jobs", { qos: 1 });
     await say(face.bus, "shared/jobs", "job");
     await a.texts(1);
     const b = await enter(face, "b");
-    await b.mqtt.subscribeAsync("$share/work/shared/jobs", { qos: 1 });
+    await b.mqtt.subscribeAsync("$share/jobs/shared/jobs", { qos: 1 });
     await a.end("abruptly");
     expect(await b.texts(1)).toEqual(["job"]);
   });
@@ -409,7 +409,7 @@ describe("what the daemon drops", () => {
   it("leaves the operator connected, who goes on with what comes under those topics", async () => {
     const face = await open();
     const a = await enter(face, "operator", { clientId: "desk", clean: false });
-    await a.mqtt.subscribeAsync(["agents/b/status", "$share/work/agents/b/jobs"], { qos: 1 });
+    await a.mqtt.subscribeAsync(["agents/b/status", "$share/jobs/agents/b/jobs"], { qos: 1 });
     await say(face.bus, "agents/b/status", "1");
     await a.texts(1);
     for (const seen of [2, 4]) {
