@@ -3,6 +3,7 @@ import { fixtureAgent } from "../helpers/agents.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { operatorOf } from "../helpers/operator.js";
 import { environOf } from "../helpers/processes.js";
+import { expectTwins } from "../helpers/twins.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const LANES = 8;
@@ -42,16 +43,7 @@ test("kill -9 amid writes: every value that was acknowledged is there, with its 
   const { json } = await operatorOf(it.home).get("/state/shared?limit=1000");
   const items = json["items"] as { key: string; value: number; version: number }[];
   const found = new Map(items.map(({ key, value, version }) => [key, { value, version }]));
-  for (const [key, last] of acknowledged) {
-    const there = found.get(key);
-    // The write that was under way may have happened; then it is a later one, and whole.
-    if (there?.version === last.version) expect(there).toEqual(last);
-    else expect(there?.version).toBeGreaterThan(last.version);
-  }
-  for (const [key, { value }] of found) {
-    const [index, number] = key.split("/");
-    if (number !== "twin") expect(found.get(`${index}/twin/${number}`)?.value).toBe(value);
-  }
+  expectTwins(acknowledged, found);
 });
 
 test("an agent that requires the state store starts without anything being set up, and finds it", async () => {

@@ -10,6 +10,7 @@ import { processesOf, seeProcess } from "../helpers/processes.js";
 import { readEvents, type SentEvent } from "../helpers/read-events.js";
 import { noRedis } from "../helpers/redis-server.js";
 import { canMount, mountSmallDisk, type SmallDisk } from "../helpers/small-disk.js";
+import { expectTwins, type Kept } from "../helpers/twins.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const ID = "svc:state-redis";
@@ -35,11 +36,6 @@ const status = async (it: TestDaemon) => (await it.cli(["status"])).stdout;
 /** Waits for a run of the server behind this one. */
 const after = (it: TestDaemon, pid?: number) =>
   agentWhen(it, ID, (agent) => agent.state === "running" && agent.pid !== pid);
-
-interface Kept {
-  value: number;
-  version: number;
-}
 
 /** Every lane writes ever higher numbers to keys of its own, two at a time, until `over`. */
 function writeOn(home: string, over: () => boolean) {
@@ -74,19 +70,6 @@ async function read(home: string): Promise<Map<string, Kept>> {
   const { json } = await operatorOf(home).get("/state/shared?limit=1000");
   const items = json["items"] as ({ key: string } & Kept)[];
   return new Map(items.map(({ key, value, version }) => [key, { value, version }]));
-}
-
-/** What was acknowledged is there, and what was under way is there as a whole or not at all. */
-function compare(acknowledged: ReadonlyMap<string, Kept>, found: ReadonlyMap<string, Kept>): void {
-  for (const [key, last] of acknowledged) {
-    const there = found.get(key);
-    if (there?.version === last.version) expect(there).toEqual(last);
-    else expect(there?.version).toBeGreaterThan(last.version);
-  }
-  for (const [key, { value }] of found) {
-    const [index, number] = key.split("/");
-    if (number !== "twin") expect(found.get(`${index}/twin/${number}`)?.value).toBe(value);
-  }
 }
 
 describe.skipIf(noRedis)("kill -9", () => {
@@ -138,7 +121,7 @@ describe.skipIf(noRedis)("kill -9", () => {
     end = (await it.client.state.put("shared", "end/twin", 0)).version;
     await watched;
     const found = await read(it.home);
-    compare(acknowledged, found);
+    expectTwins(acknowledged, found);
     expect(wrong).toEqual([]);
     expect(seen).toEqual(found);
     expect(refused()).toBeGreaterThan(0);
@@ -158,7 +141,7 @@ describe.skipIf(noRedis)("kill -9", () => {
     expect(seeProcess(pid as number)?.command).toContain("redis-server");
     await it.start();
     // It was connected to at once.
-    compare(acknowledged, await read(it.home));
+    expectTwins(acknowledged, await read(it.home));
     expect((await it.client.agents.get(ID)).pid).toBe(pid);
   }, 60_000);
 
@@ -173,7 +156,7 @@ describe.skipIf(noRedis)("kill -9", () => {
     await ended;
     await it.start();
     await usable(it);
-    compare(acknowledged, await read(it.home));
+    expectTwins(acknowledged, await read(it.home));
     expect(await after(it, pid)).toMatchObject({ state: "running" });
   }, 60_000);
 });
@@ -254,6 +237,6 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     over = true;
     await done;
     expect((await after(it)).pid).not.toBe(pid);
-    compare(acknowledged, await read(it.home));
+    expectTwins(acknowledged, await read(it.home));
   }, 60_000);
 });

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { onTestFinished } from "vitest";
 import { type Clock, type MessageBus, systemClock } from "../../core/index.js";
 import type { DatabaseKind } from "../../plugins/_shared/sqlite/database-kind.js";
 import { openDatabase } from "../../plugins/_shared/sqlite/open-database.js";
@@ -9,6 +10,7 @@ import { createMemoryBus } from "../../plugins/bus-memory/memory-bus.js";
 import type { Guard } from "../../plugins/bus-mqtt/guard.js";
 import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/mqtt/face.js";
 import type { MqttTables } from "../../plugins/bus-mqtt/mqtt/tables.js";
+import { mqttClient, type TestClient } from "./mqtt.js";
 
 /** A face on a loopback port, over a bus in memory and tables in a file. */
 export interface TestFace {
@@ -108,4 +110,22 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** As `startFace`, for this test. */
+export async function openFace(...how: Parameters<typeof startFace>): Promise<TestFace> {
+  const face = await startFace(...how);
+  onTestFinished(() => face.stop());
+  return face;
+}
+
+/** A client of this name, for this test: gone before the face is. */
+export async function enter(
+  face: TestFace,
+  name: string,
+  options: Parameters<typeof mqttClient>[1] = {},
+): Promise<TestClient> {
+  const client = await mqttClient(face.port, { password: name, ...options });
+  onTestFinished(() => client.end("abruptly"));
+  return client;
 }

@@ -1,31 +1,10 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { BusMessage, MessageBus } from "../../../core/index.js";
-import { mqttClient, type TestClient } from "../../helpers/mqtt.js";
-import { startFace, type TestFace } from "../../helpers/mqtt-face.js";
+import { enter, openFace } from "../../helpers/mqtt-face.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
-let faces: TestFace[] = [];
-let clients: TestClient[] = [];
 const over = new AbortController();
 const { signal } = over;
-
-async function open(...guard: Parameters<typeof startFace>): Promise<TestFace> {
-  const face = await startFace(...guard);
-  faces.push(face);
-  return face;
-}
-
-async function enter(face: TestFace, name: string, options: Parameters<typeof mqttClient>[1] = {}) {
-  const client = await mqttClient(face.port, { password: name, ...options });
-  clients.push(client);
-  return client;
-}
-
-afterEach(async () => {
-  for (const client of clients) await client.end("abruptly");
-  for (const face of faces) await face.stop();
-  [clients, faces] = [[], []];
-});
 
 /** What the bus keeps, from its beginning. */
 async function kept(bus: MessageBus, filter: string, count: number): Promise<BusMessage[]> {
@@ -42,7 +21,7 @@ const say = (bus: MessageBus, topic: string, text: string, keep = true) =>
 
 describe("messages", () => {
   it("of QoS 1 and 2 are kept by the bus with their sender before they are acknowledged", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     await a.mqtt.publishAsync("shared/x", "one", { qos: 1 });
     await a.mqtt.publishAsync("shared/x", "two", { qos: 2 });
@@ -54,7 +33,7 @@ describe("messages", () => {
   });
 
   it("are acknowledged only when the bus has them, and not at all when it does not take them", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     let letGo = () => {};
     const held = new Promise<void>((resolve) => {
@@ -85,7 +64,7 @@ describe("messages", () => {
   });
 
   it("of QoS 0 pass, and are not kept", async () => {
-    const face = await open();
+    const face = await openFace();
     const [a, b] = [await enter(face, "a"), await enter(face, "b")];
     await b.mqtt.subscribeAsync("shared/#", { qos: 1 });
     await a.mqtt.publishAsync("shared/x", "passing", { qos: 0 });
@@ -99,7 +78,7 @@ describe("messages", () => {
   });
 
   it("of others on the bus reach subscribers once each, in the bus's order, with no more than their QoS", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     const b = await enter(face, "b");
     await a.mqtt.subscribeAsync("shared/+", { qos: 2 });
@@ -119,7 +98,7 @@ describe("messages", () => {
 
   it("published at once by one client keep their order, whatever is asked about each", async () => {
     let first = true;
-    const face = await open({
+    const face = await openFace({
       async mayPublish() {
         if (first) {
           first = false;
@@ -136,7 +115,7 @@ describe("messages", () => {
   });
 
   it("come to their own publisher too, once", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await a.mqtt.publishAsync("shared/x", "mine", { qos: 1 });
@@ -149,7 +128,7 @@ describe("sessions", () => {
   const session = { clientId: "desk", clean: false };
 
   it("that are kept get what came while their client was away, once, in order", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     await a.mqtt.subscribeAsync("shared/#", { qos: 1 });
     await say(face.bus, "shared/x", "0");
@@ -166,7 +145,7 @@ describe("sessions", () => {
   });
 
   it("that have never got a message miss nothing of what comes while their client is away", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await a.end("abruptly");
@@ -176,7 +155,7 @@ describe("sessions", () => {
   });
 
   it("of an agent get what was sent to its inbox before it first came, and nothing else of that time", async () => {
-    const face = await open();
+    const face = await openFace();
     for (const topic of ["agents/a/inbox", "agents/a/other", "agents/b/inbox"])
       await say(face.bus, topic, topic);
     const a = await enter(face, "a", session);
@@ -190,7 +169,7 @@ describe("sessions", () => {
   });
 
   it("get what was not acknowledged again, with DUP", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     a.mqtt.handleMessage = () => {}; // never acknowledges
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
@@ -203,7 +182,7 @@ describe("sessions", () => {
   });
 
   it("that are clean miss what came while their client was away", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", { clientId: "desk", clean: true });
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await a.end();
@@ -215,7 +194,7 @@ describe("sessions", () => {
   });
 
   it("begin anew for a client that asks for a clean one, and what they kept is forgotten", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await a.end();
@@ -228,7 +207,7 @@ describe("sessions", () => {
   });
 
   it("get nothing more of what was unsubscribed", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     await a.mqtt.subscribeAsync(["shared/x", "shared/y"], { qos: 1 });
     await a.mqtt.unsubscribeAsync("shared/x");
@@ -240,7 +219,7 @@ describe("sessions", () => {
   });
 
   it("are each identity's own: the same client id takes over only one's own connection", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", session);
     await a.mqtt.subscribeAsync("agents/a/inbox", { qos: 1 });
     const b = await enter(face, "b", session);
@@ -256,7 +235,7 @@ describe("sessions", () => {
   });
 
   it("of one identity are bounded; the one that was away for longest goes", async () => {
-    const face = await open();
+    const face = await openFace();
     for (let index = 0; index < 9; index++) {
       const a = await enter(face, "a", { clientId: `c${index}`, clean: false });
       await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
@@ -276,7 +255,7 @@ describe("slow clients", () => {
   it.each([0, 1] as const)(
     "of QoS %d do not hold up others, and what waits for them waits on the bus",
     async (qos) => {
-      const face = await open();
+      const face = await openFace();
       const [slow, fast] = [await enter(face, "a"), await enter(face, "b")];
       await slow.mqtt.subscribeAsync("shared/x", { qos });
       await fast.mqtt.subscribeAsync("shared/x", { qos });
@@ -299,12 +278,12 @@ describe("slow clients", () => {
 
 describe("groups", () => {
   it("share messages between clients, and with members that are not of MQTT", async () => {
-    const face = await open();
+    const face = await openFace();
     const [a, b] = [await enter(face, "a"), await enter(face, "b")];
     for (const it of [a, b]) await it.mqtt.subscribeAsync("$share/jobs/shared/jobs", { qos: 1 });
     const taken: string[] = [];
     const end = new AbortController();
-    const how = { filter: "shared/jobs", group: "work", ackWaitMs: 60_000, maxInFlight: 1 };
+    const how = { filter: "shared/jobs", group: "jobs", ackWaitMs: 60_000, maxInFlight: 1 };
     const third = (async () => {
       for await (const { message, ack } of face.bus.consume({ ...how, signal: end.signal })) {
         taken.push(Buffer.from(message.payload).toString());
@@ -324,7 +303,7 @@ describe("groups", () => {
   });
 
   it("give what a member has not acknowledged to another when it goes", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     a.mqtt.handleMessage = () => {}; // never acknowledges
     await a.mqtt.subscribeAsync("$share/jobs/shared/jobs", { qos: 1 });
@@ -339,7 +318,7 @@ describe("groups", () => {
 
 describe("retained messages", () => {
   it("are shown to whoever subscribes, over a restart, until one without a payload", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     await a.mqtt.publishAsync("shared/status", "ready", { qos: 1, retain: true });
     await face.restart();
@@ -357,7 +336,7 @@ describe("retained messages", () => {
   });
 
   it("are not shown again to a session that comes back", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", { clientId: "desk", clean: false });
     await a.mqtt.publishAsync("shared/status", "ready", { qos: 1, retain: true });
     await a.mqtt.subscribeAsync("shared/#", { qos: 1 });
@@ -369,7 +348,7 @@ describe("retained messages", () => {
   });
 
   it("are bounded for each identity: one too many ends the connection and is not published", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     for (let index = 0; index < 256; index++) {
       await a.mqtt.publishAsync(`shared/${index}`, "x", { qos: 1, retain: true });
@@ -386,7 +365,7 @@ describe("retained messages", () => {
 
 describe("what the daemon drops", () => {
   it("is gone with an agent: its sessions, and what is retained under its topics", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", { clientId: "desk", clean: false });
     await a.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await a.mqtt.publishAsync("agents/a/status", "ready", { qos: 1, retain: true });
@@ -407,7 +386,7 @@ describe("what the daemon drops", () => {
   });
 
   it("leaves the operator connected, who goes on with what comes under those topics", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "operator", { clientId: "desk", clean: false });
     await a.mqtt.subscribeAsync(["agents/b/status", "$share/jobs/agents/b/jobs"], { qos: 1 });
     await say(face.bus, "agents/b/status", "1");
@@ -423,7 +402,7 @@ describe("what the daemon drops", () => {
   });
 
   it("is read no further by agents that read topics of it, who are asked again, and by the operator it is", async () => {
-    const face = await open();
+    const face = await openFace();
     const [a, b] = [await enter(face, "a"), await enter(face, "b")];
     const operator = await enter(face, "operator");
     await a.mqtt.subscribeAsync(["shared/#", "agents/c/inbox"], { qos: 0 });
@@ -438,7 +417,7 @@ describe("what the daemon drops", () => {
   });
 
   it("ends the connections of a run that is over, and its will is published", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", {
       will: { topic: "shared/gone", payload: Buffer.from("a"), qos: 1, retain: false },
     });
@@ -453,7 +432,7 @@ describe("what the daemon drops", () => {
   });
 
   it("a will is not published after a DISCONNECT", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a", {
       will: { topic: "shared/gone", payload: Buffer.from("a"), qos: 1, retain: false },
     });

@@ -3,26 +3,12 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { createFrameCheck } from "../../../plugins/bus-mqtt/mqtt/frames.js";
 import { createUnreleased } from "../../../plugins/bus-mqtt/mqtt/unreleased.js";
 import { createFakeClock } from "../../helpers/fake-clock.js";
-import { mqttClient, type TestClient } from "../../helpers/mqtt.js";
-import { startFace, type TestFace } from "../../helpers/mqtt-face.js";
+import { mqttClient } from "../../helpers/mqtt.js";
+import { enter, openFace, type TestFace } from "../../helpers/mqtt-face.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
-let faces: TestFace[] = [];
-let clients: TestClient[] = [];
 let sockets: Socket[] = [];
 const over = new AbortController();
-
-async function open(...how: Parameters<typeof startFace>): Promise<TestFace> {
-  const face = await startFace(...how);
-  faces.push(face);
-  return face;
-}
-
-async function enter(face: TestFace, name: string, options: Parameters<typeof mqttClient>[1] = {}) {
-  const client = await mqttClient(face.port, { password: name, ...options });
-  clients.push(client);
-  return client;
-}
 
 /** Speaks bytes, and says what came and that it is over. */
 async function raw(face: TestFace) {
@@ -47,9 +33,7 @@ const connectPacket = (name: string, clientId = "c", flags = 0xc2) =>
 
 afterEach(async () => {
   for (const socket of sockets) socket.destroy();
-  for (const client of clients) await client.end("abruptly");
-  for (const face of faces) await face.stop();
-  [clients, faces, sockets] = [[], [], []];
+  sockets = [];
 });
 
 describe("who is let in", () => {
@@ -57,12 +41,12 @@ describe("who is let in", () => {
     ["no password", {}],
     ["a password that is nobody's token", { password: "Not a token" }],
   ])("nobody with %s: CONNACK 4", async (_, how) => {
-    const face = await open();
+    const face = await openFace();
     await expect(mqttClient(face.port, how)).rejects.toMatchObject({ code: 4 });
   });
 
   it("the operator too", async () => {
-    const face = await open();
+    const face = await openFace();
     const operator = await enter(face, "operator");
     await operator.mqtt.publishAsync("shared/x", "x", { qos: 1 });
     for await (const message of face.bus.subscribe({ filter: "#", after: "0", signal: over.signal })) {
@@ -72,7 +56,7 @@ describe("who is let in", () => {
   });
 
   it("a client of MQTT 3.1, and none of MQTT 5", async () => {
-    const face = await open();
+    const face = await openFace();
     await enter(face, "a", { protocolVersion: 3, protocolId: "MQIsdp", clientId: "old" });
     await expect(mqttClient(face.port, { password: "a", protocolVersion: 5 })).rejects.toMatchObject({
       message: expect.stringMatching(/protocol version/i),
@@ -80,7 +64,7 @@ describe("who is let in", () => {
   });
 
   it("no client id that is too long, and none that is empty for a session that is kept: CONNACK 2", async () => {
-    const face = await open();
+    const face = await openFace();
     const longId = { password: "a", clientId: "x".repeat(129) };
     await expect(mqttClient(face.port, longId)).rejects.toMatchObject({ code: 2 });
     const { socket, closed, got } = await raw(face);
@@ -90,16 +74,16 @@ describe("who is let in", () => {
   });
 
   it("not with a will for where it may not publish: CONNACK 5", async () => {
-    const face = await open({ mayPublish: async (_, topic) => topic !== "agents/b/inbox" });
+    const face = await openFace({ mayPublish: async (_, topic) => topic !== "agents/b/inbox" });
     const will = { payload: Buffer.from("x"), qos: 1 as const, retain: false };
     const attempt = (topic: string) => mqttClient(face.port, { password: "a", will: { ...will, topic } });
     await expect(attempt("agents/b/inbox")).rejects.toMatchObject({ code: 5 });
     await expect(attempt("shared/+")).rejects.toMatchObject({ code: 5 });
-    clients.push(await attempt("shared/x"));
+    await enter(face, "a", { will: { ...will, topic: "shared/x" } });
   });
 
   it("so many connections of one identity, and others beside them", async () => {
-    const face = await open();
+    const face = await openFace();
     for (let index = 0; index < 32; index++) await enter(face, "a");
     await expect(mqttClient(face.port, { password: "a" })).rejects.toMatchObject({ code: 3 });
     await enter(face, "b");
@@ -107,14 +91,14 @@ describe("who is let in", () => {
 
   it("so many connections of one identity that come at once, each with a will", async () => {
     const guard = { mayPublish: () => new Promise<boolean>((resolve) => setTimeout(resolve, 200, true)) };
-    const face = await open(guard);
+    const face = await openFace(guard);
     const will = { topic: "shared/gone", payload: Buffer.from("a"), qos: 1, retain: false } as const;
     const all = await Promise.allSettled(Array.from({ length: 110 }, () => enter(face, "a", { will })));
     expect(all.filter(({ status }) => status === "fulfilled")).toHaveLength(32);
   });
 
   it("so many connections in all, whoever they are; one more when one has gone", async () => {
-    const face = await open();
+    const face = await openFace();
     const all = await Promise.all(Array.from({ length: 1_000 }, () => raw(face)));
     const further = await raw(face);
     await further.closed;
@@ -125,7 +109,7 @@ describe("who is let in", () => {
 
   it("nobody who says nothing for ten seconds, or speaks something else", async () => {
     const clock = createFakeClock();
-    const face = await open({}, clock);
+    const face = await openFace({}, clock);
     const [silent, greeted] = [await raw(face), await raw(face)];
     greeted.socket.write(connectPacket("a"));
     await waitFor(() => greeted.got() === "20020000", { what: "a CONNACK" });
@@ -145,7 +129,7 @@ describe("who is let in", () => {
 
 describe("what a client may do", () => {
   it("a filter that it may not read, or that is none, is refused with SUBACK 128 and reads nothing", async () => {
-    const face = await open({ maySubscribe: async (_, filter) => filter !== "agents/b/#" });
+    const face = await openFace({ maySubscribe: async (_, filter) => filter !== "agents/b/#" });
     const a = await enter(face, "a");
     const filters = ["agents/b/#", "$share/g/agents/b/#", "$SYS/#", "$share/a b/shared/x", "shared//x"];
     for (const filter of [...filters, `${"x/".repeat(16)}x`, "y".repeat(257), "shared/x"]) {
@@ -169,7 +153,7 @@ describe("what a client may do", () => {
     ["y".repeat(257), "1 to 256 bytes"],
   ])("a message to %s ends the connection, is not acknowledged and is not published", async (topic, why) => {
     for (const qos of [0, 1, 2] as const) {
-      const face = await open({ mayPublish: async (_, it) => it !== "agents/b/inbox" });
+      const face = await openFace({ mayPublish: async (_, it) => it !== "agents/b/inbox" });
       const a = await enter(face, "a");
       const closed = a.closed();
       let isAcked = false;
@@ -190,7 +174,7 @@ describe("what a client may do", () => {
   });
 
   it("it has so many subscriptions; more are refused, and one may be asked for again", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     const { socket, got, closed } = await raw(face);
     socket.write(connectPacket("b"));
@@ -217,7 +201,7 @@ describe("what a client may do", () => {
   });
 
   it("a packet that is too large ends the connection before it has come", async () => {
-    const face = await open();
+    const face = await openFace();
     const before = await raw(face);
     before.socket.write(Buffer.from([0x10, 0xff, 0xff, 0x7f])); // 2 MiB of CONNECT
     await before.closed;
@@ -234,7 +218,7 @@ describe("what a client may do", () => {
   });
 
   it("what is retained is shown once more to one who asks again and again and acknowledges nothing", async () => {
-    const face = await open();
+    const face = await openFace();
     const a = await enter(face, "a");
     for (let n = 0; n < 40; n++) await a.mqtt.publishAsync(`shared/${n}`, "x", { qos: 1, retain: true });
     const retainedTopics = vi.spyOn(face.tables, "retainedTopics");
@@ -251,7 +235,7 @@ describe("what a client may do", () => {
   it("a message of QoS 2 is new when it comes from a later run, which knows nothing of the one before", async () => {
     let runId = "run-1";
     const identify = async (name: string) => ({ name: `agent:${name}`, agentId: name, runId });
-    const face = await open({ identify });
+    const face = await openFace({ identify });
     for (const words of ["first", "later"]) {
       const { socket, got } = await raw(face);
       socket.write(connectPacket("a", "desk", 0xc0));
@@ -287,7 +271,7 @@ describe("what a client may do", () => {
   });
 
   it("a message of QoS 2 is published once, however often it comes, also by a session that came back", async () => {
-    const face = await open();
+    const face = await openFace();
     const publish = packet(0x34, text("shared/x"), Buffer.from([0, 5]), Buffer.from("once"));
     for (const expected of ["20020000", "20020000"]) {
       const { socket, got } = await raw(face);

@@ -1,4 +1,3 @@
-import { afterAll, beforeAll, test } from "vitest";
 import {
   type BusDelivery,
   type BusMessage,
@@ -8,18 +7,12 @@ import {
 } from "../../../core/index.js";
 import { createMemoryBus } from "../../../plugins/bus-memory/memory-bus.js";
 import { type MessageBusSubject, testMessageBus } from "../../contract/index.js";
-import { failing, shortenPatience, testsOf } from "../../helpers/suite-run.js";
+import { type DriverFault, tryFaults } from "../../helpers/suite-run.js";
 
 /** A mistake that a driver may have: what it does otherwise than the good one that it is put around. */
-interface Fault {
-  /** What it does wrong. */
-  name: string;
+interface Fault extends DriverFault {
   breakIt: (good: MessageBus) => Partial<MessageBus>;
-  /** The tests that name it. Few others may fail for it. */
-  noticed: readonly string[];
   durable?: boolean;
-  /** Many tests need what it does not do. */
-  isBroad?: boolean;
   /** It goes on after it is stopped. */
   goesOn?: boolean;
 }
@@ -564,28 +557,10 @@ function subjectOf({ breakIt, goesOn = false }: Fault): MessageBusSubject {
   return { ...open(), reopen: open };
 }
 
-/** A suite that fails everywhere tells nobody what is wrong. */
-const MAX_OTHERS = 8;
-
-/** One that is never over is waited for. */
-const TIMEOUT_MS = 120_000;
-
-let restorePatience: () => void;
-beforeAll(() => {
-  restorePatience = shortenPatience();
-});
-afterAll(() => restorePatience());
-
-test.concurrent.for(FAULTS)(
-  "a bus that $name fails where that is named",
-  { timeout: TIMEOUT_MS },
-  async (fault, { expect }) => {
-    const capabilities = { durable: fault.durable ?? false };
-    const tests = testsOf((test) => testMessageBus({ test, capabilities, factory: () => subjectOf(fault) }));
-    const names = await failing(tests);
-    const noticed = fault.noticed.map((name) => `message bus: ${name}`);
-    expect(names).toEqual(expect.arrayContaining(noticed));
-    if (fault.isBroad) return;
-    expect(names.length).toBeLessThanOrEqual(noticed.length === 0 ? 0 : noticed.length + MAX_OTHERS);
-  },
+tryFaults("message bus", FAULTS, (fault, test) =>
+  testMessageBus({
+    test,
+    capabilities: { durable: fault.durable ?? false },
+    factory: () => subjectOf(fault),
+  }),
 );

@@ -1,4 +1,3 @@
-import { afterAll, beforeAll, test } from "vitest";
 import {
   type StateChange,
   type StateEntry,
@@ -8,15 +7,11 @@ import {
 } from "../../../core/index.js";
 import { createMemoryStore } from "../../../plugins/state-memory/memory-store.js";
 import { type StateStoreSubject, testStateStore } from "../../contract/index.js";
-import { failing, shortenPatience, testsOf } from "../../helpers/suite-run.js";
+import { type DriverFault, tryFaults } from "../../helpers/suite-run.js";
 
 /** A mistake that a driver may have: what it does otherwise than the good one that it is put around. */
-interface Fault {
-  /** What it does wrong. */
-  name: string;
+interface Fault extends DriverFault {
   breakIt: (good: StateStore) => Partial<StateStore>;
-  /** The tests that name it. Few others may fail for it. */
-  noticed: readonly string[];
   durable?: boolean;
 }
 
@@ -460,27 +455,10 @@ function subjectOf({ breakIt }: Fault): StateStoreSubject {
   };
 }
 
-/** A suite that fails everywhere tells nobody what is wrong. */
-const MAX_OTHERS = 8;
-
-/** One that is never over is waited for. */
-const TIMEOUT_MS = 120_000;
-
-let restorePatience: () => void;
-beforeAll(() => {
-  restorePatience = shortenPatience();
-});
-afterAll(() => restorePatience());
-
-test.concurrent.for(FAULTS)(
-  "a store that $name fails where that is named",
-  { timeout: TIMEOUT_MS },
-  async (fault, { expect }) => {
-    const capabilities = { durable: fault.durable ?? false };
-    const tests = testsOf((test) => testStateStore({ test, capabilities, factory: () => subjectOf(fault) }));
-    const names = await failing(tests);
-    const noticed = fault.noticed.map((name) => `state store: ${name}`);
-    expect(names).toEqual(expect.arrayContaining(noticed));
-    expect(names.length).toBeLessThanOrEqual(noticed.length === 0 ? 0 : noticed.length + MAX_OTHERS);
-  },
+tryFaults("state store", FAULTS, (fault, test) =>
+  testStateStore({
+    test,
+    capabilities: { durable: fault.durable ?? false },
+    factory: () => subjectOf(fault),
+  }),
 );
