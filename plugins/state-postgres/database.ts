@@ -1,21 +1,10 @@
-import type { Duplex } from "node:stream";
-import pg from "pg";
+import type pg from "pg";
 import { type Clock, isOpenStarryError, OpenStarryError } from "../../core/index.js";
 import { isAnswer, isCollision, unavailable, wordsFor } from "./failures.js";
 import { createListener, type Listener } from "./listener.js";
+import { clientConfig, createPool, type Pool, type PoolOptions } from "./pool.js";
 import { prepareSchema } from "./schema.js";
-
-export type Row = Record<string, unknown>;
-
-/** One statement. With a name it is prepared once for each connection. */
-export type Query = pg.QueryConfig;
-
-export interface Transaction {
-  /** All in one round trip; answers the rows of each. */
-  send(...queries: Query[]): Promise<Row[][]>;
-  /** The same, and commits. */
-  commit(...queries: Query[]): Promise<void>;
-}
+import { once, type Query, type Row, type Transaction } from "./transaction.js";
 
 /** The server, as it can be reached now. Whatever goes wrong with it is `state_unavailable`, in own words. */
 export interface Database {
@@ -34,10 +23,8 @@ export interface Database {
   hint(name: string): void;
 }
 
-export interface DatabaseOptions {
-  /** How it is reached; or what says so, when it is. */
-  connection: pg.ClientConfig | (() => pg.ClientConfig);
-  /** The same for people: no secrets. */
+export interface DatabaseOptions extends PoolOptions {
+  /** How it is reached, for people: no secrets. */
   place: string;
   schema: string;
   clock: Pick<Clock, "after" | "monotonic">;
@@ -51,25 +38,13 @@ export interface DatabaseOptions {
   onProblem: (problem: string | undefined) => void;
 }
 
-const POOL_SIZE = 4;
 /** Those who share one for reading. */
 const MAX_SHARED = 32;
 /** Those who wait for a connection. */
 const MAX_WAITING = 1_000;
-const CONNECT_MS = 5_000;
-const STATEMENT_MS = 10_000;
-/** Longer, so that the server's own answer comes first. */
-const ANSWER_MS = 12_000;
 const MAX_COLLISIONS = 5;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
-
-/**
- * An index serves every statement, in the order that is asked for, however large the tables are. The server would see
- * that too, but for tables that have grown since it looked at them last. What it finds costly it would compile.
- */
-const PLANNING =
-  "('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off')";
 
 /** A connection on which several read at a time: their queries are on their way one behind the other. */
 interface Shared {
@@ -121,7 +96,7 @@ export function createDatabase(options: DatabaseOptions): Database {
     let listener: Listener | undefined;
     try {
       const config = clientConfig(options);
-      listener = createListener({ ...config, connectionTimeoutMillis: CONNECT_MS }, options);
+      listener = createListener(config, options);
       await listener.connect((client) => prepareSchema(client, schema));
     } catch (error) {
       listener?.end();
@@ -224,101 +199,6 @@ export function createDatabase(options: DatabaseOptions): Database {
       }
     },
     hint: (name) => open?.listener.hint(name),
-  };
-}
-
-/** One transaction on a connection, which goes back to its pool, or is ended where its state is not known. */
-async function once<T>(client: pg.PoolClient, act: (transaction: Transaction) => Promise<T>): Promise<T> {
-  let isBegun = false;
-  let isOver = false;
-  const send = (...queries: Query[]): Promise<pg.QueryResult[]> => {
-    const begin = isBegun ? [] : [{ text: "BEGIN ISOLATION LEVEL READ COMMITTED" }];
-    isBegun = true;
-    return all([...begin, ...queries].map((query) => client.query(query))).then((results) =>
-      results.slice(begin.length),
-    );
-  };
-  try {
-    const result = await act({
-      send: async (...queries) => (await send(...queries)).map(({ rows }) => rows),
-      async commit(...queries) {
-        await send(...queries, { text: "COMMIT" });
-        isOver = true;
-      },
-    });
-    if (isBegun && !isOver) await client.query("ROLLBACK");
-    client.release();
-    return result;
-  } catch (error) {
-    if (isOpenStarryError(error) || isAnswer(error)) {
-      await client.query("ROLLBACK").then(
-        () => client.release(),
-        () => client.release(true),
-      );
-    } else client.release(true);
-    throw error;
-  }
-}
-
-/** As `Promise.all`, and rejects only when all have settled. */
-async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
-  const settled = await Promise.allSettled(promises);
-  const failed = settled.find(({ status }) => status === "rejected");
-  if (failed) throw (failed as PromiseRejectedResult).reason;
-  return settled.map((it) => (it as PromiseFulfilledResult<T>).value);
-}
-
-interface Pool extends pg.Pool {
-  /** Ends all connections at once, whatever is under way on them. */
-  abandon(): Promise<void>;
-}
-
-function createPool(options: DatabaseOptions): Pool {
-  const pool = new pg.Pool({
-    ...clientConfig(options),
-    max: POOL_SIZE,
-    connectionTimeoutMillis: CONNECT_MS,
-    idleTimeoutMillis: 60_000,
-    allowExitOnIdle: true,
-    onConnect: async (client) => {
-      // What was acknowledged is on the disk, whatever the server's default; more than that is left as it is.
-      await client.query(
-        `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
-         UNION ALL SELECT set_config(name, value, false) FROM (VALUES ${PLANNING}) AS planning (name, value)`,
-      );
-    },
-  });
-  const clients = new Set<pg.PoolClient>();
-  pool.on("connect", (client) => {
-    clients.add(client);
-    // Its queries reject; that the server is gone, the listener tells.
-    client.on("error", () => {});
-  });
-  pool.on("remove", (client) => clients.delete(client));
-  pool.on("error", () => {});
-  return Object.assign(pool, {
-    async abandon() {
-      const ended = pool.end();
-      // Saying goodbye waits for an answer.
-      for (const client of clients) streamOf(client).destroy();
-      await ended;
-    },
-  });
-}
-
-function streamOf(client: pg.ClientBase): Duplex {
-  return (client as unknown as { connection: { stream: Duplex } }).connection.stream;
-}
-
-function clientConfig({ connection }: DatabaseOptions): pg.ClientConfig {
-  return {
-    ...(typeof connection === "function" ? connection() : connection),
-    application_name: "openstarry-daemon",
-    pipeline: true,
-    keepAlive: true,
-    statement_timeout: STATEMENT_MS,
-    query_timeout: ANSWER_MS,
-    idle_in_transaction_session_timeout: STATEMENT_MS,
   };
 }
 

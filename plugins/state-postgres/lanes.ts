@@ -1,8 +1,9 @@
 import { isOpenStarryError, OpenStarryError, type StateEntry } from "../../core/index.js";
 import { type EncodedWrite, isLive, type Plan, planWrite, type Row } from "../_shared/state-plan.js";
-import type { Database, Transaction } from "./database.js";
+import type { Database } from "./database.js";
 import { Collision } from "./failures.js";
 import { rowOf, type Space, STEP, type Statements, spaceOf } from "./statements.js";
+import type { Transaction } from "./transaction.js";
 
 type Answers = (StateEntry | undefined)[];
 

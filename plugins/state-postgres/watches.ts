@@ -1,8 +1,9 @@
 import type { Clock, StateChange, WatchQuery } from "../../core/index.js";
 import { entryOf, type Row } from "../_shared/state-plan.js";
-import type { Row as Columns, Database } from "./database.js";
+import type { Database } from "./database.js";
 import type { Lanes } from "./lanes.js";
 import { type ChangesPage, pageOf, type Space, type Statements, spaceOf, textOf } from "./statements.js";
+import type { Row as Columns } from "./transaction.js";
 
 /** Those who wait for changes. They are woken here, and read what has changed by its version. */
 export interface Watches {

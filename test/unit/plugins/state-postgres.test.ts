@@ -203,6 +203,7 @@ describe.skipIf(noPostgres !== undefined)("with a server", () => {
     const changes = it.store.watch(NS, { after: 0, signal: ended.signal })[Symbol.asyncIterator]();
     const first = await changes.next();
     await it.store.write(NS, [put("b", 2)]);
+    // The slowness itself: what was read before it is old by then.
     await new Promise((resolve) => setTimeout(resolve, 150));
     const rest = [await changes.next(), await changes.next()];
     expect([first, ...rest].map(({ value }) => [value.entry.key, value.entry.value])).toEqual([

@@ -162,6 +162,7 @@ describe.skipIf(noRedis)("watches", () => {
     const changes = it.store.watch(NS, { after: 0, signal: ended.signal })[Symbol.asyncIterator]();
     await changes.next();
     await it.store.write(NS, [put("b", "new"), put("c")]);
+    // The pause itself: what was read before it is old by then.
     await new Promise((resolve) => setTimeout(resolve, 150));
     const seen = [(await changes.next()).value, (await changes.next()).value];
     expect(seen.map((change) => change.entry.value)).toEqual(["new", 1]);
