@@ -7,7 +7,7 @@ import {
   LIMIT_NAMES,
   type LimitName,
 } from "../core/contracts/agent.js";
-import { formatDuration, formatSize } from "../core/units.js";
+import { formatDuration, formatSize } from "../core/lib/units.js";
 import { neutralise } from "./neutralise.js";
 import type { Style, Terminal } from "./output.js";
 import type { Column } from "./table.js";

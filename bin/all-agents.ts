@@ -1,5 +1,5 @@
 import type { Agent } from "../core/contracts/agent.js";
-import type { Client } from "../plugins/agent-manager-tool/client.js";
+import type { Client } from "../plugins/agent-manager-tool/client/client.js";
 
 /** Every agent, page by page, in order of creation; with the services of plugins where wanted. */
 export async function allAgents(client: Client, services = false): Promise<Agent[]> {

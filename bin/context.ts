@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
-import { OpenStarryError } from "../core/errors.js";
-import { type Client, clientFromEnv, createClient } from "../plugins/agent-manager-tool/client.js";
-import { readDaemonInfo } from "./daemon-info.js";
+import { OpenStarryError } from "../core/contracts/errors.js";
+import { type Client, clientFromEnv, createClient } from "../plugins/agent-manager-tool/client/client.js";
+import { readDaemonInfo } from "./daemon/daemon-info.js";
+import { lockHolder } from "./daemon/lock.js";
 import type { Invocation } from "./invocation.js";
-import { lockHolder } from "./lock.js";
 
 /** Longer than a daemon takes to be replaced. */
 const PATIENCE_MS = 20_000;

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "commander";
 import { AGENT_STATES, type AgentState } from "../core/contracts/agent.js";
-import { nearest } from "../core/errors.js";
-import { parseDuration } from "../core/units.js";
+import { nearest } from "../core/lib/nearest.js";
+import { parseDuration } from "../core/lib/units.js";
 
 /** Parsers of option values. What they throw becomes a usage error that names the option. */
 

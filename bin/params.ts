@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { OpenStarryError } from "../core/errors.js";
+import { OpenStarryError } from "../core/contracts/errors.js";
 
 /** A parameter's JSON Schema, as templates declare it. */
 type ParamSchema = Record<string, unknown>;

@@ -1,4 +1,4 @@
-import { ERROR_CODES, isOpenStarryError, type OpenStarryError } from "../core/errors.js";
+import { ERROR_CODES, isOpenStarryError, type OpenStarryError } from "../core/contracts/errors.js";
 import { hintForCommandLine } from "./cli-hints.js";
 import { EXIT } from "./invocation.js";
 import { neutraliseLines } from "./neutralise.js";

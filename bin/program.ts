@@ -1,8 +1,8 @@
 import { Command, type CommanderError } from "commander";
-import { OpenStarryError } from "../core/errors.js";
+import { OpenStarryError } from "../core/contracts/errors.js";
+import { isAgentOf, resolveHome } from "./daemon/home.js";
 import { declareAgentCommands, declareAgentVerbs } from "./declare-agent-commands.js";
 import { declareDaemonCommands, declareSetupCommands, type Runner } from "./declare-commands.js";
-import { isAgentOf, resolveHome } from "./home.js";
 import type { CommandHandler, Invocation } from "./invocation.js";
 import type { Terminal } from "./output.js";
 import { adaptUsageError, commandPath } from "./usage.js";

@@ -1,7 +1,7 @@
 import type { Agent } from "../core/contracts/agent.js";
-import { isOpenStarryError } from "../core/errors.js";
-import { formatDuration, parseDuration } from "../core/units.js";
-import type { Client } from "../plugins/agent-manager-tool/client.js";
+import { isOpenStarryError } from "../core/contracts/errors.js";
+import { formatDuration, parseDuration } from "../core/lib/units.js";
+import type { Client } from "../plugins/agent-manager-tool/client/client.js";
 import { describeExit, exitCodeOfRun } from "./agent-view.js";
 import { connect } from "./context.js";
 import type { Invocation } from "./invocation.js";

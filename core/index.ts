@@ -1,66 +1,69 @@
 /**
  * What a plugin author and a config import. Everything here is public; what is not here is not.
  */
-export type {
-  AgentCommands,
-  AgentDetails,
-  CreateAgent,
-  ForRun,
-  Intent,
-  ProgressStep,
-} from "./agent-commands.js";
-export { isLive } from "./agent-state.js";
-export { type Clock, rfc3339, sleep, systemClock } from "./clock.js";
+
+export { isLive } from "./agents/state.js";
 export { parseData } from "./config/data-text.js";
+export { type ConfigInput, configSchema, defineConfig, type PluginEntry } from "./config/define-config.js";
 export { importDefault, importModule } from "./config/import-module.js";
 export { readTextFile } from "./config/text-file.js";
 export * from "./contracts/agent.js";
+export * from "./contracts/agent-control.js";
+export * from "./contracts/agent-lookup.js";
+export * from "./contracts/agent-reports.js";
 export * from "./contracts/authenticator.js";
-export * from "./contracts/events.js";
-export * from "./contracts/journal.js";
-export * from "./contracts/message-bus.js";
-export * from "./contracts/operation.js";
-export * from "./contracts/probe.js";
-export * from "./contracts/restart-policy.js";
-export * from "./contracts/sampler.js";
-export * from "./contracts/service.js";
-export * from "./contracts/spawner.js";
-export * from "./contracts/state-store.js";
-export * from "./contracts/stored-agent.js";
-export * from "./contracts/template-source.js";
-export {
-  type Config,
-  type ConfigInput,
-  configSchema,
-  defineConfig,
-  type PluginEntry,
-} from "./define-config.js";
+export type { Clock } from "./contracts/clock.js";
+export type { Config } from "./contracts/config.js";
 export {
   ERROR_CODES,
   type ErrorCode,
   isOpenStarryError,
-  nearest,
   OpenStarryError,
   SpawnDeferred,
   SpawnVetoed,
   toOpenStarryError,
   toProblem,
-} from "./errors.js";
-export type { HookTap, HookTaps } from "./hook-guard.js";
-export type { Denial, HookName, HookTypes, OperationRequest, ResourceSample } from "./hooks.js";
-export { timeOfUuidv7 } from "./ids.js";
-export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
-export type { CallOptions, Dispatch } from "./operations.js";
-export * from "./plugin.js";
-export { type Arity, defineSlot, type Provided, type Slot } from "./slots.js";
-export { STAGES, type Stage } from "./stages.js";
+} from "./contracts/errors.js";
+export * from "./contracts/events.js";
+export type {
+  Denial,
+  HookName,
+  HookTap,
+  HookTaps,
+  HookTypes,
+  OperationRequest,
+  ResourceSample,
+} from "./contracts/hooks.js";
+export * from "./contracts/journal.js";
+export * from "./contracts/journal-access.js";
+export * from "./contracts/message-bus.js";
+export type { CallOptions, Dispatch } from "./contracts/operation.js";
+export * from "./contracts/operation.js";
+export * from "./contracts/plugin.js";
+export type { ChosenProbe } from "./contracts/probe.js";
+export * from "./contracts/probe.js";
+export * from "./contracts/restart-policy.js";
+export * from "./contracts/sampler.js";
+export * from "./contracts/service.js";
+export { type Arity, defineSlot, type Provided, type Slot } from "./contracts/slot.js";
+export * from "./contracts/spawner.js";
+export { STAGES, type Stage } from "./contracts/stages.js";
 export type {
   InferInput,
   InferOutput,
   StandardIssue,
   StandardResult,
   StandardSchema,
-} from "./standard-schema.js";
+} from "./contracts/standard-schema.js";
+export * from "./contracts/state-store.js";
+export * from "./contracts/stored-agent.js";
+export * from "./contracts/template-source.js";
+export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
+export { rfc3339, sleep, systemClock } from "./lib/clock.js";
+export { timeOfUuidv7 } from "./lib/ids.js";
+export { nearest } from "./lib/nearest.js";
+export { formatDuration, formatSize, parseDuration, parseSize } from "./lib/units.js";
+export { validate, validateSync } from "./lib/validate.js";
 export {
   type BudgetRules,
   envSchema,
@@ -73,8 +76,5 @@ export {
   type Template,
   type TemplateInput,
   templateSchema,
-} from "./template.js";
-export type { ChosenProbe } from "./template-checks.js";
-export { duration, percent, size } from "./unit-schemas.js";
-export { formatDuration, formatSize, parseDuration, parseSize } from "./units.js";
-export { validate, validateSync } from "./validate.js";
+} from "./template/template.js";
+export { duration, percent, size } from "./template/unit-schemas.js";

@@ -1,14 +1,15 @@
-import type { AgentCommands } from "./agent-commands.js";
-import { type Clock, rfc3339, systemClock } from "./clock.js";
+import { createSampling } from "./agents/sampling.js";
+import { createSupervisor } from "./agents/supervisor.js";
+import type { AgentControl } from "./contracts/agent-control.js";
+import type { AgentLookup } from "./contracts/agent-lookup.js";
+import type { AgentReports } from "./contracts/agent-reports.js";
+import type { Clock } from "./contracts/clock.js";
+import type { Config } from "./contracts/config.js";
+import { OpenStarryError } from "./contracts/errors.js";
 import type { DaemonEvent } from "./contracts/events.js";
 import { journal } from "./contracts/journal.js";
-import { restartPolicy } from "./contracts/restart-policy.js";
-import { spawner } from "./contracts/spawner.js";
-import { templateSource } from "./contracts/template-source.js";
-import type { Config } from "./define-config.js";
-import { OpenStarryError } from "./errors.js";
-import { createHooks } from "./hooks.js";
-import { createDispatch, type Dispatch } from "./operations.js";
+import type { JournalAccess } from "./contracts/journal-access.js";
+import type { Dispatch } from "./contracts/operation.js";
 import type {
   DaemonControl,
   DaemonStatus,
@@ -17,13 +18,18 @@ import type {
   PluginInfo,
   ResolvedPlugin,
   SocketHandover,
-} from "./plugin.js";
-import { orderPlugins } from "./plugin-graph.js";
-import { createPluginHost, type PluginHost, type SharedContext } from "./plugin-lifecycle.js";
-import { createSampling } from "./sampling.js";
-import { createSlotRegistry, type Slot } from "./slots.js";
-import { createSupervisor } from "./supervisor.js";
-import { createTemplates } from "./templates.js";
+} from "./contracts/plugin.js";
+import { restartPolicy } from "./contracts/restart-policy.js";
+import type { Slot } from "./contracts/slot.js";
+import { spawner } from "./contracts/spawner.js";
+import { templateSource } from "./contracts/template-source.js";
+import { createHooks } from "./host/hooks.js";
+import { createDispatch } from "./host/operations.js";
+import { orderPlugins } from "./host/plugin-graph.js";
+import { createPluginHost, type PluginHost, type SharedContext } from "./host/plugin-lifecycle.js";
+import { createSlotRegistry } from "./host/slots.js";
+import { rfc3339, systemClock } from "./lib/clock.js";
+import { createTemplates } from "./template/templates.js";
 
 export interface KernelOptions {
   /** In the order of the config, defaults first. */
@@ -75,7 +81,10 @@ export interface Kernel {
   /** Takes over a changed config as far as that can be done while running. */
   reconfigure(config: Config): Promise<{ applied: string[] }>;
   readonly dispatch: Dispatch;
-  readonly agents: AgentCommands;
+  readonly agents: AgentLookup;
+  readonly control: AgentControl;
+  readonly reports: AgentReports;
+  readonly journal: JournalAccess;
   status(): DaemonStatus;
   plugins(): PluginInfo[];
   endpoints(): readonly Endpoint[];
@@ -154,7 +163,7 @@ export function createKernel(options: KernelOptions): Kernel {
       started_at: startedAt,
       state,
       problems: [...problems.values()],
-      ...(state === "starting" ? {} : { last_event_id: supervisor.commands.lastEventId() }),
+      ...(state === "starting" ? {} : { last_event_id: supervisor.commands.journal.lastEventId() }),
     };
   }
 
@@ -164,7 +173,7 @@ export function createKernel(options: KernelOptions): Kernel {
     use: (slot) => slots.use(slot),
     has: (slot) => slots.has(slot),
     dispatch,
-    agents: supervisor.commands,
+    ...supervisor.commands,
     services: {
       publishEndpoint,
       endpoints: () => endpoints,
@@ -257,7 +266,7 @@ export function createKernel(options: KernelOptions): Kernel {
       return { applied };
     },
     dispatch,
-    agents: supervisor.commands,
+    ...supervisor.commands,
     status,
     plugins: () => host?.info() ?? [],
     endpoints: () => endpoints,

@@ -1,6 +1,6 @@
 import type { Agent, Usage } from "../../core/contracts/agent.js";
-import { formatDuration, formatSize, parseDuration } from "../../core/units.js";
-import type { Client } from "../../plugins/agent-manager-tool/client.js";
+import { formatDuration, formatSize, parseDuration } from "../../core/lib/units.js";
+import type { Client } from "../../plugins/agent-manager-tool/client/client.js";
 import {
   describeEnd,
   describeExit,

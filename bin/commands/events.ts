@@ -1,11 +1,11 @@
-import { isOpenStarryError } from "../../core/errors.js";
+import { isOpenStarryError } from "../../core/contracts/errors.js";
 import type {
   Client,
   DaemonEvent,
   EventGap,
   EventPage,
   Exit,
-} from "../../plugins/agent-manager-tool/client.js";
+} from "../../plugins/agent-manager-tool/client/client.js";
 import { describeExit } from "../agent-view.js";
 import { allAgents } from "../all-agents.js";
 import { connect } from "../context.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CONFIG_NAMES } from "../../core/config/config-reader.js";
-import { OpenStarryError } from "../../core/errors.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
 
 export type ConfigFormat = "ts" | "yaml" | "json";
 

@@ -1,4 +1,4 @@
-import type { Client, LogLine, LogQuery } from "../../plugins/agent-manager-tool/client.js";
+import type { Client, LogLine, LogQuery } from "../../plugins/agent-manager-tool/client/client.js";
 import { allAgents } from "../all-agents.js";
 import { connect } from "../context.js";
 import type { CommandHandler } from "../invocation.js";

@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
-import type { Client } from "../../plugins/agent-manager-tool/client.js";
-import { createAgentManagerTool } from "../../plugins/agent-manager-tool/tool.js";
+import type { Client } from "../../plugins/agent-manager-tool/client/client.js";
+import { createAgentManagerTool } from "../../plugins/agent-manager-tool/tools/tool.js";
 
 export interface McpOptions {
   /** Whose agents these are: the operator's client, or an agent's own. */

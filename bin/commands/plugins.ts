@@ -1,4 +1,4 @@
-import type { PluginInfo } from "../../core/plugin.js";
+import type { PluginInfo } from "../../core/contracts/plugin.js";
 import { connect } from "../context.js";
 import type { CommandHandler } from "../invocation.js";
 import type { Style } from "../output.js";

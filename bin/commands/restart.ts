@@ -1,10 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { OpenStarryError } from "../../core/errors.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
 import { connect, notRunning } from "../context.js";
-import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
+import { type DaemonInfo, readDaemonInfo } from "../daemon/daemon-info.js";
+import { lockHolder } from "../daemon/lock.js";
+import { identify, isGone, type ProcessIdentity } from "../daemon/process-identity.js";
 import type { CommandHandler } from "../invocation.js";
-import { lockHolder } from "../lock.js";
-import { identify, isGone, type ProcessIdentity } from "../process-identity.js";
 
 const POLL_MS = 20;
 const GIVE_UP_MS = 90_000;

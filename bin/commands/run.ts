@@ -1,5 +1,5 @@
-import { OpenStarryError } from "../../core/errors.js";
-import type { Client, CreateInput } from "../../plugins/agent-manager-tool/client.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
+import type { Client, CreateInput } from "../../plugins/agent-manager-tool/client/client.js";
 import { paintState } from "../agent-view.js";
 import { connect } from "../context.js";
 import type { CommandHandler, Invocation } from "../invocation.js";

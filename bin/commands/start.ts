@@ -1,15 +1,15 @@
 import { join, resolve } from "node:path";
-import { OpenStarryError } from "../../core/errors.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
 import { paintState } from "../agent-view.js";
-import { HOME_FILES, prepareHome } from "../home.js";
-import { closeInheritedDescriptors } from "../inherited-fds.js";
+import { HOME_FILES, prepareHome } from "../daemon/home.js";
+import { closeInheritedDescriptors } from "../daemon/inherited-fds.js";
+import { daemonRunning, lockHolder } from "../daemon/lock.js";
+import type { ReadyReport } from "../daemon/parent-channel.js";
+import { dropServiceManager } from "../daemon/service-manager.js";
+import { spawnDaemon } from "../daemon/spawn-daemon.js";
 import type { CommandHandler, Invocation } from "../invocation.js";
-import { daemonRunning, lockHolder } from "../lock.js";
 import { neutralise } from "../neutralise.js";
 import type { Terminal } from "../output.js";
-import type { ReadyReport } from "../parent-channel.js";
-import { dropServiceManager } from "../service-manager.js";
-import { spawnDaemon } from "../spawn-daemon.js";
 import { facts } from "../table.js";
 
 interface Options {
@@ -34,7 +34,7 @@ export const start: CommandHandler<Options> = async (invocation) => {
     fresh: options.fresh ?? false,
   };
   if (options.foreground) {
-    const { runDaemon } = await import("../daemon.js");
+    const { runDaemon } = await import("../daemon/daemon.js");
     return runDaemon(asked);
   }
   prepareHome(home);

@@ -1,10 +1,10 @@
-import { type ErrorCode, isOpenStarryError } from "../../core/errors.js";
-import type { DaemonStatus } from "../../core/plugin.js";
+import { type ErrorCode, isOpenStarryError } from "../../core/contracts/errors.js";
+import type { DaemonStatus } from "../../core/contracts/plugin.js";
 import { paintState, since } from "../agent-view.js";
 import { connect, notRunning } from "../context.js";
-import { type DaemonInfo, readDaemonInfo } from "../daemon-info.js";
+import { type DaemonInfo, readDaemonInfo } from "../daemon/daemon-info.js";
+import { lockHolder } from "../daemon/lock.js";
 import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
-import { lockHolder } from "../lock.js";
 import { neutralise } from "../neutralise.js";
 import type { Terminal } from "../output.js";
 import { printError } from "../print-error.js";

@@ -1,14 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { isOpenStarryError, OpenStarryError } from "../../core/errors.js";
-import type { Client } from "../../plugins/agent-manager-tool/client.js";
+import { isOpenStarryError, OpenStarryError } from "../../core/contracts/errors.js";
+import type { Client } from "../../plugins/agent-manager-tool/client/client.js";
 import { since } from "../agent-view.js";
 import { allAgents } from "../all-agents.js";
 import { connect } from "../context.js";
-import { readDaemonInfo } from "../daemon-info.js";
+import { readDaemonInfo } from "../daemon/daemon-info.js";
+import { lockHolder } from "../daemon/lock.js";
+import { identify, isGone, type ProcessIdentity } from "../daemon/process-identity.js";
 import type { CommandHandler } from "../invocation.js";
-import { lockHolder } from "../lock.js";
 import type { Terminal } from "../output.js";
-import { identify, isGone, type ProcessIdentity } from "../process-identity.js";
 
 const POLL_MS = 20;
 const SAY_WHO_BLOCKS_EVERY_MS = 2_000;

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
-import { OpenStarryError } from "../../core/errors.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
 import type {
   TemplateInput,
   TemplateList,
   TemplateSummary,
-} from "../../plugins/agent-manager-tool/client.js";
+} from "../../plugins/agent-manager-tool/client/client.js";
 import { connect } from "../context.js";
 import { type CommandHandler, EXIT } from "../invocation.js";
 import { neutralise, neutraliseLines } from "../neutralise.js";

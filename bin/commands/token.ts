@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { notRunning } from "../context.js";
-import { HOME_FILES, readPrivateFile, writePrivateFile } from "../home.js";
+import { HOME_FILES, readPrivateFile, writePrivateFile } from "../daemon/home.js";
+import { lockHolder } from "../daemon/lock.js";
 import type { CommandHandler } from "../invocation.js";
-import { lockHolder } from "../lock.js";
 
 /** Prints where the operator's token lies, or the token itself. */
 export const token: CommandHandler<{ show?: boolean }> = async ({ home, options, terminal }) => {

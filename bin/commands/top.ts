@@ -1,6 +1,6 @@
 import type { Agent } from "../../core/contracts/agent.js";
-import { formatSize, parseDuration } from "../../core/units.js";
-import type { Client } from "../../plugins/agent-manager-tool/client.js";
+import { formatSize, parseDuration } from "../../core/lib/units.js";
+import type { Client } from "../../plugins/agent-manager-tool/client/client.js";
 import { formatPercent, usageColumns } from "../agent-view.js";
 import { allAgents } from "../all-agents.js";
 import { connect } from "../context.js";

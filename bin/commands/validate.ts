@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { checkSetup, problemText } from "../../core/config/check-setup.js";
 import { type LoadedConfig, loadConfig } from "../../core/config/load-config.js";
 import { type BuiltinPlugins, loadPlugins } from "../../core/config/load-plugins.js";
-import { withTemplateFolders } from "../daemon-setup.js";
+import { withTemplateFolders } from "../daemon/daemon-setup.js";
 
 export interface ValidateOptions {
   /** `--config`; absent: searched for as at a start. */

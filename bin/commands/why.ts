@@ -1,5 +1,5 @@
-import { formatDuration, formatSize } from "../../core/units.js";
-import type { Why } from "../../plugins/agent-manager-tool/client.js";
+import { formatDuration, formatSize } from "../../core/lib/units.js";
+import type { Why } from "../../plugins/agent-manager-tool/client/client.js";
 import { formatPercent, paintState } from "../agent-view.js";
 import { hintForCommandLine } from "../cli-hints.js";
 import { connect } from "../context.js";

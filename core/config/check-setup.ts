@@ -1,17 +1,18 @@
-import { systemClock } from "../clock.js";
+import type { Config } from "../contracts/config.js";
+import { OpenStarryError, toOpenStarryError } from "../contracts/errors.js";
+import type { Logger, ResolvedPlugin } from "../contracts/plugin.js";
 import { spawner } from "../contracts/spawner.js";
 import { templateSource } from "../contracts/template-source.js";
-import type { Config } from "../define-config.js";
-import { nearest, OpenStarryError, toOpenStarryError } from "../errors.js";
-import { createHooks } from "../hooks.js";
+import { createHooks } from "../host/hooks.js";
+import { orderPlugins } from "../host/plugin-graph.js";
+import { createPluginHost, type SharedContext } from "../host/plugin-lifecycle.js";
+import { createSlotRegistry, type SlotRegistry } from "../host/slots.js";
 import { KERNEL_SLOTS, missingSlot } from "../kernel.js";
-import type { Logger, ResolvedPlugin } from "../plugin.js";
-import { orderPlugins } from "../plugin-graph.js";
-import { createPluginHost, type SharedContext } from "../plugin-lifecycle.js";
-import { createSlotRegistry, type SlotRegistry } from "../slots.js";
-import { parseParams } from "../template.js";
-import { checkProbes } from "../template-checks.js";
-import { createTemplates, type Templates } from "../templates.js";
+import { systemClock } from "../lib/clock.js";
+import { nearest } from "../lib/nearest.js";
+import { parseParams } from "../template/template.js";
+import { checkProbes } from "../template/template-checks.js";
+import { createTemplates, type Templates } from "../template/templates.js";
 
 export interface CheckSetupOptions {
   config: Config;
@@ -135,6 +136,9 @@ function nothingRuns(slots: SlotRegistry, dataDir: string): SharedContext {
     has: slots.has,
     dispatch: refuse,
     agents: refusing(),
+    control: refusing(),
+    reports: refusing(),
+    journal: refusing(),
     services: { publishEndpoint: () => {}, endpoints: () => [], ensure: refuse, get: () => undefined },
     daemon: {
       status: refuse,

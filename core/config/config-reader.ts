@@ -1,7 +1,7 @@
 import { basename, extname } from "node:path";
 import type { Loader } from "cosmiconfig";
 import { Explorer } from "cosmiconfig/dist/Explorer.js";
-import { OpenStarryError } from "../errors.js";
+import { OpenStarryError } from "../contracts/errors.js";
 import { type DataText, parseData } from "./data-text.js";
 import { expandVariables } from "./expand-variables.js";
 import { importDefault } from "./import-module.js";

@@ -1,4 +1,4 @@
-import { type ErrorCode, OpenStarryError } from "../errors.js";
+import { type ErrorCode, OpenStarryError } from "../contracts/errors.js";
 import { type Fail, type LineNode, MAX_VALUES, pathText } from "./data-format.js";
 import { parseJsonText } from "./json-text.js";
 

@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../errors.js";
+import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
 import { readTextFile } from "./text-file.js";
 
 export interface ImportOptions {
@@ -85,8 +85,8 @@ function daemonAlias(): Record<string, string> {
   return {
     "openstarry-daemon": at(`core/index${extension}`),
     "openstarry-daemon/plugins": at("plugins"),
-    "openstarry-daemon/client": at(`plugins/agent-manager-tool/client${extension}`),
-    "openstarry-daemon/agent-manager-tool": at(`plugins/agent-manager-tool/tool${extension}`),
+    "openstarry-daemon/client": at(`plugins/agent-manager-tool/client/client${extension}`),
+    "openstarry-daemon/agent-manager-tool": at(`plugins/agent-manager-tool/tools/tool${extension}`),
     "openstarry-daemon/testing": at(`test/contract/index${extension}`),
   };
 }

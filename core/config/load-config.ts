@@ -1,10 +1,11 @@
 import { access, constants } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import { type Config, configSchema } from "../define-config.js";
-import { OpenStarryError } from "../errors.js";
-import { validateSync } from "../validate.js";
+import type { Config } from "../contracts/config.js";
+import { OpenStarryError } from "../contracts/errors.js";
+import { validateSync } from "../lib/validate.js";
 import { CONFIG_NAMES, createConfigReader, type FoundConfig, PACKAGE_KEY } from "./config-reader.js";
+import { configSchema } from "./define-config.js";
 
 export interface LoadConfigOptions {
   /** `--config`: read this and search nowhere. From `cwd` when relative. */

@@ -1,8 +1,9 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ErrorCode, isOpenStarryError, nearest, OpenStarryError } from "../errors.js";
-import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "../plugin.js";
+import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
+import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "../contracts/plugin.js";
+import { nearest } from "../lib/nearest.js";
 import { importModule } from "./import-module.js";
 import { checkPlugin, exportedPlugin, type Options, type ReadEntry, readEntry } from "./plugin-entry.js";
 import { packageEntry, resolvePackage } from "./plugin-package.js";

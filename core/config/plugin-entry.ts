@@ -1,7 +1,7 @@
-import { OpenStarryError } from "../errors.js";
-import { API_VERSION, type ConfiguredPlugin, type PluginFactory } from "../plugin.js";
-import type { Slot } from "../slots.js";
-import { validateSync } from "../validate.js";
+import { OpenStarryError } from "../contracts/errors.js";
+import { API_VERSION, type ConfiguredPlugin, type PluginFactory } from "../contracts/plugin.js";
+import type { Slot } from "../contracts/slot.js";
+import { validateSync } from "../lib/validate.js";
 
 /** One entry of the config's `plugins`, told apart but not loaded. */
 export type ReadEntry =

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { dirname, extname, join, resolve, sep } from "node:path";
-import { OpenStarryError } from "../errors.js";
+import { OpenStarryError } from "../contracts/errors.js";
 import { readTextFile } from "./text-file.js";
 
 /** A package name as npm has it, and perhaps a path within the package. */

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../errors.js";
+import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
 
 export interface ReadTextOptions {
   /** In bytes. A larger file is refused before it is read. */

@@ -1,4 +1,4 @@
-import { defineSlot } from "../slots.js";
+import { defineSlot } from "./slot.js";
 
 /** Who asks. `id` is what `actor` fields show. */
 export type Principal =

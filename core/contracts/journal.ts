@@ -1,6 +1,6 @@
-import { defineSlot } from "../slots.js";
 import type { RunRecord } from "./agent.js";
 import type { DaemonEvent, NewEvent } from "./events.js";
+import { defineSlot } from "./slot.js";
 import type { StoredAgent } from "./stored-agent.js";
 
 /** What changes together. */

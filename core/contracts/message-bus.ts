@@ -1,4 +1,4 @@
-import { defineSlot } from "../slots.js";
+import { defineSlot } from "./slot.js";
 
 /** One message as it was published. */
 export interface BusMessage {

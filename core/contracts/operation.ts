@@ -1,6 +1,6 @@
-import { defineSlot } from "../slots.js";
-import type { StandardSchema } from "../standard-schema.js";
 import type { Principal } from "./authenticator.js";
+import { defineSlot } from "./slot.js";
+import type { StandardSchema } from "./standard-schema.js";
 
 /**
  * What an operation is about. One decision point (`onRequest`) turns scope and principal into yes or
@@ -82,3 +82,14 @@ export const operation = defineSlot<Operation<never>, "many">("operation", "many
 export function defineOperation<I, O>(definition: Operation<I, O>): Operation<never> {
   return definition as unknown as Operation<never>;
 }
+
+/** What a caller may say besides the input. */
+export type CallOptions = Partial<Omit<OperationCall, "principal">>;
+
+/** Validates, asks `onRequest`, runs the handler. The only way to any operation. */
+export type Dispatch = (
+  name: string,
+  input: unknown,
+  principal: Principal,
+  options?: CallOptions,
+) => Promise<unknown>;

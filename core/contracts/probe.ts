@@ -1,6 +1,6 @@
-import { defineSlot } from "../slots.js";
-import type { StandardSchema } from "../standard-schema.js";
 import type { Agent } from "./agent.js";
+import { defineSlot } from "./slot.js";
+import type { StandardSchema } from "./standard-schema.js";
 
 /** What a probe tells of one run. */
 export interface ProbeReport {
@@ -47,3 +47,9 @@ export interface ProbeRunner {
 }
 
 export const probeRunner = defineSlot<ProbeRunner, "one">("probeRunner", "one");
+
+/** A probe at work in one role, with the options that it is to watch by. */
+export interface ChosenProbe {
+  readonly probe: Probe;
+  readonly options: unknown;
+}

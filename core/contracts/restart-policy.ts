@@ -1,6 +1,6 @@
-import { defineSlot } from "../slots.js";
-import type { RestartRules } from "../template.js";
+import type { RestartRules } from "../template/template.js";
 import type { Exit } from "./agent.js";
+import { defineSlot } from "./slot.js";
 
 export interface RestartInput {
   exit: Exit;

@@ -1,5 +1,5 @@
-import { defineSlot } from "../slots.js";
 import type { Resources } from "./agent.js";
+import { defineSlot } from "./slot.js";
 import type { ProcessRef } from "./spawner.js";
 
 /** One live run, and who it is made of at this moment. */

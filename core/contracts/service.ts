@@ -1,4 +1,4 @@
-import type { TemplateInput } from "../template.js";
+import type { TemplateInput } from "../template/template.js";
 
 /**
  * A process that a plugin hosts for the agents, such as a broker or a database. It is run like an agent,

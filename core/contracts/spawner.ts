@@ -1,5 +1,5 @@
-import { defineSlot } from "../slots.js";
 import type { Cause, Containment, ExitStatus, LimitReport, Throttle } from "./agent.js";
+import { defineSlot } from "./slot.js";
 
 /**
  * Everything needed to start one run. Taps of `beforeSpawn` may change all but the identity fields

@@ -1,4 +1,4 @@
-import { defineSlot } from "../slots.js";
+import { defineSlot } from "./slot.js";
 
 /** One value of the state store. */
 export interface StateEntry {

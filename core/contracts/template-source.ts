@@ -1,5 +1,5 @@
-import { defineSlot } from "../slots.js";
-import type { Template } from "../template.js";
+import type { Template } from "../template/template.js";
+import { defineSlot } from "./slot.js";
 
 /** A template document as a source found it: not validated, its durations still strings. */
 export interface TemplateDocument {

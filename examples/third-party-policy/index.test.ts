@@ -29,7 +29,7 @@ test("the largest of a team that uses too much is stopped, and nobody else", asy
   const kernel = createTestKernel({ plugins: [scales(), teamMemory({ memory_max: "100MiB" })] });
   await kernel.start();
   const start = (agent_id: string, team: string, mib: string) =>
-    kernel.agents.create({ agent_id, template_id: "Plain", labels: { team, mib } }, me);
+    kernel.control.create({ agent_id, template_id: "Plain", labels: { team, mib } }, me);
   await start("alone", "blue", "90");
   await start("small", "red", "40");
   await start("large", "red", "70");

@@ -23,7 +23,7 @@ export default definePlugin({
         const share = `${formatSize(largest.memory_bytes)} of it is this one's, the most of ${members.length}`;
         const reason = `team ${team} uses ${formatSize(used)}, over ${formatSize(max)}; ${share}`;
         const actor = `plugin:${ctx.name}`;
-        await ctx.agents.stop(largest.agent_id, { actor, reason, cause: "policy", run_id: largest.run_id });
+        await ctx.control.stop(largest.agent_id, { actor, reason, cause: "policy", run_id: largest.run_id });
       }
     });
   },

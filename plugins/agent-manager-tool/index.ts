@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { defineOperation, definePlugin, operation } from "../../core/index.js";
-import { FORMATS, type Format } from "./formats.js";
+import { FORMATS, type Format } from "./tools/formats.js";
 
 const formats = Object.keys(FORMATS) as [Format, ...Format[]];
 

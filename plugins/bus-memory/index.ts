@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { definePlugin, messageBus } from "../../core/index.js";
-import { limitFields, limitsOf } from "../_shared/bus/limits.js";
+import { limitFields, limitsOf } from "../kit/bus/limits.js";
 import { createMemoryBus } from "./memory-bus.js";
 
 /** A message bus that forgets everything with the daemon: the reference, and for tests. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/index.js";
-import { createBusEngine } from "../_shared/bus/bus-engine.js";
-import { createRecentMessages } from "../_shared/bus/recent-messages.js";
-import type { GroupBook, KeptLog } from "../_shared/bus/storage.js";
+import { createBusEngine } from "../kit/bus/bus-engine.js";
+import { createRecentMessages } from "../kit/bus/recent-messages.js";
+import type { GroupBook, KeptLog } from "../kit/bus/storage.js";
 
 export interface MemoryBusOptions {
   maxMessages: number;

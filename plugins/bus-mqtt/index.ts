@@ -10,16 +10,16 @@ import {
   type ServiceSpec,
   sleep,
 } from "../../core/index.js";
-import { limitsOf } from "../_shared/bus/limits.js";
-import { createManagedServer } from "../_shared/managed-server.js";
-import { socketPath } from "../_shared/socket-path.js";
-import { accessOperations, createAnswers } from "./access.js";
-import { createDriver } from "./driver.js";
+import { limitsOf } from "../kit/bus/limits.js";
+import { createManagedServer } from "../kit/managed-server.js";
+import { socketPath } from "../kit/socket-path.js";
+import { accessOperations, createAnswers } from "./daemon/access.js";
+import { createDriver } from "./daemon/driver.js";
+import { tellRuns } from "./daemon/run-list.js";
 import { type Options, optionsSchema } from "./options.js";
-import { tellRuns } from "./run-list.js";
 import { type Settings, SOCKET_NAME } from "./settings.js";
 
-const BROKER = fileURLToPath(new URL("./broker.js", import.meta.url));
+const BROKER = fileURLToPath(new URL("./broker/broker.js", import.meta.url));
 /** It holds little more than what is on its way. */
 const HEAP_MIB = 128;
 /** A broker that comes up is no trouble before. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { limitFields } from "../_shared/bus/limits.js";
+import { limitFields } from "../kit/bus/limits.js";
 
 export const optionsSchema = z.strictObject({
   ...limitFields({ messages: 100_000, mib: 256 }),

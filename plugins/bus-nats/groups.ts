@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { Clock, ConsumeOptions } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
+import { topicMatches } from "../kit/topics.js";
 import { isNoConsumer, unavailable, wordsOf } from "./failures.js";
 import { createGroup, type Group } from "./group.js";
 import type { Names } from "./kept-stream.js";

@@ -1,5 +1,5 @@
 import { definePlugin, messageBus, sleep } from "../../core/index.js";
-import { limitsOf } from "../_shared/bus/limits.js";
+import { limitsOf } from "../kit/bus/limits.js";
 import { createExternalServer } from "./external-server.js";
 import { createNatsServer, SERVICE } from "./managed-server.js";
 import { createNatsBus } from "./nats-bus.js";

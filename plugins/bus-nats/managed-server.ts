@@ -3,10 +3,10 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { type NodeConnectionOptions, nkeyAuthenticator, nkeys } from "@nats-io/transport-node";
 import { isLive, OpenStarryError, type PluginContext, type ServiceSpec } from "../../core/index.js";
-import { createManagedServer, findProgram } from "../_shared/managed-server.js";
-import { createPortMemory } from "../_shared/port-memory.js";
-import { privateFolder, writePrivateFile } from "../_shared/private-files.js";
-import { readOrCreateSecret } from "../_shared/secret-file.js";
+import { createManagedServer, findProgram } from "../kit/managed-server.js";
+import { createPortMemory } from "../kit/port-memory.js";
+import { privateFolder, writePrivateFile } from "../kit/private-files.js";
+import { readOrCreateSecret } from "../kit/secret-file.js";
 import { listenerOf } from "./listener.js";
 import type { Options } from "./options.js";
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { limitFields } from "../_shared/bus/limits.js";
+import { limitFields } from "../kit/bus/limits.js";
 
 const filePath = (what: string) =>
   z.string().startsWith("/", "expected an absolute path").optional().meta({ description: what });

@@ -1,5 +1,5 @@
 import type { BusMessage, SubscribeOptions } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
+import { topicMatches } from "../kit/topics.js";
 import { type Bell, createBell } from "./bell.js";
 import { bytesOf } from "./messages.js";
 import type { Session } from "./session.js";

@@ -1,5 +1,5 @@
 import type { BusMessage } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
+import { topicMatches } from "../kit/topics.js";
 import { bytesOf } from "./messages.js";
 
 const MAX_MESSAGES = 256;

@@ -1,4 +1,4 @@
-import { topicMatches } from "../_shared/topics.js";
+import { topicMatches } from "../kit/topics.js";
 
 /** Whether a topic fits a filter. Most name one topic, and that is quick to tell: all are asked about every message. */
 export function fitting(filter: string): (topic: string) => boolean {

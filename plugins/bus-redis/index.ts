@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { definePlugin, messageBus } from "../../core/index.js";
-import { limitFields, limitsOf } from "../_shared/bus/limits.js";
-import { checkRedis, redisFields } from "../_shared/redis/options.js";
+import { limitFields, limitsOf } from "../kit/bus/limits.js";
+import { checkRedis, redisFields } from "../kit/redis/options.js";
 import { createRedisBus } from "./redis-bus.js";
 
 /** The message bus on a Redis server: one of the daemon's own, or one that runs. */

@@ -9,7 +9,7 @@ import {
   rfc3339,
   type SubscribeOptions,
 } from "../../core/index.js";
-import { topicMatches } from "../_shared/topics.js";
+import { topicMatches } from "../kit/topics.js";
 import { contentOf } from "./calls.js";
 import { createGroup, type Group } from "./group.js";
 import { hear, type Listener } from "./notices.js";

@@ -1,10 +1,10 @@
 import type { Redis } from "ioredis";
 import { type Clock, OpenStarryError, type PluginContext, sleep } from "../../core/index.js";
-import { createDiskRoom } from "../_shared/redis/disk-room.js";
-import { reaching } from "../_shared/redis/failures.js";
-import { inspectServer } from "../_shared/redis/inspect.js";
-import type { RedisChoice } from "../_shared/redis/options.js";
-import { createRedisServer } from "../_shared/redis/redis-server.js";
+import { createDiskRoom } from "../kit/redis/disk-room.js";
+import { reaching } from "../kit/redis/failures.js";
+import { inspectServer } from "../kit/redis/inspect.js";
+import type { RedisChoice } from "../kit/redis/options.js";
+import { createRedisServer } from "../kit/redis/redis-server.js";
 import { type Calls, createCalls } from "./calls.js";
 
 export interface SessionOptions extends RedisChoice {

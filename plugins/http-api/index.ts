@@ -6,8 +6,8 @@ import {
   operation,
   type PluginContext,
 } from "../../core/index.js";
-import { createPortMemory } from "../_shared/port-memory.js";
-import { socketPath } from "../_shared/socket-path.js";
+import { createPortMemory } from "../kit/port-memory.js";
+import { socketPath } from "../kit/socket-path.js";
 import { type App, createApp } from "./app.js";
 import { type KeptSocket, keepSocket } from "./kept-socket.js";
 import { listeningFd, listenTcp } from "./listen.js";

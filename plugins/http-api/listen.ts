@@ -4,8 +4,8 @@ import type { Server } from "node:http";
 import type { AddressInfo, ListenOptions } from "node:net";
 import { dirname, join } from "node:path";
 import { OpenStarryError } from "../../core/index.js";
-import type { PortMemory } from "../_shared/port-memory.js";
-import { assertReplaceable } from "../_shared/socket-path.js";
+import type { PortMemory } from "../kit/port-memory.js";
+import { assertReplaceable } from "../kit/socket-path.js";
 
 export interface TcpPlace {
   host: string;

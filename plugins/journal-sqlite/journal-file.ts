@@ -1,4 +1,4 @@
-import type { DatabaseKind } from "../_shared/sqlite/database-kind.js";
+import type { DatabaseKind } from "../kit/sqlite/database-kind.js";
 
 /** Ids of events go on from the greatest: the newest event is never pruned, so none is given twice. */
 const SCHEMA = `

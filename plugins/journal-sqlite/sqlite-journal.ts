@@ -1,7 +1,7 @@
 import { type DaemonEvent, type Journal, OpenStarryError } from "../../core/index.js";
-import { messageOf, unavailable } from "../_shared/sqlite/failures.js";
-import { createGroupCommit, type GroupCommit } from "../_shared/sqlite/group-commit.js";
-import { openDatabase } from "../_shared/sqlite/open-database.js";
+import { messageOf, unavailable } from "../kit/sqlite/failures.js";
+import { createGroupCommit, type GroupCommit } from "../kit/sqlite/group-commit.js";
+import { openDatabase } from "../kit/sqlite/open-database.js";
 import { type EncodedBatch, encodeBatch } from "./encode.js";
 import { journalFile } from "./journal-file.js";
 import { createSecretFiles, type SecretFiles } from "./secret-files.js";

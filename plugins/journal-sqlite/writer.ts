@@ -1,5 +1,5 @@
 import type { Clock, DaemonEvent } from "../../core/index.js";
-import { messageOf, unavailable } from "../_shared/sqlite/failures.js";
+import { messageOf, unavailable } from "../kit/sqlite/failures.js";
 import type { EncodedBatch } from "./encode.js";
 import { journalFile } from "./journal-file.js";
 import type { SecretFiles } from "./secret-files.js";

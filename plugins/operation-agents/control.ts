@@ -58,7 +58,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "POST", path: "/agents/{agent_id}/stop", status: statusOf },
       async handler(input, call) {
         const { intent, settled } = about(input.agent_id, call, "a stop");
-        const agent = await ctx.agents.stop(input.agent_id, { ...intent, ...graceOf(input) });
+        const agent = await ctx.control.stop(input.agent_id, { ...intent, ...graceOf(input) });
         return input.wait ? settled() : asAccepted(agent);
       },
     }),
@@ -71,7 +71,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "POST", path: "/agents/{agent_id}/start", status: statusOf },
       async handler({ agent_id, wait }, call) {
         const { intent, settled } = about(agent_id, call, "a start");
-        const agent = await ctx.agents.start(agent_id, intent);
+        const agent = await ctx.control.start(agent_id, intent);
         return wait ? started(await settled()) : asAccepted(agent);
       },
     }),
@@ -84,7 +84,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "POST", path: "/agents/{agent_id}/restart", status: statusOf },
       async handler({ agent_id, wait }, call) {
         const { intent, settled } = about(agent_id, call, "a restart");
-        const agent = await ctx.agents.restart(agent_id, intent);
+        const agent = await ctx.control.restart(agent_id, intent);
         return wait ? started(await settled()) : asAccepted(agent);
       },
     }),
@@ -98,7 +98,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       async handler({ agent_id, signal }, call) {
         const { agent, intent } = about(agent_id, call, `signal ${signal}`);
         if (agent.pid === undefined) throw notRunning(agent);
-        await ctx.agents.signal(agent_id, signal, intent);
+        await ctx.control.signal(agent_id, signal, intent);
         return ctx.agents.get(agent_id) ?? agent;
       },
     }),
@@ -121,7 +121,7 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
         const quarantined = ctx.agents.quarantined(agent_id);
         if (quarantined !== undefined && principal.kind === "operator") {
           const reason = `its deletion was asked for by ${principal.id}`;
-          await ctx.agents.discard(agent_id, { actor: principal.id, reason });
+          await ctx.control.discard(agent_id, { actor: principal.id, reason });
           return { agent_id, quarantined };
         }
         requireOwnAgent(ctx.agents, agent_id, principal);
@@ -131,7 +131,11 @@ export function deleteOperations(ctx: PluginContext): Operation<never>[] {
         gone.catch(() => {});
         try {
           const reason = `its deletion was asked for by ${principal.id}`;
-          const agent = await ctx.agents.remove(agent_id, { actor: principal.id, reason, ...graceOf(input) });
+          const agent = await ctx.control.remove(agent_id, {
+            actor: principal.id,
+            reason,
+            ...graceOf(input),
+          });
           return input.wait ? await gone : asAccepted(agent);
         } finally {
           over.abort();

@@ -53,7 +53,7 @@ const LAUNCH_WAIT_MS = 30_000;
 
 /** `agents.create`: `POST /agents`. */
 export function createOperations(ctx: PluginContext): Operation<never>[] {
-  const idempotency = createIdempotency(ctx.agents, ctx.clock, (error) =>
+  const idempotency = createIdempotency(ctx, ctx.clock, (error) =>
     ctx.log.warn({ err: error }, "the answer to a request with an Idempotency-Key could not be kept"),
   );
 
@@ -176,7 +176,7 @@ async function hidingStrangers(
 }
 
 async function launch(ctx: PluginContext, spec: CreateAgent, principal: Principal, memo?: Memo) {
-  const made = ctx.agents.create(
+  const made = ctx.control.create(
     { ...spec, ...(memo ? { memo } : {}) },
     { actor: principal.id, reason: `started by ${principal.id}` },
   );

@@ -1,7 +1,7 @@
-import type { AgentCommands, DaemonEvent, StreamItem } from "../../core/index.js";
+import type { DaemonEvent, JournalAccess, StreamItem } from "../../core/index.js";
 
 export interface EventSourceOptions {
-  agents: Pick<AgentCommands, "events" | "lastEventId">;
+  journal: Pick<JournalAccess, "events" | "lastEventId">;
   /** Calls back for every event from now on; the returned function ends it. */
   onEvent: (listener: (event: DaemonEvent) => void) => () => void;
   /** Only what came after this event. */
@@ -22,7 +22,7 @@ const MAX_WAITING = 1_000;
  * sent back to the journal. Where events were pruned before they could be told, a `gap` is told.
  */
 export async function* eventSource(options: EventSourceOptions): AsyncGenerator<StreamItem> {
-  const { agents, agentId, wanted } = options;
+  const { journal, agentId, wanted } = options;
   const live = createLiveQueue(options);
   let position = options.after;
 
@@ -34,9 +34,9 @@ export async function* eventSource(options: EventSourceOptions): AsyncGenerator<
 
   async function* fromJournal(): AsyncGenerator<StreamItem> {
     for (;;) {
-      const newest = agents.lastEventId();
+      const newest = journal.lastEventId();
       const query = { after: position, limit: PAGE, ...(agentId === undefined ? {} : { agentId }) };
-      const { events, gap } = await agents.events(query);
+      const { events, gap } = await journal.events(query);
       if (gap) yield gapItem(position, events[0]?.id ?? newest + 1);
       for (const event of events) yield* tell(event);
       if (events.length === PAGE) continue;

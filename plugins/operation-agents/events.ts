@@ -34,9 +34,9 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
       http: { method: "GET", path: "/agents/{agent_id}/events" },
       async handler({ agent_id, after, limit }, { principal }) {
         requireAgent(ctx.agents, agent_id, principal);
-        const { events, gap } = await ctx.agents.events({
+        const { events, gap } = await ctx.journal.events({
           agentId: agent_id,
-          after: Math.max(after, (await visibleFrom(agent_id, principal, ctx.agents)) - 1),
+          after: Math.max(after, (await visibleFrom(agent_id, principal, ctx)) - 1),
           limit,
         });
         const last = events.length === limit ? events.at(-1) : undefined;
@@ -51,9 +51,9 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
       output: eventSchema,
       http: { method: "GET", path: "/events", contentType: "text/event-stream" },
       async handler({ agent_id, type }, call) {
-        const mayKnow = await eventFilterFor(call.principal, ctx.agents);
+        const mayKnow = await eventFilterFor(call.principal, ctx);
         return eventSource({
-          agents: ctx.agents,
+          journal: ctx.journal,
           onEvent: ctx.daemon.onEvent,
           after: startOf(ctx, call),
           signal: call.signal,
@@ -70,7 +70,7 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
 
 /** Where the stream begins. An id that was never given out is refused: resuming there would lose events. */
 function startOf(ctx: PluginContext, { lastEventId }: OperationCall): number {
-  const newest = ctx.agents.lastEventId();
+  const newest = ctx.journal.lastEventId();
   if (lastEventId === undefined) return newest;
   const after = /^\d{1,15}$/.test(lastEventId) ? Number(lastEventId) : Number.NaN;
   if (after <= newest) return after;

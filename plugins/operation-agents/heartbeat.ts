@@ -9,7 +9,7 @@ import {
   type Principal,
   type Usage,
 } from "../../core/index.js";
-import { createLatestWords } from "../_shared/latest-words.js";
+import { createLatestWords } from "../kit/latest-words.js";
 import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
@@ -53,7 +53,7 @@ interface Words {
 /** `agents.heartbeat`: what an agent says of itself. */
 export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
   const latest = createLatestWords(ctx.clock, WORDS_EVERY_MS, (agentId, runId, words: Words) => {
-    ctx.agents.heartbeat(agentId, runId, words).catch((error: unknown) => {
+    ctx.reports.heartbeat(agentId, runId, words).catch((error: unknown) => {
       // The run is over by now.
       if (isOpenStarryError(error) && ["agent_not_found", "run_is_over"].includes(error.code)) return;
       ctx.log.warn({ agent_id: agentId, err: error }, "an agent's words could not be written");
@@ -77,7 +77,7 @@ export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
         };
         const later = Object.keys(words).length > 0 && !latest.isTime(agent_id, runId, words);
         const used = usage === undefined ? {} : { usage: merged(agent.usage, usage) };
-        await ctx.agents.heartbeat(agent_id, runId, { ...words, ...used }, { later });
+        await ctx.reports.heartbeat(agent_id, runId, { ...words, ...used }, { later });
         const { state, reason } = ctx.agents.get(agent_id) ?? agent;
         return { agent_id, run_id: runId, state, ...(reason === undefined ? {} : { reason }) };
       },

@@ -1,11 +1,12 @@
 import { createHash, createHmac } from "node:crypto";
 import {
   type Agent,
-  type AgentCommands,
+  type AgentLookup,
   type Clock,
   ERROR_CODES,
   type ErrorCode,
   isOpenStarryError,
+  type JournalAccess,
   type Memo,
   OpenStarryError,
 } from "../../core/index.js";
@@ -44,7 +45,7 @@ const KEPT_MS = 24 * 3_600_000;
 
 /** Keys are of one principal each, and are kept for 24 h, over restarts of the daemon. */
 export function createIdempotency(
-  agents: Pick<AgentCommands, "get" | "memo" | "remember">,
+  { agents, journal }: { agents: Pick<AgentLookup, "get">; journal: Pick<JournalAccess, "memo" | "putMemo"> },
   clock: Pick<Clock, "now">,
   onForgotten: (error: unknown) => void,
 ): Idempotency {
@@ -65,7 +66,7 @@ export function createIdempotency(
       });
       let createdId: string | undefined;
       const answer = (async () => {
-        const kept = (await agents.memo(`idempotency:${memoKey}`)) as Kept | undefined;
+        const kept = (await journal.memo(`idempotency:${memoKey}`)) as Kept | undefined;
         if (kept && kept.body !== body) throw mismatch(request.key);
         if (kept) {
           const replayed = replay(kept);
@@ -83,7 +84,7 @@ export function createIdempotency(
       void keepOutcome(answer, async (outcome) => {
         // Refused before anything was journaled, or known already: there is nothing to keep.
         if (createdId === undefined) return;
-        await agents.remember(memoOf({ body, agent_id: createdId, ...outcome })).catch(onForgotten);
+        await journal.putMemo(memoOf({ body, agent_id: createdId, ...outcome })).catch(onForgotten);
       }).finally(() => underWay.delete(memoKey));
       return answer;
     },

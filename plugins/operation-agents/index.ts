@@ -8,7 +8,7 @@ import { logOperations } from "./logs.js";
 import { readOperations } from "./read.js";
 import { createSampleHistory } from "./sample-history.js";
 import { sampleOperations } from "./samples.js";
-import { whyOperations } from "./why.js";
+import { whyOperations } from "./why/why.js";
 
 /** Everything that can be asked about agents. */
 export default definePlugin({

@@ -1,13 +1,13 @@
 import {
   type Agent,
-  type AgentCommands,
+  type AgentLookup,
   isService,
   nearest,
   OpenStarryError,
   type Principal,
 } from "../../core/index.js";
 
-type Lookup = Pick<AgentCommands, "get" | "list" | "quarantined">;
+type Lookup = Pick<AgentLookup, "get" | "list" | "quarantined">;
 
 /** Whether the principal may see this agent: an agent sees itself and what is below it. */
 export function isVisible(agent: Agent, principal: Principal, agents: Pick<Lookup, "get">): boolean {

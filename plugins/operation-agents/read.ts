@@ -155,7 +155,7 @@ function labelFilter(label: string | undefined): (agent: Agent) => boolean {
 
 async function result(ctx: PluginContext, agentId: string, principal: Principal) {
   const agent = requireAgent(ctx.agents, agentId, principal);
-  const runs = await ctx.agents.runs(agentId, RUNS_LOOKED_AT);
+  const runs = await ctx.journal.runs(agentId, RUNS_LOOKED_AT);
   const left = runs.find((run) => run.result !== undefined);
   if (left) return { agent_id: agentId, run_id: left.run_id, result: left.result ?? "", exit: left.exit };
   const live = agent.pid !== undefined;

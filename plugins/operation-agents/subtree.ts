@@ -1,13 +1,13 @@
 import type { DaemonEvent, Principal } from "../../core/index.js";
-import { type Journal, lifeReader } from "./lives.js";
+import { type HistorySources, lifeReader } from "./why/lives.js";
 
 /**
  * Tells which events an agent may be told: its own, and those of what it started, directly or through
  * others. Of agents that are gone the journal knows below whom they were. Of agents that had the same id
  * one after the other, an event is of the one that lived then, and only the one that asks now is itself.
  */
-async function createSubtreeFilter(agents: Journal, self: string) {
-  const lifeAt = lifeReader(agents);
+async function createSubtreeFilter(sources: HistorySources, self: string) {
+  const lifeAt = lifeReader(sources);
   const own = await lifeAt(self);
 
   return async (event: DaemonEvent): Promise<boolean> => {
@@ -28,16 +28,20 @@ async function createSubtreeFilter(agents: Journal, self: string) {
 /** Everything for those who may see everything. */
 export async function eventFilterFor(
   principal: Principal,
-  agents: Journal,
+  sources: HistorySources,
 ): Promise<(event: DaemonEvent) => boolean | Promise<boolean>> {
-  if (principal.kind === "agent") return createSubtreeFilter(agents, principal.agentId);
+  if (principal.kind === "agent") return createSubtreeFilter(sources, principal.agentId);
   return () => principal.kind !== "anonymous";
 }
 
 /** The id of the first event of this agent that the principal may read: an agent, none of a former one. */
-export async function visibleFrom(agentId: string, principal: Principal, agents: Journal): Promise<number> {
+export async function visibleFrom(
+  agentId: string,
+  principal: Principal,
+  sources: HistorySources,
+): Promise<number> {
   if (principal.kind !== "agent") return 0;
-  const newest = agents.lastEventId();
-  const life = await lifeReader(agents)(agentId);
+  const newest = sources.journal.lastEventId();
+  const life = await lifeReader(sources)(agentId);
   return life?.current ? life.from : newest + 1;
 }

@@ -1,6 +1,6 @@
-import { type Agent, type AgentCommands, isOpenStarryError, type PluginContext } from "../../core/index.js";
+import { type Agent, type AgentLookup, isOpenStarryError, type PluginContext } from "../../core/index.js";
 
-type Condition = Parameters<AgentCommands["wait"]>[1];
+type Condition = Parameters<AgentLookup["wait"]>[1];
 
 /**
  * Waits for a condition, and answers the agent as it is when the time is over: whoever polls goes on

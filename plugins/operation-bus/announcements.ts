@@ -1,5 +1,5 @@
 import type { DaemonEvent, MessageBus, PluginContext } from "../../core/index.js";
-import { DAEMON_TOPICS } from "../_shared/topics.js";
+import { DAEMON_TOPICS } from "../kit/topics.js";
 
 /** While the bus cannot be used it is looked so often whether it can again. */
 const LOOK_MS = 500;
@@ -16,7 +16,7 @@ const MAX_OWED = 30_000;
  * happened meanwhile is read from the journal when it can again, in order; an event may come twice then.
  */
 export function createAnnouncer(
-  ctx: Pick<PluginContext, "log" | "agents" | "principal" | "clock">,
+  ctx: Pick<PluginContext, "log" | "agents" | "journal" | "principal" | "clock">,
   bus: MessageBus,
 ) {
   /** All events up to here are told, and later ones are not told as they come; absent: they are. */
@@ -87,11 +87,11 @@ export function createAnnouncer(
     isCatchingUp = true;
     try {
       while (behindFrom !== undefined) {
-        const from: number = Math.max(behindFrom, ctx.agents.lastEventId() - MAX_MADE_UP);
-        const { events } = await ctx.agents.events({ after: from, limit: 100 });
+        const from: number = Math.max(behindFrom, ctx.journal.lastEventId() - MAX_MADE_UP);
+        const { events } = await ctx.journal.events({ after: from, limit: 100 });
         await Promise.all(events.filter(isWorthTelling).map(tell));
-        behindFrom = events.at(-1)?.id ?? ctx.agents.lastEventId();
-        if (behindFrom >= ctx.agents.lastEventId()) behindFrom = undefined;
+        behindFrom = events.at(-1)?.id ?? ctx.journal.lastEventId();
+        if (behindFrom >= ctx.journal.lastEventId()) behindFrom = undefined;
       }
       if (owesPresence) await tellWhoRuns();
       owesPresence = false;

@@ -7,8 +7,8 @@ import {
   type Operation,
   type PluginContext,
 } from "../../core/index.js";
-import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../_shared/topics.js";
-import { untilUsable } from "../_shared/usable.js";
+import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../kit/topics.js";
+import { untilUsable } from "../kit/usable.js";
 import { createDeliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 import { request } from "./request.js";

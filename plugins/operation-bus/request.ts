@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type BusMessage, type Clock, type MessageBus, OpenStarryError } from "../../core/index.js";
-import { REPLY_TOPICS } from "../_shared/topics.js";
+import { REPLY_TOPICS } from "../kit/topics.js";
 
 export interface RequestOptions {
   message: { topic: string; payload: Uint8Array; from: string };

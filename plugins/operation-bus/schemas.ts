@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { duration, ID_PATTERN } from "../../core/index.js";
-import { filter, MAX_PAYLOAD_BYTES, topic } from "../_shared/topic-schemas.js";
+import { filter, MAX_PAYLOAD_BYTES, topic } from "../kit/topic-schemas.js";
 
 export { filter, topic };
 

@@ -1,5 +1,5 @@
-import type { AgentCommands, BusDelivery, BusMessage, Principal, StreamItem } from "../../core/index.js";
-import { ownerOf } from "../_shared/topics.js";
+import type { AgentLookup, BusDelivery, BusMessage, Principal, StreamItem } from "../../core/index.js";
+import { ownerOf } from "../kit/topics.js";
 import type { Deliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 
@@ -54,7 +54,7 @@ export function begun<T>(source: AsyncGenerator<T>): AsyncIterable<T> {
 export function isStillAllowed(
   filter: string,
   { kind }: Principal,
-  agents: Pick<AgentCommands, "get">,
+  agents: Pick<AgentLookup, "get">,
 ): () => boolean {
   const owner = kind === "agent" ? ownerOf(filter) : undefined;
   if (owner === undefined) return () => true;

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import {
   AGENT_STATES,
-  type AgentCommands,
+  type AgentLookup,
   defineOperation,
   isService,
   type Operation,
@@ -111,7 +111,7 @@ export function statusOperations(ctx: PluginContext): Operation<never>[] {
 }
 
 /** Every state is there, with 0 where there is none. Services are no agents. */
-export function countByState(agents: Pick<AgentCommands, "list">): Record<string, number> {
+export function countByState(agents: Pick<AgentLookup, "list">): Record<string, number> {
   const counts = Object.fromEntries(AGENT_STATES.map((state) => [state, 0]));
   for (const agent of agents.list())
     if (!isService(agent)) counts[agent.state] = (counts[agent.state] ?? 0) + 1;

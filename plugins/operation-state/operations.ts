@@ -13,7 +13,7 @@ import {
   type StreamItem,
   stateStore,
 } from "../../core/index.js";
-import { untilUsable } from "../_shared/usable.js";
+import { untilUsable } from "../kit/usable.js";
 import { entrySchema, ifVersion, key, namespace, prefix, putFields, writesSchema } from "./schemas.js";
 
 const byKey = "/state/{namespace}/{key*}";

@@ -8,7 +8,7 @@ import {
   probe,
   spawner,
 } from "../../core/index.js";
-import { pollingProbe } from "../_shared/probe-loop.js";
+import { pollingProbe } from "../kit/probe-loop.js";
 
 const text = () =>
   z

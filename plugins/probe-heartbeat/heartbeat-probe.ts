@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Clock, DaemonEvent, Probe } from "../../core/index.js";
-import { expectSigns, type SignOptions, signOptions } from "../_shared/probe-loop.js";
+import { expectSigns, type SignOptions, signOptions } from "../kit/probe-loop.js";
 
 /** The probe, and the ear through which it hears of heartbeats. */
 export interface HeartbeatProbe {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { definePlugin, probe } from "../../core/index.js";
-import { loopbackHost, port } from "../_shared/loopback.js";
-import { pollingProbe } from "../_shared/probe-loop.js";
+import { loopbackHost, port } from "../kit/loopback.js";
+import { pollingProbe } from "../kit/probe-loop.js";
 import { ask } from "./ask.js";
 
 const path = z

@@ -1,5 +1,5 @@
 import { endianness } from "node:os";
-import { errnoError, type Libc, loadLibc } from "../_shared/libc.js";
+import { errnoError, type Libc, loadLibc } from "../kit/libc.js";
 
 /** One datagram, with who sent it as the kernel says. */
 export interface Datagram {

@@ -1,6 +1,6 @@
 import { isOpenStarryError, type PluginContext, type Probe } from "../../core/index.js";
-import { createLatestWords } from "../_shared/latest-words.js";
-import { findUser } from "../_shared/users.js";
+import { createLatestWords } from "../kit/latest-words.js";
+import { findUser } from "../kit/users.js";
 import type { Datagrams } from "./datagrams.js";
 import { createNotifyProbe } from "./notify-probe.js";
 import { createNotifySockets } from "./sockets.js";
@@ -68,7 +68,7 @@ export function createHearing(ctx: PluginContext, native: Datagrams, folder: str
 }
 
 function passOn(ctx: PluginContext, agentId: string, runId: string, status: string): void {
-  ctx.agents.heartbeat(agentId, runId, { status }).catch((error: unknown) => {
+  ctx.reports.heartbeat(agentId, runId, { status }).catch((error: unknown) => {
     // The run is over by now.
     if (isOpenStarryError(error) && ["agent_not_found", "run_is_over"].includes(error.code)) return;
     ctx.log.warn({ agent_id: agentId, err: error }, "an agent's status could not be passed on");

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { definePlugin, type PluginContext, type Probe, probe } from "../../core/index.js";
-import { type SignOptions, signOptions } from "../_shared/probe-loop.js";
-import { createRunFaults, type RunFaults } from "../_shared/run-faults.js";
+import { type SignOptions, signOptions } from "../kit/probe-loop.js";
+import { createRunFaults, type RunFaults } from "../kit/run-faults.js";
 import { loadDatagrams } from "./datagrams.js";
 import { createHearing, type Hearing } from "./hearing.js";
 import { ownFolder } from "./own-folder.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import type { Clock, Logger, Probe, ProbeRun } from "../../core/index.js";
-import { expectSigns, type SignOptions, signOptions } from "../_shared/probe-loop.js";
+import { expectSigns, type SignOptions, signOptions } from "../kit/probe-loop.js";
 import type { Datagram } from "./datagrams.js";
 import { type Message, parseMessage } from "./message.js";
 

@@ -1,8 +1,8 @@
 import { connect } from "node:net";
 import { z } from "zod";
 import { definePlugin, probe } from "../../core/index.js";
-import { loopbackHost, port } from "../_shared/loopback.js";
-import { pollingProbe } from "../_shared/probe-loop.js";
+import { loopbackHost, port } from "../kit/loopback.js";
+import { pollingProbe } from "../kit/probe-loop.js";
 
 /** The probe `tcp`: somebody accepts connections at a port. */
 export default definePlugin({

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { definePlugin, sampler } from "../../core/index.js";
-import { sampleInterval } from "../_shared/sample-interval.js";
+import { sampleInterval } from "../kit/sample-interval.js";
 import { createPidusageSampler } from "./pidusage-sampler.js";
 
 /** The sampler `pidusage`: the library of that name reads what agents use. */

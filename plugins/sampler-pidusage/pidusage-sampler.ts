@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import pidusage from "pidusage";
 import type { ProcessRef, SampledRun, Sampler } from "../../core/index.js";
-import { ownStartTicks, type ProcessReading, readProportionalMemory, TICK_MS } from "../_shared/proc-stat.js";
-import { createUsageMeter } from "../_shared/usage-meter.js";
+import { ownStartTicks, type ProcessReading, readProportionalMemory, TICK_MS } from "../kit/proc-stat.js";
+import { createUsageMeter } from "../kit/usage-meter.js";
 
 /** A process as pidusage saw it, and when, by `performance.now()`. */
 interface TimedReading extends ProcessReading {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { definePlugin, sampler } from "../../core/index.js";
-import { sampleInterval } from "../_shared/sample-interval.js";
+import { sampleInterval } from "../kit/sample-interval.js";
 import { createProcfsSampler } from "./procfs-sampler.js";
 
 /** The sampler `procfs`: reads /proc by itself. */

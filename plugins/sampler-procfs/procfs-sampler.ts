@@ -1,7 +1,7 @@
 import type { ProcessRef, SampledRun, Sampler } from "../../core/index.js";
-import { readKernelBytes } from "../_shared/kernel-file.js";
-import { type ProcessReading, parseProcessStat, readProportionalMemory } from "../_shared/proc-stat.js";
-import { createUsageMeter, type RunReading } from "../_shared/usage-meter.js";
+import { readKernelBytes } from "../kit/kernel-file.js";
+import { type ProcessReading, parseProcessStat, readProportionalMemory } from "../kit/proc-stat.js";
+import { createUsageMeter, type RunReading } from "../kit/usage-meter.js";
 
 /** After so long the event loop has its turn, however many processes there are. */
 const SLICE_MS = 5;

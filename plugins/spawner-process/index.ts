@@ -3,14 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { definePlugin, spawner } from "../../core/index.js";
-import { loadPosixSpawn } from "../_shared/posix-spawn.js";
-import { loadPunchHole } from "../_shared/punch-hole.js";
-import { openCgroups } from "./cgroup.js";
-import { openControllers } from "./controllers.js";
-import { createRunFolders } from "./folders.js";
-import { createLimitGroups } from "./limits.js";
-import { protectDaemon } from "./oom-score.js";
+import { loadPosixSpawn } from "../kit/posix-spawn.js";
+import { loadPunchHole } from "../kit/punch-hole.js";
+import { openControllers } from "./limits/controllers.js";
+import { createLimitGroups } from "./limits/limits.js";
+import { protectDaemon } from "./limits/oom-score.js";
+import { createRunFolders } from "./process/folders.js";
 import { createProcessSpawner } from "./spawner.js";
+import { openCgroups } from "./tree/cgroup.js";
 
 const options = z.strictObject({
   /** Put every run into a cgroup of its own where the system allows it. */

@@ -11,28 +11,28 @@ import {
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
-import type { PosixSpawn } from "../_shared/posix-spawn.js";
-import { type PunchHole, punchByTool } from "../_shared/punch-hole.js";
-import { findUser, type User } from "../_shared/users.js";
-import { type Cgroups, isInCgroup, removeCgroup } from "./cgroup.js";
-import { resolveCommand, resolveCwd } from "./command.js";
-import { endLeftovers } from "./end-tree.js";
-import { buildEnvironment } from "./environment.js";
-import { runBeside } from "./exec.js";
-import { openNew, type RunFolders } from "./folders.js";
-import { bootId, identify, isAlive } from "./identity.js";
-import type { LimitGroups } from "./limits.js";
+import type { PosixSpawn } from "../kit/posix-spawn.js";
+import { type PunchHole, punchByTool } from "../kit/punch-hole.js";
+import { findUser, type User } from "../kit/users.js";
+import type { LimitGroups } from "./limits/limits.js";
+import { oomScoreOfAgents } from "./limits/oom-score.js";
+import { limitProcesses, openFilesHeld } from "./limits/rlimits.js";
 import { createLogKeeper } from "./logs/keeper.js";
 import { readTail } from "./logs/output-tail.js";
 import { liveName, STREAMS } from "./logs/pieces.js";
 import { readLogs } from "./logs/read.js";
-import { oomScoreOfAgents } from "./oom-score.js";
-import { checkEnvironment, createToolFinder, dropTo } from "./privileges.js";
-import { limitProcesses, openFilesHeld } from "./rlimits.js";
-import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./run-handle.js";
-import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./shim.js";
-import { sweepLeftovers, treesOf } from "./sweep.js";
-import { createTreeWatch } from "./tree-watch.js";
+import { resolveCommand, resolveCwd } from "./process/command.js";
+import { buildEnvironment } from "./process/environment.js";
+import { runBeside } from "./process/exec.js";
+import { openNew, type RunFolders } from "./process/folders.js";
+import { checkEnvironment, createToolFinder, dropTo } from "./process/privileges.js";
+import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./process/run-handle.js";
+import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./process/shim.js";
+import { type Cgroups, isInCgroup, removeCgroup } from "./tree/cgroup.js";
+import { endLeftovers } from "./tree/end-tree.js";
+import { bootId, identify, isAlive } from "./tree/identity.js";
+import { sweepLeftovers, treesOf } from "./tree/sweep.js";
+import { createTreeWatch } from "./tree/tree-watch.js";
 
 export interface ProcessSpawnerDeps {
   clock: Clock;

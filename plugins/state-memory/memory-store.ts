@@ -6,7 +6,7 @@ import {
   type StateStore,
   type StateWrite,
 } from "../../core/index.js";
-import { expectVersion } from "../_shared/expect-version.js";
+import { expectVersion } from "../kit/expect-version.js";
 
 /** A key as it is, or was: a deleted one keeps its version for those who watch. */
 interface Slot {

@@ -4,10 +4,10 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { ClientConfig } from "pg";
 import { OpenStarryError, type ServiceSpec } from "../../core/index.js";
-import { findProgram } from "../_shared/managed-server.js";
-import { privateFolder, writePrivateFile } from "../_shared/private-files.js";
-import { readOrCreateSecret, readSecret } from "../_shared/secret-file.js";
-import { socketPath } from "../_shared/socket-path.js";
+import { findProgram } from "../kit/managed-server.js";
+import { privateFolder, writePrivateFile } from "../kit/private-files.js";
+import { readOrCreateSecret, readSecret } from "../kit/secret-file.js";
+import { socketPath } from "../kit/socket-path.js";
 
 /** A PostgreSQL of the daemon's own: one data folder in its home, reached by a socket there and nowhere else. */
 export interface Cluster {

@@ -1,5 +1,5 @@
 import { definePlugin, type PluginContext, sleep, stateStore } from "../../core/index.js";
-import { createManagedServer } from "../_shared/managed-server.js";
+import { createManagedServer } from "../kit/managed-server.js";
 import { createCluster } from "./cluster.js";
 import { type Options, optionsSchema } from "./options.js";
 import { createPostgresStore, type PostgresStoreOptions } from "./postgres-store.js";

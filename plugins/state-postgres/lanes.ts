@@ -1,5 +1,5 @@
 import { isOpenStarryError, OpenStarryError, type StateEntry } from "../../core/index.js";
-import { type EncodedWrite, isLive, type Plan, planWrite, type Row } from "../_shared/state-plan.js";
+import { type EncodedWrite, isLive, type Plan, planWrite, type Row } from "../kit/state-plan.js";
 import type { Database } from "./database.js";
 import { Collision } from "./failures.js";
 import { rowOf, type Space, STEP, type Statements, spaceOf } from "./statements.js";

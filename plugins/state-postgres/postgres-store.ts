@@ -1,5 +1,5 @@
 import { type Clock, type StateStore, sleep } from "../../core/index.js";
-import { encodeWrite, entryOf } from "../_shared/state-plan.js";
+import { encodeWrite, entryOf } from "../kit/state-plan.js";
 import { createDatabase, type DatabaseOptions } from "./database.js";
 import { createLanes, type Lanes } from "./lanes.js";
 import { createStatements, rowOf, textOf } from "./statements.js";

@@ -1,6 +1,6 @@
 import type { StateQuery } from "../../core/index.js";
-import { aboveKeys, firstKey } from "../_shared/key-range.js";
-import type { Row } from "../_shared/state-plan.js";
+import { aboveKeys, firstKey } from "../kit/key-range.js";
+import type { Row } from "../kit/state-plan.js";
 import type { Row as Columns, Query } from "./transaction.js";
 
 export interface Space {

@@ -1,5 +1,5 @@
 import type { Clock, StateChange, WatchQuery } from "../../core/index.js";
-import { entryOf, type Row } from "../_shared/state-plan.js";
+import { entryOf, type Row } from "../kit/state-plan.js";
 import type { Database } from "./database.js";
 import type { Lanes } from "./lanes.js";
 import { type ChangesPage, pageOf, type Space, type Statements, spaceOf, textOf } from "./statements.js";

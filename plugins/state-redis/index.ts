@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { definePlugin, stateStore } from "../../core/index.js";
-import { checkRedis, redisFields } from "../_shared/redis/options.js";
+import { checkRedis, redisFields } from "../kit/redis/options.js";
 import { createRedisStore } from "./redis-store.js";
 
 /** The agents' state on a Redis server: one of the daemon's own, or one that runs. */

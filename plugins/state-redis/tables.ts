@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { StateEntry, StateQuery, StateWrite } from "../../core/index.js";
-import { expectVersion } from "../_shared/expect-version.js";
-import { aboveKeys, firstKey } from "../_shared/key-range.js";
+import { expectVersion } from "../kit/expect-version.js";
+import { aboveKeys, firstKey } from "../kit/key-range.js";
 import { encodeWrite, entryOf, type Row, readRow } from "./rows.js";
 import { SCRIPTS } from "./scripts.js";
 

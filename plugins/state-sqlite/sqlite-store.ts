@@ -1,8 +1,8 @@
 import { OpenStarryError, type StateEntry, type StateStore, type StateWrite } from "../../core/index.js";
-import { unavailable } from "../_shared/sqlite/failures.js";
-import { createGroupCommit, type GroupCommit } from "../_shared/sqlite/group-commit.js";
-import { type OpenDatabase, openDatabase } from "../_shared/sqlite/open-database.js";
-import { encodeWrite, entryOf, isLive } from "../_shared/state-plan.js";
+import { unavailable } from "../kit/sqlite/failures.js";
+import { createGroupCommit, type GroupCommit } from "../kit/sqlite/group-commit.js";
+import { type OpenDatabase, openDatabase } from "../kit/sqlite/open-database.js";
+import { encodeWrite, entryOf, isLive } from "../kit/state-plan.js";
 import { stateFile } from "./state-file.js";
 import { createTables, type Tables } from "./tables.js";
 import { createWatches, type Watches } from "./watches.js";

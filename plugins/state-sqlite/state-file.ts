@@ -1,4 +1,4 @@
-import type { DatabaseKind } from "../_shared/sqlite/database-kind.js";
+import type { DatabaseKind } from "../kit/sqlite/database-kind.js";
 
 /**
  * Keys are bytes, so that their order is the contract's. A deleted key keeps its row, with no value, until the

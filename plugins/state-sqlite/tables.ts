@@ -1,7 +1,7 @@
 import type { Database, Statement } from "libsql";
 import type { StateQuery } from "../../core/index.js";
-import { aboveKeys, firstKey } from "../_shared/key-range.js";
-import type { Row } from "../_shared/state-plan.js";
+import { aboveKeys, firstKey } from "../kit/key-range.js";
+import type { Row } from "../kit/state-plan.js";
 
 export interface Space {
   id: number;

@@ -1,5 +1,5 @@
 import type { StateChange, WatchQuery } from "../../core/index.js";
-import { entryOf, isLive } from "../_shared/state-plan.js";
+import { entryOf, isLive } from "../kit/state-plan.js";
 import type { Tables } from "./tables.js";
 
 /** Those who wait for changes. They are woken here, and read what has changed from the tables. */

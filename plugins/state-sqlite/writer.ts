@@ -1,6 +1,6 @@
 import { type Clock, isOpenStarryError, type OpenStarryError, type StateEntry } from "../../core/index.js";
-import { messageOf, unavailable } from "../_shared/sqlite/failures.js";
-import { type EncodedWrite, type Plan, planWrite } from "../_shared/state-plan.js";
+import { messageOf, unavailable } from "../kit/sqlite/failures.js";
+import { type EncodedWrite, type Plan, planWrite } from "../kit/state-plan.js";
 import { stateFile } from "./state-file.js";
 import type { Space, Tables } from "./tables.js";
 

@@ -1,17 +1,17 @@
 import {
   type Agent,
-  type AgentCommands,
+  type AgentLookup,
   type Denial,
   ENDED_STATES,
   type OperationRequest,
   type Scope,
 } from "../../core/index.js";
-import { lineage } from "../_shared/lineage.js";
+import { lineage } from "../kit/lineage.js";
 import { childrenOf, isBelow } from "./subtree.js";
 import { decideOnFilter, decideOnTopic } from "./topics.js";
 
 /** What the decision needs to know of the agents. */
-export type AgentLookup = Pick<AgentCommands, "get" | "list" | "template">;
+export type AccessLookup = Pick<AgentLookup, "get" | "list" | "template">;
 
 /** Fields of `agent:start` that bypass the templates: the operator's alone. */
 const OPERATOR_FIELDS = ["command", "args", "cwd", "env", "template"] as const;
@@ -27,7 +27,7 @@ const STARTING = ["agents.start", "agents.restart"];
  * the `children` rules of its template and of those above it. An id outside its subtree is refused in
  * the same words whether or not it exists.
  */
-export function decideAccess(request: OperationRequest, agents: AgentLookup): Denial | undefined {
+export function decideAccess(request: OperationRequest, agents: AccessLookup): Denial | undefined {
   const { principal } = request;
   const scope = request.scope as Scope;
   if (scope === "public" || principal.kind === "operator" || principal.kind === "internal") return undefined;
@@ -65,7 +65,7 @@ function decideOnTarget(
   request: OperationRequest,
   scope: "agent:read" | "agent:report" | "agent:control",
   self: string,
-  agents: AgentLookup,
+  agents: AccessLookup,
 ): Denial | undefined {
   const target = request.input.agent_id;
   const isSelf = target === self;
@@ -87,7 +87,7 @@ function decideOnTarget(
 function decideOnNamespace(
   { input, operation }: OperationRequest,
   self: string,
-  agents: AgentLookup,
+  agents: AccessLookup,
 ): Denial | undefined {
   const { namespace } = input;
   if (namespace === "shared" || namespace === `agent:${self}`) return undefined;
@@ -99,7 +99,7 @@ function decideOnNamespace(
   );
 }
 
-function decideStart(request: OperationRequest, self: string, agents: AgentLookup): Denial | undefined {
+function decideStart(request: OperationRequest, self: string, agents: AccessLookup): Denial | undefined {
   const { input } = request;
   const rules = agents.template(self)?.template.children;
   if (!rules) {
@@ -122,14 +122,14 @@ function decideStart(request: OperationRequest, self: string, agents: AgentLooku
 }
 
 /** An ended agent that is started again counts among its parent's from then on. */
-function decideStartAgain(target: string, agents: AgentLookup): Denial | undefined {
+function decideStartAgain(target: string, agents: AccessLookup): Denial | undefined {
   const parent = agents.get(target)?.parent_id;
   if (parent === undefined) return undefined;
   return tooMany(target, parent, agents.template(parent)?.template.children?.max ?? 0, agents);
 }
 
 /** A new agent stands one below `self`, two below its parent, and so on up. */
-function tooDeep(self: string, agents: AgentLookup): Denial | undefined {
+function tooDeep(self: string, agents: AccessLookup): Denial | undefined {
   for (const [index, ancestor] of lineage(self, agents).entries()) {
     const allowed = agents.template(ancestor)?.template.children?.depth ?? 0;
     if (index + 1 > allowed) {
@@ -142,7 +142,7 @@ function tooDeep(self: string, agents: AgentLookup): Denial | undefined {
   return undefined;
 }
 
-function tooMany(asked: unknown, self: string, max: number, agents: AgentLookup): Denial | undefined {
+function tooMany(asked: unknown, self: string, max: number, agents: AccessLookup): Denial | undefined {
   const children = childrenOf(self, agents).filter((child) => !ENDED_STATES.includes(child.state));
   // The same request once more (an answer got lost): it starts nothing new, whatever comes of it.
   if (children.length < max || children.some((child) => child.agent_id === asked)) return undefined;
@@ -163,7 +163,7 @@ function forbidden(detail: string, hint: string): Denial {
 }
 
 /** What an agent may do, in words that it can act on. */
-function mayDo(self: string, agents: AgentLookup): string {
+function mayDo(self: string, agents: AccessLookup): string {
   const children = childrenOf(self, agents);
   const own = children.length
     ? `it may act on what it started: ${names(children)}, and what those started`

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { type Authenticator, authenticator, definePlugin, OpenStarryError } from "../../core/index.js";
-import { readOrCreateSecret } from "../_shared/secret-file.js";
+import { readOrCreateSecret } from "../kit/secret-file.js";
 import { decideAccess } from "./access.js";
 import { type OperatorToken, openOperatorToken } from "./operator-token.js";
 import { createRunTokens, type RunTokens } from "./run-token.js";

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { lstatSync } from "node:fs";
 import { isOpenStarryError } from "../../core/index.js";
-import { readOrCreateSecret, readSecret } from "../_shared/secret-file.js";
+import { readOrCreateSecret, readSecret } from "../kit/secret-file.js";
 
 export interface OperatorToken {
   matches(token: string): boolean;

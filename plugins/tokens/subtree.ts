@@ -1,7 +1,7 @@
-import type { Agent, AgentCommands } from "../../core/index.js";
-import { lineage } from "../_shared/lineage.js";
+import type { Agent, AgentLookup } from "../../core/index.js";
+import { lineage } from "../kit/lineage.js";
 
-type Lookup = Pick<AgentCommands, "get" | "list">;
+type Lookup = Pick<AgentLookup, "get" | "list">;
 
 /** Whether `agentId` exists and was started by `ancestorId` or by something below it. */
 export function isBelow(ancestorId: string, agentId: string, agents: Pick<Lookup, "get">): boolean {

@@ -1,8 +1,8 @@
-import type { AgentCommands, Denial, OperationRequest } from "../../core/index.js";
-import { ownerOf, REPLY_TOPICS } from "../_shared/topics.js";
+import type { AgentLookup, Denial, OperationRequest } from "../../core/index.js";
+import { ownerOf, REPLY_TOPICS } from "../kit/topics.js";
 import { isBelow } from "./subtree.js";
 
-type Lookup = Pick<AgentCommands, "get">;
+type Lookup = Pick<AgentLookup, "get">;
 
 /** An agent reads what is shared, its own topics, those of agents below it, and who near it is there. */
 export function decideOnFilter(

@@ -1,4 +1,8 @@
-import { createHooks } from "../../core/hooks.js";
+import { createHooks } from "../../core/host/hooks.js";
+import { createDispatch } from "../../core/host/operations.js";
+import { orderPlugins } from "../../core/host/plugin-graph.js";
+import { createPluginHost } from "../../core/host/plugin-lifecycle.js";
+import { createSlotRegistry } from "../../core/host/slots.js";
 import {
   type Clock,
   type ConfiguredPlugin,
@@ -6,10 +10,6 @@ import {
   type PluginContext,
   systemClock,
 } from "../../core/index.js";
-import { createDispatch } from "../../core/operations.js";
-import { orderPlugins } from "../../core/plugin-graph.js";
-import { createPluginHost } from "../../core/plugin-lifecycle.js";
-import { createSlotRegistry } from "../../core/slots.js";
 import { createRecorder, type LoggedLine } from "./recorder.js";
 import { createTestKernel } from "./test-kernel.js";
 
@@ -46,7 +46,7 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
   const dispatch = createDispatch(slots, hooks);
   const { log, logged } = createRecorder();
   // Never started: what plugins are told of agents and daemon when there are none.
-  const { agents, endpoints, status } = createTestKernel({ clock, dataDir });
+  const { agents, control, reports, journal, endpoints, status } = createTestKernel({ clock, dataDir });
   const host = createPluginHost({
     plugins: orderPlugins(
       plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
@@ -63,6 +63,9 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
       has: slots.has,
       dispatch,
       agents,
+      control,
+      reports,
+      journal,
       services: { publishEndpoint: () => {}, endpoints, ensure: unavailable, get: () => undefined },
       daemon: {
         status,

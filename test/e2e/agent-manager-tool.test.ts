@@ -5,7 +5,7 @@ import {
   createAgentManagerTool,
   type ToolError,
   type ToolResult,
-} from "../../plugins/agent-manager-tool/tool.js";
+} from "../../plugins/agent-manager-tool/tools/tool.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { waitFor } from "../helpers/wait-for.js";
 

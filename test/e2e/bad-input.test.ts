@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { lockHolder } from "../../bin/lock.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
 import { fixtureAgent } from "../helpers/agents.js";
 import { runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { operatorOf } from "../helpers/operator.js";

@@ -20,7 +20,7 @@ test("a used-up budget is acted on by the next daemon, against an agent that hee
   });
   const it = await startDaemon({
     templates: [template("Spends", 1000), template("Saves", 999)],
-    config: { plugins: [["budget", { grace: "2s" }]] },
+    config: { plugins: [["policy-budget", { grace: "2s" }]] },
   });
   daemon = it;
   await it.client.agents.create({ agent_id: "saves", template_id: "Saves" });
@@ -38,7 +38,7 @@ test("a used-up budget is acted on by the next daemon, against an agent that hee
   const stopped = await agentWhen(it, "spends", ({ state }) => state === "stopped");
   expect(stopped).toMatchObject({
     spent: { input_tokens: 1000 },
-    last_exit: { run_id: before.run_id, signal: "SIGKILL", cause: "policy", actor: "plugin:budget" },
+    last_exit: { run_id: before.run_id, signal: "SIGKILL", cause: "policy", actor: "plugin:policy-budget" },
   });
   expect(processesOfAgent(it.home, "spends")).toEqual([]);
   expect(await it.client.agents.get("saves")).toMatchObject({ state: "running", restarts: 0 });

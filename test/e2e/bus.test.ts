@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Client, clientFromEnv } from "../../plugins/agent-manager-tool/client.js";
-import { createAgentManagerTool } from "../../plugins/agent-manager-tool/tool.js";
+import { type Client, clientFromEnv } from "../../plugins/agent-manager-tool/client/client.js";
+import { createAgentManagerTool } from "../../plugins/agent-manager-tool/tools/tool.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 
 const IDLE = "setInterval(() => {}, 1000)";

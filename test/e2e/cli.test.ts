@@ -13,7 +13,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { identify } from "../../bin/process-identity.js";
+import { identify } from "../../bin/daemon/process-identity.js";
 import { COMMAND, runCli, startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { waitFor } from "../helpers/wait-for.js";
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openCgroups } from "../../plugins/spawner-process/cgroup.js";
+import { openCgroups } from "../../plugins/spawner-process/tree/cgroup.js";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { allProcesses, type SeenProcess, seeProcess } from "../helpers/processes.js";

@@ -33,7 +33,7 @@ test("starts wait and the least important agent goes while memory is short, over
     templates: [template("Master", 0), template("Low", -5), template("Pinned", 1000)],
     config: {
       agents: [{ agent_id: "master", template_id: "Master" }],
-      plugins: [["host-pressure", { ...files, ...times }]],
+      plugins: [["policy-memory-pressure", { ...files, ...times }]],
     },
   });
   daemon = it;
@@ -50,7 +50,7 @@ test("starts wait and the least important agent goes while memory is short, over
   expect(gone).toMatchObject({
     restarts: 0,
     reason: expect.stringMatching(/^waits: memory pressure: 9.8MiB \(1%\) of memory is available/),
-    last_exit: { cause: "policy", actor: "plugin:host-pressure" },
+    last_exit: { cause: "policy", actor: "plugin:policy-memory-pressure" },
   });
   expect(processesOfAgent(it.home, "low")).toEqual([]);
   const late = await operatorOf(it.home).post("/agents", { agent_id: "late", template_id: "Low" });

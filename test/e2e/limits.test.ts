@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { getPriority } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lockHolder } from "../../bin/lock.js";
-import { openCgroups } from "../../plugins/spawner-process/cgroup.js";
-import { openControllers } from "../../plugins/spawner-process/controllers.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
+import { openControllers } from "../../plugins/spawner-process/limits/controllers.js";
+import { openCgroups } from "../../plugins/spawner-process/tree/cgroup.js";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { processesOfAgent } from "../helpers/processes.js";
@@ -12,7 +12,7 @@ import { waitFor } from "../helpers/wait-for.js";
 
 const PATIENCE_MS = 20_000;
 const SAMPLES = ["sampler-pidusage", { interval: "250ms" }];
-const POLICY = ["resource-policy", { cpu_window: "1s" }];
+const POLICY = ["policy-resources", { cpu_window: "1s" }];
 
 const never = { policy: "never" };
 const stop = { grace: "500ms" };
@@ -120,7 +120,7 @@ function common(name: "kernel" | "polling") {
     expect(state).toBe("failed");
     expect(last_exit).toMatchObject({ cause: name === "kernel" ? "oom" : "policy", success: false });
     expect(last_exit?.reason).toMatch(/memory.*memory_max 200MiB/);
-    if (name === "polling") expect(last_exit?.actor).toBe("plugin:resource-policy");
+    if (name === "polling") expect(last_exit?.actor).toBe("plugin:policy-resources");
     expect(processesOfAgent(daemon.home, "Leaks")).toEqual([]);
   });
 
@@ -173,7 +173,7 @@ function common(name: "kernel" | "polling") {
     const { state, last_exit } = await ended(daemon, "RunsLong");
     expect(performance.now() - begun).toBeGreaterThan(900);
     expect(state).toBe("stopped");
-    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:resource-policy" });
+    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:policy-resources" });
     expect(last_exit?.reason).toMatch(/^running for 1s, run_time_max 1s/);
   });
 
@@ -286,7 +286,7 @@ describe.runIf(controllers.size === 3)("held by the kernel", () => {
     expect([state, last_exit?.cause, last_exit?.actor]).toEqual([
       "stopped",
       "policy",
-      "plugin:resource-policy",
+      "plugin:policy-resources",
     ]);
     expect(processesOfAgent(daemon.home, "ForksToTheEnd")).toEqual([]);
   });
@@ -337,7 +337,7 @@ describe("held by polling", () => {
   test("memory that its children hold counts", async () => {
     await create(daemon, "LeaksInChildren");
     const { last_exit } = await ended(daemon, "LeaksInChildren");
-    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:resource-policy" });
+    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:policy-resources" });
     expect(last_exit?.reason).toMatch(/^memory .* over memory_max 400MiB/);
     expect(processesOfAgent(daemon.home, "LeaksInChildren")).toEqual([]);
   });
@@ -348,7 +348,7 @@ describe("held by polling", () => {
       timeoutMs: PATIENCE_MS,
       what: "it to be slowed down",
     });
-    expect(slow).toMatchObject({ percent: 5, by: "nice", actor: "plugin:resource-policy" });
+    expect(slow).toMatchObject({ percent: 5, by: "nice", actor: "plugin:policy-resources" });
     expect(slow.reason).toMatch(/^CPU \d+% over cpu_max 5%, on average over 1s/);
     expect(getPriority(pid)).toBe(19);
     process.kill(daemon.pid() ?? 0, "SIGKILL");
@@ -376,7 +376,7 @@ describe("held by polling", () => {
     await daemon.client.agents.remove("Forks");
     await create(daemon, "ForksToTheEnd");
     const { last_exit } = await ended(daemon, "ForksToTheEnd");
-    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:resource-policy" });
+    expect(last_exit).toMatchObject({ cause: "policy", actor: "plugin:policy-resources" });
     expect(processesOfAgent(daemon.home, "ForksToTheEnd")).toEqual([]);
   });
 });

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import type { LogLine } from "../../plugins/agent-manager-tool/client.js";
+import type { LogLine } from "../../plugins/agent-manager-tool/client/wire.js";
 import { fixtureAgent } from "../helpers/agents.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 import { numbered } from "../helpers/output-files.js";

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { identify } from "../../bin/process-identity.js";
+import { identify } from "../../bin/daemon/process-identity.js";
 import { COMMAND } from "../helpers/daemon.js";
 import {
   type InstalledDaemon,

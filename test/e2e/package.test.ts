@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { identify } from "../../bin/process-identity.js";
+import { identify } from "../../bin/daemon/process-identity.js";
 import {
   exportedPaths,
   installedDaemon,

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lockHolder } from "../../bin/lock.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
 import { builtins } from "../../plugins/builtins.js";
 import { fixtureAgent } from "../helpers/agents.js";
 import { runCli } from "../helpers/daemon.js";
@@ -66,8 +66,8 @@ function without(...names: string[]): { name: string; content: string } {
 /** What the kernel, or another default, cannot do without: the slot that the refusal names. */
 const NEEDED: Record<string, string> = {
   "journal-sqlite": "journal",
-  "templates-file": "templateSource",
-  "restart-policy": "restartPolicy",
+  "template-source-file": "templateSource",
+  "restart-policy-intensity": "restartPolicy",
   "spawner-process": "spawner",
   tokens: "authenticator",
 };
@@ -126,10 +126,10 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async budget(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
-  async "host-pressure"(cli) {
+  async "policy-memory-pressure"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
-  async "health-checker"(cli) {
+  async "probe-runner"(cli) {
     const refused = await run(cli, "Reporter");
     expect([refused.code, refused.stderr]).toEqual([
       2,
@@ -157,7 +157,7 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "operation-bus"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
-  async "resource-policy"(cli) {
+  async "policy-resources"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
   async "sampler-pidusage"(cli) {

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { lockHolder } from "../../bin/lock.js";
-import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
+import { type Client, createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import { COMMAND, runCli } from "../helpers/daemon.js";
 import { ROOT } from "../helpers/package.js";
 import { environOf, openFilesOf, seeProcess } from "../helpers/processes.js";

@@ -30,7 +30,7 @@ test("agents start from a service, and from its cache while it is away", { timeo
   const options = { url: remote.url, token_file, refresh: "1s", max_age: "0s" };
   writeFileSync(
     it.config,
-    JSON.stringify({ templates: ["./templates"], plugins: [["templates-http", options]] }),
+    JSON.stringify({ templates: ["./templates"], plugins: [["template-source-http", options]] }),
   );
   await it.start();
   const ready = (id: string) => it.client.agents.wait(id, { for: "ready", timeoutMs: 10_000 });

@@ -12,7 +12,7 @@ import { cp, symlink } from "node:fs/promises";
 import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { identify } from "../../bin/process-identity.js";
+import { identify } from "../../bin/daemon/process-identity.js";
 import type { MessageBus } from "../../core/index.js";
 import {
   environmentOf,

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, expect, test } from "vitest";
-import { lockHolder } from "../../bin/lock.js";
-import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
+import { type Client, createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import { COMMAND } from "../helpers/daemon.js";
 import { processesOf, seeProcess, uidOf } from "../helpers/processes.js";
 import { waitFor } from "../helpers/wait-for.js";

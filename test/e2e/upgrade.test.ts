@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { createClient } from "../../plugins/agent-manager-tool/client.js";
+import { createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import { knock } from "../helpers/knock.js";
 import {
   type InstalledDaemon,

@@ -51,9 +51,9 @@ test("a leaking agent: who stopped it, with the figures, and a curve that rises 
   expect(words).toMatch(
     /^leaks is stopped leaks is stopped: memory \d+MiB over memory_max 160MiB; it was killed/,
   );
-  expect(words).toContain("plugin resource-policy had it ended (status 143: ended by SIGTERM");
+  expect(words).toContain("plugin policy-resources had it ended (status 143: ended by SIGTERM");
   expect(words).toMatch(
-    / limit: plugin resource-policy saw: memory \d+MiB over memory_max 160MiB, and had it stop/,
+    / limit: plugin policy-resources saw: memory \d+MiB over memory_max 160MiB, and had it stop/,
   );
   expect(words).toContain(" limit: memory_max 160MiB, held by a policy that looks at intervals, then stop");
   expect(words).toContain(

@@ -49,7 +49,7 @@ function prepare() {
   const template = { template_id: "Marker", ...fixtureAgent("leaves-mark.sh", at("marks")), restart };
   writeFileSync(at("templates/Marker.json"), JSON.stringify(template));
   // As little as a daemon can be: sixty of them are started.
-  const without = ["http-api", "agent-manager-tool", "health-checker", "probe-pid", "probe-heartbeat"];
+  const without = ["http-api", "agent-manager-tool", "probe-runner", "probe-pid", "probe-heartbeat"];
   without.push("operation-agents", "operation-templates", "operation-daemon");
   const config = {
     agents: AGENTS.map((agent_id) => ({ agent_id, template_id: "Marker" })),

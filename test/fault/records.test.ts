@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "libsql";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { identify, type ProcessIdentity } from "../../plugins/spawner-process/identity.js";
+import { identify, type ProcessIdentity } from "../../plugins/spawner-process/tree/identity.js";
 import { fixtureAgent, printedPid } from "../helpers/agents.js";
 import { crash } from "../helpers/crash.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";

@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { systemClock } from "../../core/index.js";
-import { socketPath } from "../../plugins/_shared/socket-path.js";
-import { createDriver } from "../../plugins/bus-mqtt/driver.js";
+import { createDriver } from "../../plugins/bus-mqtt/daemon/driver.js";
 import type { Settings } from "../../plugins/bus-mqtt/settings.js";
+import { socketPath } from "../../plugins/kit/socket-path.js";
 import type { MessageBusSubject } from "../contract/index.js";
 import { waitFor } from "./wait-for.js";
 
-const BROKER = fileURLToPath(new URL("../../dist/plugins/bus-mqtt/broker.js", import.meta.url));
+const BROKER = fileURLToPath(new URL("../../dist/plugins/bus-mqtt/broker/broker.js", import.meta.url));
 
 /** The built broker as a process of its own, and a driver on it. Call `stop`, also when the test fails. */
 export function brokerSubject(folder: string) {

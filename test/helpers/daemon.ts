@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { lockHolder } from "../../bin/lock.js";
-import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
+import { type Client, createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import { processesOf } from "./processes.js";
 import { waitFor } from "./wait-for.js";
 

@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type Clock, type MessageBus, systemClock } from "../../core/index.js";
-import type { DatabaseKind } from "../../plugins/_shared/sqlite/database-kind.js";
-import { openDatabase } from "../../plugins/_shared/sqlite/open-database.js";
 import { createMemoryBus } from "../../plugins/bus-memory/memory-bus.js";
-import type { Guard } from "../../plugins/bus-mqtt/guard.js";
-import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/mqtt/face.js";
-import type { MqttTables } from "../../plugins/bus-mqtt/mqtt/tables.js";
+import type { Guard } from "../../plugins/bus-mqtt/broker/guard.js";
+import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/broker/mqtt/face.js";
+import type { MqttTables } from "../../plugins/bus-mqtt/broker/mqtt/tables.js";
+import type { DatabaseKind } from "../../plugins/kit/sqlite/database-kind.js";
+import { openDatabase } from "../../plugins/kit/sqlite/open-database.js";
 import { mqttClient, type TestClient } from "./mqtt.js";
 
 /** A face on a loopback port, over a bus in memory and tables in a file. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type LogLine, type LogQuery, type LogRules, systemClock } from "../../core/index.js";
-import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/_shared/punch-hole.js";
+import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/kit/punch-hole.js";
 import { createLogKeeper, type LogKeeper } from "../../plugins/spawner-process/logs/keeper.js";
 import { liveName } from "../../plugins/spawner-process/logs/pieces.js";
 import { readLogs } from "../../plugins/spawner-process/logs/read.js";

@@ -2,8 +2,8 @@ import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { lockHolder } from "../../bin/lock.js";
-import { type Client, createClient } from "../../plugins/agent-manager-tool/client.js";
+import { lockHolder } from "../../bin/daemon/lock.js";
+import { type Client, createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import type { CliResult } from "./daemon.js";
 import { waitFor } from "./wait-for.js";
 

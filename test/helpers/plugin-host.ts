@@ -1,12 +1,14 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { AgentCommands } from "../../core/agent-commands.js";
-import { systemClock } from "../../core/clock.js";
-import { createHookTaps } from "../../core/hook-guard.js";
-import { createHooks } from "../../core/hooks.js";
+
+import { createHookTaps } from "../../core/host/hook-guard.js";
+import { createHooks } from "../../core/host/hooks.js";
+import { createDispatch } from "../../core/host/operations.js";
+import { createSlotRegistry, type SlotRegistry } from "../../core/host/slots.js";
 import {
   type Agent,
+  type AgentLookup,
   type Clock,
   type ConfiguredPlugin,
   type DaemonControl,
@@ -22,8 +24,7 @@ import {
   type SocketHandover,
   validateSync,
 } from "../../core/index.js";
-import { createDispatch } from "../../core/operations.js";
-import { createSlotRegistry, type SlotRegistry } from "../../core/slots.js";
+import { systemClock } from "../../core/lib/clock.js";
 
 export interface LogLine {
   level: string;
@@ -80,7 +81,7 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
   const log: LogLine[] = [];
   const endpoints: Endpoint[] = [];
   const problems: string[] = [];
-  const { agents, commands } = agentTable(options.agents ?? []);
+  const { agents, lookup } = agentTable(options.agents ?? []);
   const started: PluginLifecycle[] = [];
   const host: PluginHost = {
     home,
@@ -121,7 +122,10 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
     use: slots.use,
     has: slots.has,
     dispatch,
-    agents: commands,
+    agents: lookup,
+    control: refused("control"),
+    reports: refused("reports"),
+    journal: refused("journal"),
     services: {
       publishEndpoint: (endpoint) => endpoints.push(endpoint),
       endpoints: () => endpoints,
@@ -182,14 +186,14 @@ function agentTable(fixtures: readonly FixtureAgent[]) {
       ...(parent === undefined ? {} : { parent_id: parent }),
     });
   }
-  const commands = {
+  const lookup = {
     get: (id: string) => agents.get(id),
     list: () => [...agents.values()],
     template: (id: string) => templates.get(id),
     byRun: (runId: string) =>
       [...agents.values()].find((agent) => agent.run_id === runId && agent.state === "running"),
-  } satisfies Partial<AgentCommands>;
-  return { agents, commands: commands as unknown as AgentCommands };
+  } satisfies Partial<AgentLookup>;
+  return { agents, lookup: lookup as unknown as AgentLookup };
 }
 
 function recorder(log: LogLine[]): Logger {
@@ -200,3 +204,12 @@ function recorder(log: LogLine[]): Logger {
 }
 
 const unexpected = () => Promise.reject(new Error("not expected in this test"));
+
+/** A part of the context that these tests do not use. */
+function refused<T extends object>(part: string): T {
+  return new Proxy({} as T, {
+    get: (_, name) => {
+      throw new Error(`${part}.${String(name)} is not expected in this test`);
+    },
+  });
+}

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { accessSync, constants, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { cgroupPids, killCgroup, removeCgroup } from "../../plugins/spawner-process/cgroup.js";
+import { cgroupPids, killCgroup, removeCgroup } from "../../plugins/spawner-process/tree/cgroup.js";
 import type { CliResult } from "./daemon.js";
 import { runProgram } from "./package.js";
 import { waitFor } from "./wait-for.js";

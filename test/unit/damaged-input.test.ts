@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { isOpenStarryError, parseData, parseTemplate, type StoredAgent } from "../../core/index.js";
 import { readStoredAgent } from "../../plugins/journal-sqlite/stored-agent-check.js";
-import { readStatusFile } from "../../plugins/spawner-process/exit-status.js";
+import { readStatusFile } from "../../plugins/spawner-process/process/exit-status.js";
 import { memoryJournalState, memorySpawner } from "../contract/memory-plugins.js";
 import { createTestKernel } from "../contract/test-kernel.js";
 import { createFakeClock } from "../helpers/fake-clock.js";
@@ -75,14 +75,14 @@ async function realRecords(): Promise<StoredAgent[]> {
   await kernel.start();
   const intent = { actor: "operator", reason: "a test" };
   for (const agent_id of ["live", "waits"]) {
-    await kernel.agents.create({ agent_id, template_id: "Plain" }, intent);
+    await kernel.control.create({ agent_id, template_id: "Plain" }, intent);
     await kernel.agents.wait(agent_id, "ready");
   }
   kernel.spawner.run("waits").end({ kind: "exited", code: 1 });
   await waitFor(() => kernel.agents.get("waits")?.state === "backoff", { what: "the backoff" });
-  await kernel.agents.create({ agent_id: "over", template_id: "Brief" }, intent);
+  await kernel.control.create({ agent_id: "over", template_id: "Brief" }, intent);
   await kernel.agents.wait("over", "ready");
-  await kernel.agents.stop("over", intent);
+  await kernel.control.stop("over", intent);
   await kernel.agents.wait("over", "ended");
   await kernel.stop({ agents: "keep", reason: "a crash" });
   return [...state.agents.values()];

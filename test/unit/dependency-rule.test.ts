@@ -40,17 +40,16 @@ function write(path: string, text: string) {
   writeFileSync(join(folder, path), text);
 }
 
-/** What the repository's own settings say to one file that imports these modules. */
-async function lint(file: string, modules: readonly string[]) {
-  cpSync(join(ROOT, "biome.json"), join(folder, "biome.json"));
+/** What the repository's own check says to one file that imports these modules. */
+async function check(file: string, modules: readonly string[]) {
   const imports = modules.map((module, index) => `import * as m${index} from "${module}";`);
-  write(
-    file,
-    `${imports.join("\n")}\nexport default [${modules.map((_, index) => `m${index}`).join(", ")}];\n`,
-  );
-  const { code, output } = await run("biome", ["lint", "--colors=off", "--max-diagnostics=none", file]);
-  // Long messages are broken into lines.
-  return { code, output: output.replace(/\s+/g, " ") };
+  write(file, `${imports.join("\n")}\n`);
+  const script = join(ROOT, "test/checks/dependency-rule.mjs");
+  return new Promise<{ code: number; output: string }>((resolve) => {
+    execFile(process.execPath, [script, folder], (error, stdout, stderr) =>
+      resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr }),
+    );
+  });
 }
 
 describe("the dependency rule refuses", () => {
@@ -71,21 +70,34 @@ describe("the dependency rule refuses", () => {
     ["a plugin another one's folder", "plugins/tokens/index.ts", "../http-api/gate.js", stranger],
     ["a plugin another one's face", "plugins/tokens/index.ts", "../http-api/index.js", stranger],
     ["a plugin's inner folder another plugin", "plugins/tokens/a/b.ts", "../../http-api/gate.js", stranger],
-    ["a plugin's inner folder the kernel", "plugins/tokens/a/b.ts", "../../../core/kernel.js", stranger],
+    ["a plugin's inner folder the kernel", "plugins/tokens/a/b.ts", "../../../core/kernel.js", face],
     ["a plugin the kernel's inside", "plugins/tokens/index.ts", "../../core/kernel.js", face],
     ["a plugin a contract's file", "plugins/tokens/index.ts", "../../core/contracts/agent.js", face],
     ["a plugin the command", "plugins/tokens/index.ts", "../../bin/home.js", "from bin or test."],
-    ["the command a plugin", "bin/daemon.ts", "../plugins/http-api/index.js", command],
+    ["the command a plugin", "bin/daemon/daemon.ts", "../../plugins/http-api/index.js", command],
     ["a command a plugin", "bin/commands/start.ts", "../../plugins/tokens/access.js", command],
     [
+      "a contract the host",
+      "core/contracts/journal.ts",
+      "../host/slots.js",
+      "core/contracts may import only",
+    ],
+    ["the host the agents", "core/host/hooks.ts", "../agents/table.js", "core/host may import only"],
+    [
+      "the agents the config",
+      "core/agents/table.ts",
+      "../config/load-config.js",
+      "core/agents may import only",
+    ],
+    [
       "the command a test helper",
-      "bin/daemon.ts",
-      "../test/helpers/wait-for.js",
+      "bin/daemon/daemon.ts",
+      "../../test/helpers/wait-for.js",
       "bin imports nothing from test.",
     ],
   ];
   test.each(cases)("%s", async (_, file, module, message) => {
-    const { code, output } = await lint(file, [module]);
+    const { code, output } = await check(file, [module]);
     expect(output).toContain(message);
     expect(code).toBe(1);
   });
@@ -93,17 +105,26 @@ describe("the dependency rule refuses", () => {
 
 describe("the dependency rule allows", () => {
   const cases: [string, string[]][] = [
-    ["core/kernel.ts", ["./hooks.js", "./contracts/agent.js", "node:path", "tapable"]],
-    ["core/contracts/agent.ts", ["../slots.js"]],
-    ["plugins/tokens/index.ts", ["../../core/index.js", "../_shared/sizes.js", "./access.js", "node:net"]],
-    ["bin/commands/start.ts", ["../../core/index.js", "../../plugins/builtins.js", "../home.js"]],
+    ["core/kernel.ts", ["./host/hooks.js", "./contracts/agent.js", "node:path", "tapable"]],
+    ["core/contracts/agent.ts", ["./slot.js"]],
+    ["core/host/slots.ts", ["../contracts/slot.js", "../lib/nearest.js", "./hooks.js"]],
     [
-      "bin/daemon.ts",
-      ["../plugins/agent-manager-tool/client.js", "../core/load-config.js", "node:child_process"],
+      "plugins/bus-mqtt/daemon/driver.ts",
+      ["../ipc/frames.js", "../../kit/topics.js", "../../../core/index.js"],
+    ],
+    ["plugins/tokens/index.ts", ["../../core/index.js", "../kit/topics.js", "./access.js", "node:net"]],
+    ["bin/commands/start.ts", ["../../core/index.js", "../../plugins/builtins.js", "../daemon/home.js"]],
+    [
+      "bin/daemon/daemon.ts",
+      [
+        "../../plugins/agent-manager-tool/client/client.js",
+        "../../core/config/load-config.js",
+        "node:child_process",
+      ],
     ],
   ];
   test.each(cases)("%s what it needs", async (file, modules) => {
-    expect(await lint(file, modules)).toMatchObject({ code: 0 });
+    expect(await check(file, modules)).toMatchObject({ code: 0 });
   });
 });
 
@@ -138,7 +159,15 @@ describe("the kernel", () => {
 
   test("has the time from its clock, and neither signals nor ends processes", () => {
     const own = /\b(process\.(exit|kill|abort)|set(Timeout|Interval|Immediate)|Date\.now|performance\.now)\(/;
-    expect(kernel.flatMap(([file, code]) => (own.test(code) ? [file] : []))).toEqual(["core/clock.ts"]);
+    expect(kernel.flatMap(([file, code]) => (own.test(code) ? [file] : []))).toEqual(["core/lib/clock.ts"]);
+  });
+});
+
+test("the rule reports a cycle of imports", async () => {
+  write("core/lib/a.ts", 'import * as b from "./b.js";\n');
+  expect(await check("core/lib/b.ts", ["./a.js"])).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/^import cycle: core\/lib\/\w\.ts → core\/lib\/\w\.ts$/m),
   });
 });
 

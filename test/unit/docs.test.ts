@@ -3,11 +3,13 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { HOME_FILES } from "../../bin/home.js";
+import { HOME_FILES } from "../../bin/daemon/home.js";
 import { EXIT } from "../../bin/invocation.js";
-import { type AgentEvent, TRANSITIONS } from "../../core/agent-state.js";
+import { type AgentEvent, TRANSITIONS } from "../../core/agents/state.js";
 import { CONFIG_NAMES } from "../../core/config/config-reader.js";
-import { createHooks, HOOK_KINDS, type HookName } from "../../core/hooks.js";
+import type { HookName } from "../../core/contracts/hooks.js";
+import { createHooks, HOOK_KINDS } from "../../core/host/hooks.js";
+import { createSlotRegistry } from "../../core/host/slots.js";
 import * as face from "../../core/index.js";
 import {
   AGENT_STATES,
@@ -25,12 +27,11 @@ import {
   templateSchema,
   validateSync,
 } from "../../core/index.js";
-import { createSlotRegistry } from "../../core/slots.js";
-import { checkProbes } from "../../core/template-checks.js";
+import { checkProbes } from "../../core/template/template-checks.js";
 import { builtins } from "../../plugins/builtins.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
-import { whySchema } from "../../plugins/operation-agents/why.js";
-import { evidenceSchema } from "../../plugins/operation-agents/why-evidence.js";
+import { evidenceSchema } from "../../plugins/operation-agents/why/evidence.js";
+import { whySchema } from "../../plugins/operation-agents/why/why.js";
 import {
   allPages,
   anchors,

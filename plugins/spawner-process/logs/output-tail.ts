@@ -1,4 +1,4 @@
-import { shareTail } from "../../_shared/tail-share.js";
+import { shareTail } from "../../kit/tail-share.js";
 import { readRange } from "./lines.js";
 import { openOutput } from "./output-reader.js";
 import { STREAMS, type Stream } from "./pieces.js";

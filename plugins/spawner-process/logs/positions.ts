@@ -1,5 +1,5 @@
 import { type LogQuery, OpenStarryError, timeOfUuidv7 } from "../../../core/index.js";
-import { shareTail } from "../../_shared/tail-share.js";
+import { shareTail } from "../../kit/tail-share.js";
 import { lineStart, tailStart } from "./lines.js";
 import { openOutput, type Seen } from "./output-reader.js";
 import { runsIn, type Stream } from "./pieces.js";

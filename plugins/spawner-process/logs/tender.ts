@@ -1,5 +1,5 @@
 import type { Logger, LogRules } from "../../../core/index.js";
-import type { PunchHole } from "../../_shared/punch-hole.js";
+import type { PunchHole } from "../../kit/punch-hole.js";
 import { type Layout, layoutOf, namesIn } from "./pieces.js";
 import { prune } from "./prune.js";
 import { archive, canPunch, finish, isRefilled, type LiveOutput, mark, openLive } from "./rotate.js";

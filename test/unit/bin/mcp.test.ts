@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { afterEach, describe, expect, it } from "vitest";
 import { runMcp } from "../../../bin/commands/mcp.js";
-import { createClient } from "../../../plugins/agent-manager-tool/client.js";
+import { createClient } from "../../../plugins/agent-manager-tool/client/client.js";
 import { type FakeApi, type Route, startFakeApi } from "../../helpers/fake-api.js";
 
 let api: FakeApi | undefined;

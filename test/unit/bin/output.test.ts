@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { hintForCommandLine } from "../../../bin/cli-hints.js";
-import { formatRecord } from "../../../bin/log-format.js";
+import { formatRecord } from "../../../bin/daemon/log-format.js";
 import { neutralise, neutraliseBytes } from "../../../bin/neutralise.js";
 import { wantsColour } from "../../../bin/output.js";
 import { printError } from "../../../bin/print-error.js";
 import { displayWidth, facts, table, truncate } from "../../../bin/table.js";
-import { OpenStarryError } from "../../../core/errors.js";
+import { OpenStarryError } from "../../../core/contracts/errors.js";
 import { createTestTerminal } from "../../helpers/test-terminal.js";
 
 const ESC = "\u001b";

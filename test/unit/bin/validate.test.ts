@@ -117,7 +117,7 @@ describe("validateConfig", () => {
     ],
     [
       "a slot that nothing fills",
-      { "openstarry.config.yaml": `${CONFIG}plugins: [[restart-policy, false]]\n` },
+      { "openstarry.config.yaml": `${CONFIG}plugins: [[restart-policy-intensity, false]]\n` },
       [/nothing provides restartPolicy/],
     ],
   ])("tells %s", async (_what, files, messages) => {

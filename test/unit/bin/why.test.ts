@@ -3,7 +3,7 @@ import { hintForCommandLine } from "../../../bin/cli-hints.js";
 import { linesOf } from "../../../bin/commands/why.js";
 import { displayWidth } from "../../../bin/table.js";
 import { wrap } from "../../../bin/wrap.js";
-import type { Why } from "../../../plugins/agent-manager-tool/client.js";
+import type { Why } from "../../../plugins/agent-manager-tool/client/wire.js";
 import { createTestTerminal } from "../../helpers/test-terminal.js";
 
 const answer: Why = {
@@ -15,9 +15,9 @@ const answer: Why = {
   evidence: [
     {
       kind: "limit",
-      text: "plugin resource-policy saw: memory 212MiB over memory_max 200MiB, and ended the run, which counts as a failure",
+      text: "plugin policy-resources saw: memory 212MiB over memory_max 200MiB, and ended the run, which counts as a failure",
       at: "2026-01-01T00:00:01.000Z",
-      actor: "plugin:resource-policy",
+      actor: "plugin:policy-resources",
     },
     { kind: "restarts", text: "of its restarts are used up: 1 of 5" },
   ],
@@ -36,7 +36,7 @@ const answer: Why = {
       run_id: "one",
       status: "status 137: killed by SIGKILL, which cannot be refused",
       cause: "policy",
-      actor: "plugin:resource-policy",
+      actor: "plugin:policy-resources",
       reason: "",
       uptime: "12s",
       ended_at: "2026-01-01T00:00:01.000Z",
@@ -55,13 +55,13 @@ describe("why, for a person", () => {
     expect(text).toContain(
       "\nTo do: read its output (openstarry-daemon logs leaker), or create agent b with openstarry-daemon run\n",
     );
-    expect(text).toContain("\n  2026-01-01T00:00:01.000Z  limit: plugin resource-policy saw: memory 212MiB");
+    expect(text).toContain("\n  2026-01-01T00:00:01.000Z  limit: plugin policy-resources saw: memory 212MiB");
     expect(text).toContain("\nWhat it used before its last run ended (40 samples, over 39s):\n  memory  ▁▂▃");
     expect(text).toMatch(
       /▇█ {2}1000B to 212MiB, last 8\.2TiB\n {2}CPU {5}█+ {2}0\.0% to 100%, last 12\.3%\n/,
     );
     expect(text).toContain(
-      "  2026-01-01T00:00:01.000Z after 12s  policy, by plugin:resource-policy: status 137",
+      "  2026-01-01T00:00:01.000Z after 12s  policy, by plugin:policy-resources: status 137",
     );
     expect(text).toContain("\nThe last lines that it printed:\n  xxx");
   });

@@ -23,7 +23,7 @@ afterEach(async () => {
 });
 
 async function running(kernel: TestKernel, agent_id: string, template_id = "Plain") {
-  await kernel.agents.create({ agent_id, template_id }, operator);
+  await kernel.control.create({ agent_id, template_id }, operator);
   return kernel.agents.wait(agent_id, "ready");
 }
 const stateOf = (kernel: TestKernel, id: string) => kernel.agents.get(id)?.state;
@@ -50,7 +50,7 @@ it.each([-DAY_MS, DAY_MS])(
     const clock = createFakeClock();
     const kernel = await started({ clock });
     await running(kernel, "a", "Brief");
-    await kernel.agents.stop("a", operator);
+    await kernel.control.stop("a", operator);
     await kernel.agents.wait("a", "ended");
     clock.jumpWallClock(jump);
     await clock.advance(3_599_000);
@@ -67,7 +67,7 @@ it("a boot with a clock far in the past lets nobody wait, and nothing be kept, l
   first.spawner.run("waits").end({ kind: "exited", code: 1 });
   await waitFor(() => stateOf(first, "waits") === "backoff", { what: "the backoff" });
   await running(first, "over", "Brief");
-  await first.agents.stop("over", operator);
+  await first.control.stop("over", operator);
   await first.agents.wait("over", "ended");
   await first.stop({ agents: "keep", reason: "a crash" });
 
@@ -93,12 +93,12 @@ it("a boot with a clock far in the future starts at once what waited", async () 
   const future = await second.agents.wait("a", "ready");
   // And back to today: runs and events stay in their order.
   clock.jumpWallClock(Date.UTC(2026, 0, 1) - Date.UTC(2090, 0, 1));
-  await second.agents.restart("a", operator);
+  await second.control.restart("a", operator);
   await second.agents.wait("a", "settled");
   const today = await second.agents.wait("a", "ready");
   const ids = [before.run_id, future.run_id, today.run_id];
   expect([...ids].sort()).toEqual(ids);
-  const { events } = await second.agents.events({ after: 0, limit: 1_000 });
+  const { events } = await second.journal.events({ after: 0, limit: 1_000 });
   expect(events.map(({ id }) => id)).toEqual(events.map((_, index) => index + 1));
   expect(events.at(-1)?.at).toMatch(/^2026-/);
 });

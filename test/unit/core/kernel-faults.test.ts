@@ -17,7 +17,7 @@ async function started(options: TestKernelOptions = {}): Promise<TestKernel> {
 }
 
 async function running(kernel: TestKernel, id: string, template_id = "Plain") {
-  await kernel.agents.create({ agent_id: id, template_id }, operator);
+  await kernel.control.create({ agent_id: id, template_id }, operator);
   return kernel.agents.wait(id, "ready");
 }
 
@@ -34,10 +34,10 @@ it("a wish that could not be written undoes itself, and nothing that happened me
   await running(kernel, "a");
   kernel.spawner.run("a").end({ kind: "exited", code: 0 });
   kernel.state.broken = true;
-  await expect(kernel.agents.hold("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  await expect(kernel.control.hold("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
   kernel.state.broken = false;
   expect((await kernel.agents.wait("a", "ended")).state).toBe("exited");
-  await kernel.agents.start("a", operator);
+  await kernel.control.start("a", operator);
   expect((await kernel.agents.wait("a", "ready")).pid).toBe(100_001);
 });
 
@@ -45,7 +45,7 @@ it("a restart ends nothing before it is durable: one that cannot be written leav
   const kernel = await started();
   const before = await running(kernel, "a");
   kernel.state.broken = true;
-  const restarted = kernel.agents.restart("a", operator);
+  const restarted = kernel.control.restart("a", operator);
   await expect(restarted).rejects.toMatchObject({ code: "journal_unavailable" });
   expect(kernel.spawner.run("a")).toMatchObject({ live: true, signals: [] });
   kernel.state.broken = false;
@@ -112,7 +112,8 @@ it("a deferred start is asked for again when it said, whatever else happens", as
     }),
   );
   const kernel = await started({ clock, plugins: [busy] });
-  for (const id of ["b1", "b2"]) await kernel.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+  for (const id of ["b1", "b2"])
+    await kernel.control.create({ agent_id: id, template_id: "Plain" }, operator);
   await running(kernel, "a");
   await clock.advance(600_000);
   expect(asked).toBe(2);
@@ -128,7 +129,7 @@ it("an observer may throw anything, also what is meant for deciders", async () =
   );
   const kernel = await started({ plugins: [rude] });
   await running(kernel, "a");
-  await kernel.agents.stop("a", operator);
+  await kernel.control.stop("a", operator);
   expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
   expect(kernel.plugins().find(({ name }) => name === "rude")?.state).toBe("degraded");
 });
@@ -169,7 +170,7 @@ it("a spawner that cannot stop a run is asked again", async () => {
   };
   const kernel = await started({ spawner, clock });
   await running(kernel, "a");
-  await kernel.agents.stop("a", operator);
+  await kernel.control.stop("a", operator);
   await clock.advance(2_000);
   expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
 });
@@ -182,7 +183,7 @@ it("what cannot be removed of an agent does not keep its record", async () => {
   });
   const kernel = await started({ spawner });
   await running(kernel, "a");
-  await kernel.agents.remove("a", operator);
+  await kernel.control.remove("a", operator);
   await waitFor(() => !kernel.agents.get("a"), { what: "the record to go" });
   expect(kernel.state.events.filter(({ type }) => type === "agent.deleted")).toHaveLength(1);
   expect(kernel.logged.some(({ message }) => message.includes("could not all be removed"))).toBe(true);
@@ -197,7 +198,7 @@ it("nothing is started once a stop has begun", async () => {
     });
   const kernel = createTestKernel({ spawner });
   await kernel.start();
-  const created = kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+  const created = kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
   const refused = expect(created).rejects.toMatchObject({ code: "daemon_stopping" });
   await waitFor(() => release !== undefined, { what: "the check" });
   const stopped = kernel.stop({ agents: "stop", reason: "maintenance" });
@@ -212,7 +213,7 @@ it("runs are in order also after the clock was set back", async () => {
   const kernel = await started({ clock });
   const first = await running(kernel, "a");
   clock.jumpWallClock(-3_600_000);
-  await kernel.agents.restart("a", operator);
+  await kernel.control.restart("a", operator);
   await kernel.agents.wait("a", "settled");
   const second = await kernel.agents.wait("a", "ready");
   expect([first.run_id, second.run_id].sort()).toEqual([first.run_id, second.run_id]);
@@ -236,7 +237,7 @@ it.each([
     expect(kernel.agents.get("a")?.state).toBe("backoff");
     await clock.advance(6_500);
     expect(kernel.agents.get("a")?.state).toBe("running");
-    await kernel.agents.stop("a", operator);
+    await kernel.control.stop("a", operator);
     await kernel.agents.wait("a", "ended");
     clock.jumpWallClock(jumpMs);
     await clock.advance(3_500_000);
@@ -252,7 +253,7 @@ it("what ended in the future, by a clock that was set back, is forgotten in its 
   const templates = { Plain: { remove_after: "1h" } };
   const first = await started({ clock, state, templates });
   await running(first, "a");
-  await first.agents.stop("a", operator);
+  await first.control.stop("a", operator);
   await first.agents.wait("a", "ended");
   await first.stop({ agents: "keep", reason: "over" });
   clock.jumpWallClock(-86_400_000);
@@ -271,7 +272,7 @@ it("a stop that could not be written is written when the journal is mended, also
   kernel.spawner.run("a").end({ kind: "exited", code: 1 });
   await waitFor(() => kernel.agents.get("a")?.state === "backoff", { what: "the backoff" });
   kernel.state.broken = true;
-  await expect(kernel.agents.stop("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
+  await expect(kernel.control.stop("a", operator)).rejects.toMatchObject({ code: "journal_unavailable" });
   expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
   await clock.advance(20_000);
   kernel.state.broken = false;
@@ -293,7 +294,7 @@ it("an agent that was taken over stays, whatever else of it is found", async () 
   expect(kernel.status().problems).toEqual([
     expect.stringMatching(/another run of agent a goes on \(pid 4711\)/),
   ]);
-  await kernel.agents.stop("a", operator);
+  await kernel.control.stop("a", operator);
   expect((await kernel.agents.wait("a", "ended")).state).toBe("stopped");
 });
 

@@ -41,7 +41,7 @@ function plugin(
 describe("the life of an agent", () => {
   it("starts, says what it is, stops, and is kept", async () => {
     const kernel = await started();
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain", labels: { team: "x" } }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain", labels: { team: "x" } }, operator);
     const running = await kernel.agents.wait("a", "ready");
     expect(running).toMatchObject({
       state: "running",
@@ -51,7 +51,7 @@ describe("the life of an agent", () => {
       pid: 100_000,
     });
     expect(running.run_id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/);
-    await kernel.agents.stop("a", { ...operator, reason: "enough" });
+    await kernel.control.stop("a", { ...operator, reason: "enough" });
     const stopped = await kernel.agents.wait("a", "ended");
     expect(stopped).toMatchObject({ state: "stopped", desired: "stopped" });
     expect(stopped.pid).toBeUndefined();
@@ -68,7 +68,7 @@ describe("the life of an agent", () => {
   it("is created once, whoever asks at the same time", async () => {
     const kernel = await started();
     const asked = Array.from({ length: 50 }, () =>
-      kernel.agents.create({ agent_id: "one", template_id: "Plain" }, operator),
+      kernel.control.create({ agent_id: "one", template_id: "Plain" }, operator),
     );
     const answers = await Promise.allSettled(asked);
     expect(answers.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
@@ -81,7 +81,7 @@ describe("the life of an agent", () => {
   it("restarts after a failure, counted, with another run", async () => {
     const clock = createFakeClock();
     const kernel = await started({ clock });
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     const first = await kernel.agents.wait("a", "ready");
     kernel.spawner.run("a").end({ kind: "signaled", signal: "SIGKILL" });
     await kernel.agents.wait("a", "settled");
@@ -103,7 +103,7 @@ describe("the life of an agent", () => {
   it("gives up on a crash loop, and says so", async () => {
     const templates = { Crash: { restart: { policy: "always", max_restarts: 2, backoff: { min: "0ms" } } } };
     const kernel = await started({ templates });
-    await kernel.agents.create({ agent_id: "a", template_id: "Crash" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Crash" }, operator);
     for (let run = 0; run < 3; run++) {
       await kernel.agents.wait("a", "ready");
       const current = kernel.spawner.runs.at(-1);
@@ -118,7 +118,7 @@ describe("the life of an agent", () => {
 
   it("ends by itself and stays ended when its rules say so", async () => {
     const kernel = await started();
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
     kernel.spawner
       .run("a")
@@ -126,16 +126,16 @@ describe("the life of an agent", () => {
     const ended = await kernel.agents.wait("a", "ended");
     expect(ended).toMatchObject({ state: "exited", desired: "running" });
     expect(ended.last_exit).toMatchObject({ success: true, output_tail: "done" });
-    expect(await kernel.agents.runs("a", 5)).toMatchObject([{ agent_id: "a", result: '{"answer":42}' }]);
+    expect(await kernel.journal.runs("a", 5)).toMatchObject([{ agent_id: "a", result: '{"answer":42}' }]);
   });
 
   it("is started again by hand, as a new run, with the newest template", async () => {
     const templates: Record<string, Record<string, unknown>> = { T: { args: ["old"] } };
     const kernel = await started({ templates });
-    await kernel.agents.create({ agent_id: "a", template_id: "T" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "T" }, operator);
     const before = await kernel.agents.wait("a", "ready");
     templates["T"] = { args: ["newer"] };
-    await kernel.agents.restart("a", operator);
+    await kernel.control.restart("a", operator);
     await kernel.agents.wait("a", "settled");
     const after = await kernel.agents.wait("a", "ready");
     expect(after.run_id).not.toBe(before.run_id);
@@ -146,9 +146,9 @@ describe("the life of an agent", () => {
 
   it("is forgotten when it is deleted", async () => {
     const kernel = await started();
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
-    await kernel.agents.remove("a", operator);
+    await kernel.control.remove("a", operator);
     const last = await kernel.agents.wait("a", "gone").catch((error: OpenStarryError) => error.code);
     expect(last === "agent_not_found" || (last as { state: string }).state === "stopped").toBe(true);
     expect(kernel.agents.get("a")).toBeUndefined();
@@ -158,11 +158,11 @@ describe("the life of an agent", () => {
 
   it("lets the latest wish win", async () => {
     const kernel = await started({ spawner: memorySpawner({ stubborn: ["a"] }) });
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
-    await kernel.agents.stop("a", operator);
+    await kernel.control.stop("a", operator);
     await waitFor(() => kernel.agents.get("a")?.state === "stopping", { what: "the stop to begin" });
-    await kernel.agents.start("a", operator);
+    await kernel.control.start("a", operator);
     kernel.spawner.runs[0]?.end({ kind: "exited", code: 0 });
     const again = await kernel.agents.wait("a", "ready");
     expect(again.pid).toBe(100_001);
@@ -171,13 +171,13 @@ describe("the life of an agent", () => {
 
   it("never has two live runs, whatever is asked in whatever order", async () => {
     const kernel = await started();
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     const verbs = ["restart", "stop", "start", "restart", "start", "stop", "restart"] as const;
     for (let round = 0; round < 30; round++) {
-      await Promise.all(verbs.map((verb) => kernel.agents[verb]("a", operator)));
+      await Promise.all(verbs.map((verb) => kernel.control[verb]("a", operator)));
       expect(kernel.spawner.runs.filter((run) => run.live).length).toBeLessThanOrEqual(1);
     }
-    await kernel.agents.start("a", operator);
+    await kernel.control.start("a", operator);
     const last = await kernel.agents.wait("a", "ready");
     expect(kernel.spawner.runs.filter((run) => run.live).map(({ pid }) => pid)).toEqual([last.pid]);
   });
@@ -195,19 +195,19 @@ describe("readiness", () => {
 
   it("holds an agent in starting until it is marked ready", async () => {
     const kernel = await started({ templates, plugins: [probe] });
-    await kernel.agents.create({ agent_id: "a", template_id: "Slow" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Slow" }, operator);
     const agent = await kernel.agents.wait("a", "launched");
     expect(agent.state).toBe("starting");
-    await kernel.agents.markReady("a", "another-run");
+    await kernel.reports.ready("a", "another-run");
     expect(kernel.agents.get("a")?.state).toBe("starting");
-    await kernel.agents.markReady("a", agent.run_id ?? "");
+    await kernel.reports.ready("a", agent.run_id ?? "");
     expect(kernel.agents.get("a")?.state).toBe("running");
   });
 
   it("counts a readiness timeout as a failure", async () => {
     const clock = createFakeClock();
     const kernel = await started({ templates, plugins: [probe], clock });
-    await kernel.agents.create({ agent_id: "a", template_id: "Slow" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Slow" }, operator);
     await kernel.agents.wait("a", "launched");
     await clock.advance(5_000);
     const failed = await kernel.agents.wait("a", "ended");
@@ -217,7 +217,7 @@ describe("readiness", () => {
 
   it("refuses a template whose probe nobody provides", async () => {
     const kernel = await started({ templates });
-    const refused = kernel.agents.create({ agent_id: "a", template_id: "Slow" }, operator);
+    const refused = kernel.control.create({ agent_id: "a", template_id: "Slow" }, operator);
     await expect(refused).rejects.toMatchObject({ code: "template_invalid" });
   });
 });
@@ -234,7 +234,7 @@ describe("hooks", () => {
       ctx.hooks.beforeSpawn.tap("nothing", () => undefined);
     });
     const kernel = await started({ plugins: [tap] });
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
     expect(kernel.spawner.run("a").spec).toMatchObject({
       agentId: "a",
@@ -254,11 +254,11 @@ describe("hooks", () => {
       });
     });
     const kernel = await started({ plugins: [policy], clock });
-    await kernel.agents.create({ agent_id: "never", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "never", template_id: "Plain" }, operator);
     const vetoed = await kernel.agents.wait("never", "ended");
     expect(vetoed).toMatchObject({ state: "failed", last_exit: { kind: "spawn_failed", cause: "policy" } });
     expect(vetoed.reason).toContain("not on Sundays");
-    await kernel.agents.create({ agent_id: "later", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "later", template_id: "Plain" }, operator);
     expect(await kernel.agents.wait("later", "launched")).toMatchObject({
       state: "pending",
       reason: "the house is full",
@@ -283,7 +283,7 @@ describe("hooks", () => {
       ctx.hooks.afterExit.tap("note", ({ run }) => void seen.push(`exit ${run.exit.kind}`));
     });
     const kernel = await started({ plugins: [bad, good], clock });
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
     kernel.spawner.run("a").end({ kind: "exited", code: 0 });
     await clock.advance(10_000);
@@ -300,7 +300,7 @@ describe("hooks", () => {
     const spawner = memorySpawner();
     const never = plugin("never", (ctx) => ctx.hooks.afterExit.tap("hangs", () => new Promise(() => {})));
     const first = await started({ state, spawner, plugins: [never] });
-    await first.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await first.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     const { run_id } = await first.agents.wait("a", "ready");
     spawner.run("a").end({ kind: "exited", code: 0 });
     // The tap hangs: as if the daemon had died here.
@@ -319,7 +319,7 @@ describe("a daemon that comes back", () => {
     const state = memoryJournalState();
     const spawner = memorySpawner();
     const first = await started({ state, spawner });
-    await first.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await first.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     const before = await first.agents.wait("a", "ready");
     await first.stop({ agents: "keep", reason: "as if killed" });
     const second = await started({ state, spawner });
@@ -336,7 +336,7 @@ describe("a daemon that comes back", () => {
     const state = memoryJournalState();
     const spawner = memorySpawner();
     const first = await started({ state, spawner });
-    for (const id of ["a", "b"]) await first.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+    for (const id of ["a", "b"]) await first.control.create({ agent_id: id, template_id: "Plain" }, operator);
     await Promise.all(["a", "b"].map((id) => first.agents.wait(id, "ready")));
     await first.stop({ agents: "keep", reason: "as if killed" });
     const record = state.agents.get("a");
@@ -344,7 +344,7 @@ describe("a daemon that comes back", () => {
     const second = await started({ state, spawner });
     expect(second.agents.list().map(({ agent_id }) => agent_id)).toEqual(["b"]);
     expect(second.status().problems.join()).toContain("agent a could not be taken over");
-    const again = second.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    const again = second.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await expect(again).rejects.toMatchObject({ code: "agent_exists" });
     expect(spawner.runs.filter((run) => run.live)).toHaveLength(2);
   });
@@ -354,7 +354,7 @@ describe("a daemon that comes back", () => {
     const spawner = memorySpawner();
     const templates = { Plain: { restart: { backoff: { min: "0ms" } } } };
     const first = await started({ state, spawner, templates });
-    await first.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await first.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await first.agents.wait("a", "ready");
     await first.stop({ agents: "keep", reason: "as if killed" });
     spawner.run("a").end({ kind: "exited", code: 7 });
@@ -369,9 +369,9 @@ describe("a daemon that comes back", () => {
     const spawner = memorySpawner();
     const templates = { Parent: { children: { max: 2 } }, Plain: {}, Needs: { requires: ["agent:parent"] } };
     const first = await started({ state, spawner, templates });
-    await first.agents.create({ agent_id: "parent", template_id: "Parent" }, operator);
-    await first.agents.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
-    await first.agents.create({ agent_id: "needs", template_id: "Needs" }, operator);
+    await first.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
+    await first.control.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
+    await first.control.create({ agent_id: "needs", template_id: "Needs" }, operator);
     await Promise.all(["parent", "child", "needs"].map((id) => first.agents.wait(id, "ready")));
     await first.stop({ agents: "stop", reason: "maintenance" });
     const ended = state.events.filter(({ type }) => type === "agent.exited").map(({ agent_id }) => agent_id);
@@ -392,7 +392,7 @@ describe("a daemon that comes back", () => {
       const spawner = memorySpawner({ stubborn: ["a"] });
       const kernel = createTestKernel({ spawner, clock, limits: { stopBudgetMs: 30_000 } });
       await kernel.start();
-      await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+      await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
       await kernel.agents.wait("a", "ready");
       const abort = new AbortController();
       const stopped = kernel.stop({ agents: "stop", reason: "maintenance", signal: abort.signal });
@@ -409,9 +409,9 @@ describe("a daemon that comes back", () => {
     const spawner = memorySpawner();
     const first = await started({ state, spawner });
     for (const id of ["stopped", "exited"])
-      await first.agents.create({ agent_id: id, template_id: "Plain" }, operator);
+      await first.control.create({ agent_id: id, template_id: "Plain" }, operator);
     await Promise.all(["stopped", "exited"].map((id) => first.agents.wait(id, "ready")));
-    await first.agents.stop("stopped", operator);
+    await first.control.stop("stopped", operator);
     spawner.run("exited").end({ kind: "exited", code: 0 });
     await Promise.all(["stopped", "exited"].map((id) => first.agents.wait(id, "ended")));
     await first.stop({ agents: "stop", reason: "maintenance" });
@@ -432,7 +432,7 @@ describe("a daemon that comes back", () => {
     const state = memoryJournalState();
     const first = await started({ templates, config, state });
     await Promise.all(["master", "other", "store"].map((id) => first.agents.wait(id, "ready")));
-    await first.agents.remove("other", operator);
+    await first.control.remove("other", operator);
     await first.agents.wait("other", "gone").catch(() => {});
     await first.stop({ agents: "stop", reason: "over" });
     const second = await started({ templates, config, state });
@@ -447,20 +447,20 @@ describe("heartbeats", () => {
       ctx.daemon.onEvent(({ type, data }) => void (type === "agent.heartbeat" && heard.push(data)));
     });
     const kernel = await started({ plugins: [ear] });
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     const { run_id = "" } = await kernel.agents.wait("a", "ready");
     for (const status of ["thinking", "thinking", "done"])
-      await kernel.agents.heartbeat("a", run_id, { status });
+      await kernel.reports.heartbeat("a", run_id, { status });
     expect(heard).toEqual([{ status: "thinking" }, { status: "thinking" }, { status: "done" }]);
     expect(kernel.state.events.filter(({ type }) => type === "agent.heartbeat")).toHaveLength(2);
-    await kernel.agents.heartbeat("a", run_id, { status: "later" }, { later: true });
+    await kernel.reports.heartbeat("a", run_id, { status: "later" }, { later: true });
     expect(kernel.agents.get("a")?.status).toBe("later");
     expect(heard.at(-1)).toEqual({ status: "later" });
     const written = () => kernel.state.events.filter(({ type }) => type === "agent.heartbeat");
     expect(written()).toHaveLength(2);
-    for (let twice = 0; twice < 2; twice++) await kernel.agents.heartbeat("a", run_id, { status: "later" });
+    for (let twice = 0; twice < 2; twice++) await kernel.reports.heartbeat("a", run_id, { status: "later" });
     expect(written().map(({ data }) => data["status"])).toEqual(["thinking", "done", "later"]);
-    await expect(kernel.agents.heartbeat("a", "another-run", {})).rejects.toMatchObject({
+    await expect(kernel.reports.heartbeat("a", "another-run", {})).rejects.toMatchObject({
       code: "run_is_over",
     });
   });
@@ -473,8 +473,8 @@ describe("parents and requirements", () => {
       Plain: {},
     };
     const kernel = await started({ templates });
-    await kernel.agents.create({ agent_id: "parent", template_id: "Parent" }, operator);
-    await kernel.agents.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
+    await kernel.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
+    await kernel.control.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
     await Promise.all(["parent", "child"].map((id) => kernel.agents.wait(id, "ready")));
     kernel.spawner.run("parent").end({ kind: "exited", code: 1 });
     await kernel.agents.wait("parent", "settled");
@@ -489,7 +489,7 @@ describe("parents and requirements", () => {
     const templates = { Parent: { children: { max: 3, depth: 3 } }, Plain: {}, Detached: { detach: true } };
     const kernel = await started({ templates });
     const create = async (agent_id: string, template_id: string, parent_id?: string) => {
-      await kernel.agents.create(
+      await kernel.control.create(
         { agent_id, template_id, ...(parent_id === undefined ? {} : { parent_id }) },
         operator,
       );
@@ -506,21 +506,21 @@ describe("parents and requirements", () => {
     expect(kernel.agents.get("detached")).toMatchObject({ state: "running", parent_id: "top" });
 
     // Of a subtree, the parent ends after the one above it: who is handed up there does not stay there.
-    await kernel.agents.start("middle", operator);
+    await kernel.control.start("middle", operator);
     await kernel.agents.wait("middle", "ready");
     await create("second", "Detached", "middle");
-    await kernel.agents.stop("top", operator);
+    await kernel.control.stop("top", operator);
     await kernel.agents.wait("middle", "ended");
     for (const id of ["detached", "second"]) {
       expect(kernel.agents.get(id)).toMatchObject({ state: "running", parent_id: undefined });
     }
-    await kernel.agents.remove("second", operator);
+    await kernel.control.remove("second", operator);
     await kernel.agents.wait("second", "gone").catch(() => {});
     expect(kernel.agents.get("second")).toBeUndefined();
 
     await create("guest", "Plain");
     await create("kept", "Detached", "guest");
-    await kernel.agents.remove("guest", operator);
+    await kernel.control.remove("guest", operator);
     await kernel.agents.wait("guest", "gone").catch(() => {});
     expect(kernel.agents.get("kept")).toMatchObject({ state: "running", parent_id: undefined });
     await kernel.stop({ agents: "stop", reason: "over" });
@@ -534,12 +534,12 @@ describe("parents and requirements", () => {
     const state = memoryJournalState();
     const templates = { Parent: { children: { max: 2 } }, Plain: {}, Detached: { detach: true } };
     const first = await started({ templates, state });
-    await first.agents.create({ agent_id: "parent", template_id: "Parent" }, operator);
-    await first.agents.create({ agent_id: "plain", template_id: "Plain", parent_id: "parent" }, operator);
-    await first.agents.create({ agent_id: "free", template_id: "Detached", parent_id: "parent" }, operator);
+    await first.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
+    await first.control.create({ agent_id: "plain", template_id: "Plain", parent_id: "parent" }, operator);
+    await first.control.create({ agent_id: "free", template_id: "Detached", parent_id: "parent" }, operator);
     await Promise.all(["parent", "plain", "free"].map((id) => first.agents.wait(id, "ready")));
     const before = new Map([...state.agents].map(([id, stored]) => [id, structuredClone(stored)]));
-    await first.agents.stop("parent", operator);
+    await first.control.stop("parent", operator);
     await first.agents.wait("plain", "ended");
     // As if it had died between the two records.
     for (const id of ["plain", "free"]) state.agents.set(id, before.get(id) as StoredAgent);
@@ -553,18 +553,18 @@ describe("parents and requirements", () => {
   it("waits for a required agent, says for what, and goes on by itself", async () => {
     const templates = { Needs: { requires: ["agent:base"] }, Plain: {} };
     const kernel = await started({ templates });
-    await kernel.agents.create({ agent_id: "needs", template_id: "Needs" }, operator);
+    await kernel.control.create({ agent_id: "needs", template_id: "Needs" }, operator);
     expect(await kernel.agents.wait("needs", "launched")).toMatchObject({
       state: "pending",
       reason: "waits for agent:base, which does not exist",
     });
-    await kernel.agents.create({ agent_id: "base", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "base", template_id: "Plain" }, operator);
     expect((await kernel.agents.wait("needs", "ready")).state).toBe("running");
   });
 
   it("refuses a service that nobody provides", async () => {
     const kernel = await started({ templates: { Needs: { requires: ["bus"] } } });
-    const refused = kernel.agents.create({ agent_id: "a", template_id: "Needs" }, operator);
+    const refused = kernel.control.create({ agent_id: "a", template_id: "Needs" }, operator);
     await expect(refused).rejects.toMatchObject({
       code: "template_invalid",
       message: expect.stringContaining('"bus"'),
@@ -575,16 +575,16 @@ describe("parents and requirements", () => {
 describe("when the journal cannot be written", () => {
   it("refuses to create, leaves nothing behind, and still stops what runs", async () => {
     const kernel = await started();
-    await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, operator);
+    await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
     await kernel.agents.wait("a", "ready");
     kernel.state.broken = true;
     await expect(
-      kernel.agents.create({ agent_id: "b", template_id: "Plain" }, operator),
+      kernel.control.create({ agent_id: "b", template_id: "Plain" }, operator),
     ).rejects.toMatchObject({
       code: "journal_unavailable",
     });
     expect(kernel.agents.get("b")).toBeUndefined();
-    await kernel.agents.stop("a", operator).catch(() => {});
+    await kernel.control.stop("a", operator).catch(() => {});
     await kernel.agents.wait("a", "ended");
     expect(kernel.spawner.run("a").live).toBe(false);
     expect(kernel.status().problems.join()).toContain("journal");
@@ -625,7 +625,7 @@ describe("plugins", () => {
   it("name an unknown slot's lack plainly", async () => {
     const kernel = await started();
     await expect(
-      kernel.agents.create({ agent_id: "a", template_id: "Plain2" }, operator),
+      kernel.control.create({ agent_id: "a", template_id: "Plain2" }, operator),
     ).rejects.toMatchObject({
       code: "template_not_found",
     });

@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { authenticator, type Principal, type Scope } from "../../../core/index.js";
-import { type AgentLookup, decideAccess } from "../../../plugins/tokens/access.js";
+import { type AccessLookup, decideAccess } from "../../../plugins/tokens/access.js";
 import tokens from "../../../plugins/tokens/index.js";
 import { createPluginHost, type FixtureAgent } from "../../helpers/plugin-host.js";
 
@@ -206,7 +206,7 @@ function decide(
   input: Record<string, unknown> = {},
   { agents = TREE, operation = "agents.stop" }: { agents?: FixtureAgent[]; operation?: string } = {},
 ) {
-  let lookup: AgentLookup | undefined;
+  let lookup: AccessLookup | undefined;
   createPluginHost({
     home,
     agents,
@@ -222,7 +222,7 @@ function decide(
       },
     ],
   });
-  return decideAccess({ operation, scope, input, principal }, lookup as AgentLookup);
+  return decideAccess({ operation, scope, input, principal }, lookup as AccessLookup);
 }
 
 const agent = (id: string): Principal => ({

@@ -1,0 +1,77 @@
+import { isDeepStrictEqual } from "node:util";
+import { loadConfig } from "../../core/config/load-config.js";
+import { type BuiltinPlugins, loadPlugins } from "../../core/config/load-plugins.js";
+import type { Config } from "../../core/contracts/config.js";
+import { OpenStarryError } from "../../core/contracts/errors.js";
+import type { ResolvedPlugin } from "../../core/contracts/plugin.js";
+import { builtins } from "../../plugins/builtins.js";
+import type { DaemonOptions } from "./options.js";
+
+/** Everything that a config says, read and resolved. */
+export interface DaemonSetup {
+  config: Config;
+  /** The config file; absent: there is none. */
+  path?: string;
+  plugins: readonly ResolvedPlugin[];
+}
+
+/** Reads the config and loads its plugins. Rejects with everything that is wrong with either. */
+export async function loadSetup(
+  options: Pick<DaemonOptions, "config" | "cwd" | "port">,
+): Promise<DaemonSetup> {
+  const { config, file, folder } = await loadConfig({
+    cwd: options.cwd,
+    env: process.env,
+    ...(options.config === undefined ? {} : { configFile: options.config }),
+  });
+  const plugins = await loadPlugins({
+    entries: config.plugins,
+    folder,
+    builtins: withTemplateFolders(builtins, config.templates),
+    ...(file === undefined ? {} : { file }),
+  });
+  return {
+    config,
+    plugins: options.port === undefined ? plugins : withPort(plugins, options.port),
+    ...(file === undefined ? {} : { path: file }),
+  };
+}
+
+/** `templates` of the config is what the built-in source of template files reads. */
+export function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly string[]): BuiltinPlugins {
+  return new Map(
+    [...plugins].map(([name, plugin]) => [
+      name,
+      name === "template-source-file" ? { ...plugin, options: { folders } } : plugin,
+    ]),
+  );
+}
+
+/** `--port` beats what the config says. */
+function withPort(plugins: readonly ResolvedPlugin[], port: number): ResolvedPlugin[] {
+  if (!plugins.some(({ definition }) => definition.name === "http-api")) {
+    throw new OpenStarryError("input_invalid", {
+      detail: "--port is given, and the config leaves the plugin http-api out",
+      hint: "leave one of them out",
+    });
+  }
+  return plugins.map((plugin) =>
+    plugin.definition.name === "http-api"
+      ? { ...plugin, options: { ...(plugin.options as object), port } }
+      : plugin,
+  );
+}
+
+/** What a changed list of plugins would mean, in words. */
+export function pluginChanges(before: readonly ResolvedPlugin[], after: readonly ResolvedPlugin[]): string[] {
+  const named = (plugins: readonly ResolvedPlugin[]) =>
+    new Map(plugins.map((plugin) => [plugin.definition.name, plugin]));
+  const [old, now] = [named(before), named(after)];
+  const gone = [...old.keys()].filter((name) => !now.has(name)).map((name) => `plugin ${name} was removed`);
+  const rest = [...now].flatMap(([name, plugin]) => {
+    const known = old.get(name);
+    if (!known) return [`plugin ${name} was added`];
+    return isDeepStrictEqual(known.options, plugin.options) ? [] : [`the options of plugin ${name} changed`];
+  });
+  return [...gone, ...rest];
+}

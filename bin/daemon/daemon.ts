@@ -1,0 +1,200 @@
+import {
+  isOpenStarryError,
+  OpenStarryError,
+  toOpenStarryError,
+  toProblem,
+} from "../../core/contracts/errors.js";
+import type { Logger } from "../../core/contracts/plugin.js";
+import { dropAgentVariables } from "../agent-environment.js";
+import { exitCodeOf } from "../print-error.js";
+import { bootKernel, readyReport } from "./boot.js";
+import { createControl, stopDaemon } from "./control.js";
+import { type DaemonSetup, loadSetup } from "./daemon-setup.js";
+import { createHandedSockets } from "./handed-sockets.js";
+import { prepareHome } from "./home.js";
+import { closeInheritedDescriptors } from "./inherited-fds.js";
+import { type Lock, takeLock } from "./lock.js";
+import { createLogFile } from "./log-file.js";
+import { createLogger } from "./logger.js";
+import type { DaemonOptions } from "./options.js";
+import {
+  type HandedOver,
+  openParentChannel,
+  type ParentChannel,
+  type ReadyReport,
+  takeHandedOver,
+} from "./parent-channel.js";
+import type { RunningDaemon } from "./running-daemon.js";
+import { type ServiceManager, statusLine, takeServiceManager } from "./service-manager.js";
+
+/** After a third signal the process ends so soon, whatever is still going on. In milliseconds. */
+const FORCED_END_MS = 2_000;
+
+/**
+ * The daemon process: from the lock to the last word. Resolves with the exit code when it has ended.
+ * What goes wrong before it is ready is told to the process that started it, or thrown when there is
+ * none.
+ */
+export async function runDaemon(options: DaemonOptions): Promise<number> {
+  dropAgentVariables(process.env);
+  const handedOver = takeHandedOver(process.env);
+  const manager = takeServiceManager(process.env);
+  const keep = handedOver ? [handedOver.channel_fd, ...Object.values(handedOver.sockets ?? {})] : [];
+  closeInheritedDescriptors(keep);
+  const channel = handedOver && openParentChannel(handedOver.channel_fd);
+  try {
+    prepareHome(options.home);
+    return await serve(options, { handedOver, channel, manager });
+  } catch (cause) {
+    if (!channel) throw cause;
+    // Standard error is the log: what the starter is not told stands there.
+    if (!isOpenStarryError(cause)) console.error(cause);
+    const error = toOpenStarryError(cause);
+    await channel.send({ error: toProblem(error) });
+    return exitCodeOf(error);
+  }
+}
+
+/** Who started this process, as far as anybody did. */
+interface Starters {
+  handedOver: HandedOver | undefined;
+  channel: ParentChannel | undefined;
+  manager: ServiceManager | undefined;
+}
+
+async function serve(options: DaemonOptions, starters: Starters): Promise<number> {
+  const { handedOver, channel } = starters;
+  const taken = await (handedOver?.successor && channel ? takeOver(options, channel) : takeHome(options));
+  let end: (exitCode: number) => void = () => {};
+  const ended = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  const daemon = createDaemon({ ...taken, options, end }, starters);
+  catchFaults(daemon.log);
+  obeySignals(daemon);
+  // Relative paths that plugins make up lie in the home, and no other file system is kept busy.
+  process.chdir(options.home);
+  // A daemon without an API has nothing else that keeps its process alive.
+  const alive = setInterval(() => {}, 2 ** 30);
+  try {
+    await bootKernel(daemon, { fresh: options.fresh });
+    daemon.phase = "running";
+    const report = await readyReport(daemon);
+    daemon.log.info(report, "the daemon is ready");
+    await channel?.send({ ready: report });
+    if (!(await reachManager(starters, report))) {
+      daemon.log.warn({}, "the predecessor is gone; the service manager starts another daemon");
+      daemon.stopAsked ??= { agents: "keep", actor: "service manager" };
+    }
+    channel?.close();
+    if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
+    return await ended;
+  } catch (error) {
+    daemon.lock.release();
+    throw error;
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+/**
+ * Tells the service manager, if there is one, that the daemon is ready. False for a successor whose
+ * predecessor went without having done so: the manager takes the daemon for ended then and starts another,
+ * which needs the home.
+ */
+async function reachManager(
+  { handedOver, channel, manager }: Starters,
+  report: ReadyReport,
+): Promise<boolean> {
+  if (!manager) return true;
+  if (!handedOver?.successor) await manager.tell({ READY: 1, STATUS: statusLine(report) });
+  else if (!(await channel?.hear("main"))) return false;
+  manager.feedWatchdog();
+  return true;
+}
+
+function createDaemon(
+  parts: Pick<RunningDaemon, "options" | "setup" | "lock" | "end">,
+  { handedOver, manager }: Starters,
+): RunningDaemon {
+  const foreground = handedOver === undefined || handedOver.foreground === true;
+  const file = createLogFile(parts.options.home);
+  const log = createLogger({ file, ...(foreground ? { console: process.stderr } : {}), env: process.env });
+  if (manager?.problem !== undefined) {
+    log.warn({ problem: manager.problem }, "the service manager cannot be told how this daemon is");
+  }
+  const daemon = {
+    ...parts,
+    log,
+    foreground,
+    ...(manager ? { manager } : {}),
+    sockets: createHandedSockets(handedOver?.sockets),
+    phase: "booting",
+    force: new AbortController(),
+    // `control` refers to this very object, and so does the kernel, which comes with the boot.
+  } as unknown as RunningDaemon;
+  daemon.control = createControl(daemon);
+  return daemon;
+}
+
+type Taken = { setup: DaemonSetup; lock: Lock };
+
+/** The lock first: a second daemon on this home has no business with its config. */
+async function takeHome(options: DaemonOptions): Promise<Taken> {
+  const lock = await takeLock(options.home);
+  try {
+    return { lock, setup: await loadSetup(options) };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** The config first: while it is read and found good, the predecessor still serves. */
+async function takeOver(options: DaemonOptions, channel: ParentChannel): Promise<Taken> {
+  const setup = await loadSetup(options);
+  await channel.send({ prepared: true });
+  if (await channel.hear("go")) return { setup, lock: await takeLock(options.home) };
+  throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced is gone" });
+}
+
+/** A fault in a plugin, or here, must not end the supervision of everything else. */
+function catchFaults(log: Logger): void {
+  process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));
+  process.on("unhandledRejection", (error) => log.error({ err: error }, "unhandled rejection"));
+  // A terminal that went away.
+  process.stderr.on("error", () => {});
+}
+
+/** The first asks, the second kills the agents that take their time, the third waits for nothing. */
+function obeySignals(daemon: RunningDaemon): void {
+  let asked = 0;
+  const stop = (signal: NodeJS.Signals) => {
+    asked = daemon.phase === "stopping" ? asked + 1 : 0;
+    if (daemon.phase === "running") void stopDaemon(daemon, { actor: signal });
+    else if (daemon.phase !== "stopping") daemon.stopAsked ??= { actor: signal };
+    else if (asked === 1) killAgents(daemon, signal);
+    else endNow(daemon, signal);
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+  process.on("SIGHUP", (signal) => {
+    daemon.control
+      .reload({ actor: signal })
+      .catch((error) => daemon.log.error({ err: error }, "the config was not taken over"));
+  });
+}
+
+function killAgents(daemon: RunningDaemon, signal: NodeJS.Signals): void {
+  const slow = daemon.kernel.agents.list().filter(({ state }) => state === "stopping");
+  daemon.log.warn(
+    { signal, agents: slow.map(({ agent_id }) => agent_id) },
+    "told twice to stop: killing agents",
+  );
+  daemon.force.abort();
+}
+
+function endNow(daemon: RunningDaemon, signal: NodeJS.Signals): void {
+  daemon.log.warn({ signal }, "told three times to stop: ending now, whatever still runs");
+  setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
+}

@@ -1,0 +1,109 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { OpenStarryError } from "../../core/contracts/errors.js";
+import { bootKernel } from "./boot.js";
+import { removeDaemonInfo } from "./daemon-info.js";
+import { type Lock, takeLock } from "./lock.js";
+import type { RunningDaemon } from "./running-daemon.js";
+import { statusLine } from "./service-manager.js";
+import { type DaemonChild, spawnDaemon } from "./spawn-daemon.js";
+
+/**
+ * Replaces this daemon by a new process, without an agent or a listening socket noticing:
+ *
+ * 1. The successor is started with copies of the listening sockets. It reads config and plugins, and
+ *    says `prepared`, or what is wrong: then nothing has changed, and this rejects.
+ * 2. This daemon lets go of agents and journal, and of the lock, and says `go`. Who connects meanwhile
+ *    waits in the sockets' queues.
+ * 3. The successor takes the lock, boots, and says `ready`; this process ends. If it does not come so
+ *    far it is killed, and this process boots a kernel again.
+ *
+ * Resolves after the first step: whoever asked gets the answer before the daemon that he asked is gone.
+ */
+export async function handOver(daemon: RunningDaemon, actor: string): Promise<void> {
+  refuseInForeground(daemon);
+  const { log, options } = daemon;
+  daemon.phase = "restarting";
+  let successor: DaemonChild | undefined;
+  try {
+    const config = options.config ?? daemon.setup.path;
+    successor = spawnDaemon({
+      ...options,
+      fresh: false,
+      ...(config === undefined ? {} : { config }),
+      env: { ...process.env, ...daemon.manager?.env },
+      sockets: daemon.sockets.offered,
+      successor: true,
+      foreground: daemon.foreground,
+    });
+    await successor.prepared();
+  } catch (error) {
+    await successor?.end();
+    successor?.release();
+    await backToRunning(daemon);
+    throw error;
+  }
+  log.info({ actor, successor: successor.pid }, "handing over to a successor");
+  void replace(daemon, successor, actor);
+}
+
+function refuseInForeground({ foreground, manager }: RunningDaemon): void {
+  if (!foreground || manager?.followsSuccessors) return;
+  throw new OpenStarryError("restart_unavailable", {
+    detail: "this daemon runs in the foreground, so it cannot put another process in its place",
+    hint: "stop it with openstarry-daemon stop --keep-agents and start it again where it was started",
+  });
+}
+
+async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: string): Promise<void> {
+  const { log } = daemon;
+  try {
+    daemon.sockets.setHandedOver(true);
+    await daemon.kernel.stop({ agents: "keep", reason: `the daemon was restarted by ${actor}` });
+    daemon.lock.release();
+    successor.say("go");
+    const report = await successor.ready();
+    // Before this process ends: it is the one that is believed. The watchdog has its time from here on.
+    await daemon.manager?.tell({ MAINPID: successor.pid, WATCHDOG: 1, STATUS: statusLine(report) });
+    successor.say("main");
+    // A signal that came meanwhile was meant for the daemon, which is the successor now.
+    if (daemon.stopAsked) successor.kill("SIGTERM");
+    successor.release();
+    daemon.end(0);
+  } catch (error) {
+    log.error({ err: error }, "the successor did not become ready; this daemon goes on");
+    await successor.end();
+    successor.release();
+    await goOn(daemon, error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function goOn(daemon: RunningDaemon, restartProblem: string): Promise<void> {
+  try {
+    daemon.lock = await retakeLock(daemon.options.home);
+    daemon.sockets.setHandedOver(false);
+    await bootKernel(daemon, { restartProblem });
+    await backToRunning(daemon);
+  } catch (error) {
+    daemon.log.error({ err: error }, "this daemon could not go on either; its agents run on");
+    removeDaemonInfo(daemon.options.home);
+    daemon.lock.release();
+    daemon.end(1);
+  }
+}
+
+async function backToRunning(daemon: RunningDaemon): Promise<void> {
+  daemon.phase = "running";
+  if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
+}
+
+/** The kernel of the machine frees the lock when the killed successor is gone: at once, mostly. */
+async function retakeLock(home: string): Promise<Lock> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await takeLock(home);
+    } catch (error) {
+      if (attempt === 50) throw error;
+      await delay(100);
+    }
+  }
+}

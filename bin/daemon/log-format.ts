@@ -1,0 +1,30 @@
+import { neutralise } from "../neutralise.js";
+
+const LEVELS: Record<string, string> = { debug: "\u001b[2m", warn: "\u001b[33m", error: "\u001b[31m" };
+const OWN_FIELDS = new Set(["level", "time", "msg"]);
+
+/**
+ * One JSON record of the log as one line for people: time, level, message, fields. Control characters
+ * are shown, not obeyed, line ends too: nothing that is logged can forge a second line.
+ */
+export function formatRecord(line: string, colours: boolean): string {
+  const record = JSON.parse(line) as Record<string, unknown>;
+  const level = String(record.level ?? "info");
+  const fields = Object.entries(record)
+    .filter(([name]) => !OWN_FIELDS.has(name))
+    .map(([name, value]) => `${name}=${show(value)}`);
+  const time = String(record.time ?? "").slice(11, 23);
+  const words = [String(record.msg ?? ""), ...fields].map(neutralise).join("  ");
+  const colour = colours ? LEVELS[level] : undefined;
+  const shown = neutralise(level).padEnd(5);
+  return `${time} ${colour ? `${colour}${shown}\u001b[0m` : shown} ${words}\n`;
+}
+
+function show(value: unknown): string {
+  if (typeof value === "string") return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+  // An error: its stack is in the file.
+  if (typeof value === "object" && value !== null && "stack" in value && "message" in value) {
+    return JSON.stringify(value.message);
+  }
+  return JSON.stringify(value);
+}

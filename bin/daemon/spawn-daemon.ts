@@ -1,0 +1,195 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, existsSync, fstatSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Duplex } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../../core/contracts/errors.js";
+import { dropAgentVariables } from "../agent-environment.js";
+import { HOME_FILES } from "./home.js";
+import { openLogFile } from "./log-file.js";
+import {
+  type DaemonMessage,
+  HANDED_OVER,
+  type HandedOver,
+  type PredecessorWord,
+  type ReadyReport,
+} from "./parent-channel.js";
+
+export interface DaemonArguments {
+  home: string;
+  config?: string;
+  port?: number;
+  fresh?: boolean;
+}
+
+export interface SpawnOptions extends DaemonArguments {
+  /** Where a config is searched for. */
+  cwd: string;
+  env: NodeJS.ProcessEnv;
+  /** Listening sockets for a successor, by name. */
+  sockets?: ReadonlyMap<string, number>;
+  successor?: boolean;
+  /** With the output of this process instead of `daemon.log`. */
+  foreground?: boolean;
+}
+
+/** A daemon on its way. */
+export interface DaemonChild {
+  readonly pid: number;
+  /** Resolves when it has checked everything that it can check beside a running daemon. */
+  prepared(): Promise<void>;
+  /** To a successor that is prepared (`go`), or ready (`main`). */
+  say(word: PredecessorWord): void;
+  ready(): Promise<ReadyReport>;
+  kill(signal: NodeJS.Signals): void;
+  /** Kills it with SIGKILL. Resolves when it is gone. */
+  end(): Promise<void>;
+  /** Lets go of it: this process may end before it. */
+  release(): void;
+}
+
+const FIRST_SOCKET_FD = 4;
+
+/**
+ * A young generation of two megabytes instead of sixteen: the daemon allocates little and lives long, and
+ * the smaller it is the faster it can fork.
+ */
+const SMALL_HEAP = "--max-semi-space-size=2";
+
+/**
+ * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor
+ * 3. What it has to say is awaited for `timeoutMs`; `ready` and `prepared` reject with the daemon's own
+ * error, or `internal` when it ended without a word.
+ */
+export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonChild {
+  const sockets = [...(options.sockets ?? [])];
+  const handedOver: HandedOver = {
+    channel_fd: 3,
+    sockets: Object.fromEntries(sockets.map(([name], index) => [name, FIRST_SOCKET_FD + index])),
+    ...(options.successor ? { successor: true } : {}),
+    ...(options.foreground ? { foreground: true } : {}),
+  };
+  const log = openLogFile(options.home);
+  const output = options.foreground ? "inherit" : log;
+  const lastWords = options.foreground ? () => undefined : printedSince(fstatSync(log).size, options.home);
+  const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
+  const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
+    // The folder that a daemon was started in may be gone when it is replaced.
+    cwd: existsSync(options.cwd) ? options.cwd : options.home,
+    detached: true,
+    env: { ...dropAgentVariables({ ...options.env }), [HANDED_OVER]: JSON.stringify(handedOver) },
+    stdio: ["ignore", output, output, "pipe", ...sockets.map(([, fd]) => fd)],
+  });
+  closeSync(log);
+  const channel = child.stdio[3] as Duplex;
+  const inbox = createInbox(child, channel, { timeoutMs, lastWords });
+  return {
+    pid: child.pid ?? 0,
+    prepared: async () => void (await inbox.next("prepared")),
+    say: (word) => void channel.write(`${word}\n`),
+    ready: async () => (await inbox.next("ready")).ready,
+    // Safe by pid: it is this process's child, and not waited for by anybody else.
+    kill: (signal) => void child.kill(signal),
+    end: () =>
+      new Promise((resolve) => {
+        if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return resolve();
+        child.once("exit", () => resolve());
+        child.kill("SIGKILL");
+      }),
+    release() {
+      channel.destroy();
+      child.unref();
+    },
+  };
+}
+
+/** The file that this process was started from: the built command. */
+function mainFile(): string {
+  return fileURLToPath(new URL("../openstarry-daemon.js", import.meta.url));
+}
+
+function argumentsOf({ home, config, port, fresh }: DaemonArguments): string[] {
+  return [
+    "start",
+    "--foreground",
+    "--home",
+    home,
+    ...(config === undefined ? [] : ["--config", config]),
+    ...(port === undefined ? [] : ["--port", String(port)]),
+    ...(fresh ? ["--fresh"] : []),
+  ];
+}
+
+type Message<K extends string> = Extract<DaemonMessage, Record<K, unknown>>;
+
+interface InboxOptions {
+  timeoutMs: number;
+  /** Why it ended, if it has printed that. */
+  lastWords: () => string | undefined;
+}
+
+function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, lastWords }: InboxOptions) {
+  const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
+  channel.on("error", () => {});
+  const ended = new Promise<never>((_, reject) => {
+    child.once("error", (cause) => reject(wordless(`it could not be started: ${cause.message}`, cause)));
+    // "close" comes after the last message was read.
+    child.once("close", (code, signal) => {
+      const words = lastWords();
+      reject(wordless(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`));
+    });
+  });
+  ended.catch(() => {});
+  return {
+    async next<K extends "prepared" | "ready">(kind: K): Promise<Message<K>> {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(wordless(`it said nothing for ${timeoutMs} ms`)), timeoutMs);
+      });
+      try {
+        const line = await Promise.race([lines.next(), late]);
+        if (line.done) return await Promise.race([ended, late]);
+        const message = JSON.parse(line.value) as DaemonMessage;
+        if ("error" in message) throw errorOf(message.error);
+        if (!(kind in message)) throw wordless(`it said ${line.value}`);
+        return message as Message<K>;
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+  };
+}
+
+/**
+ * What Node prints of a program that it cannot load, or that throws at once, as one line. Nothing was
+ * running yet that could have said it better.
+ */
+function printedSince(start: number, home: string): () => string | undefined {
+  return () => {
+    try {
+      const printed = readFileSync(join(home, HOME_FILES.log)).subarray(start).toString();
+      const error = /^\w*Error\b.*$/m.exec(printed)?.[0];
+      const place = /^(?:file:\/\/)?(\/\S+:\d+)$/m.exec(printed)?.[1];
+      return error && place ? `${error} (${place})` : error;
+    } catch {
+      return undefined;
+    }
+  };
+}
+
+function wordless(why: string, cause?: unknown): OpenStarryError {
+  return new OpenStarryError("internal", {
+    detail: `the daemon did not become ready: ${why}`,
+    hint: "daemon.log in its home says more; of a daemon in the foreground, its standard error",
+    cause,
+  });
+}
+
+function errorOf(problem: Record<string, unknown>): OpenStarryError {
+  const code = String(problem.code) as ErrorCode;
+  return new OpenStarryError(code in ERROR_CODES ? code : "internal", {
+    detail: String(problem.detail),
+    ...(typeof problem.hint === "string" ? { hint: problem.hint } : {}),
+  });
+}

@@ -1,0 +1,18 @@
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+const PROBE = fileURLToPath(new URL("../../../fixtures/bin/inherited-fds.ts", import.meta.url));
+
+test("descriptors of the starter are closed, but not those that were handed over, nor its own", () => {
+  const script = `exec "${process.execPath}" --import jiti/register "${PROBE}" 40</dev/null 41</dev/null`;
+  const { stdout, stderr } = spawnSync("bash", ["-c", script], { encoding: "utf8" });
+  expect(stderr).toBe("");
+  expect(JSON.parse(stdout)).toEqual({
+    before: [40, 41],
+    closed: [40],
+    after: [41],
+    ownIsOpen: true,
+    inherited: [41],
+  });
+});
