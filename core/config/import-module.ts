@@ -1,6 +1,6 @@
-import { extname } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
+import { daemonAlias } from "./daemon-alias.js";
 import { readTextFile } from "./text-file.js";
 
 export interface ImportOptions {
@@ -76,19 +76,6 @@ async function evaluate(file: string, source: string): Promise<Record<string, un
   });
   const made = jiti.evalModule(source, { filename: file, async: true, forceTranspile: true });
   return (await made) as Record<string, unknown>;
-}
-
-/** `openstarry-daemon` and its subpaths, as package.json exports them, in the daemon that runs. */
-function daemonAlias(): Record<string, string> {
-  const extension = extname(fileURLToPath(import.meta.url));
-  const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-  return {
-    "openstarry-daemon": at(`core/index${extension}`),
-    "openstarry-daemon/plugins": at("plugins"),
-    "openstarry-daemon/client": at(`plugins/agent-manager-tool/client/client${extension}`),
-    "openstarry-daemon/agent-manager-tool": at(`plugins/agent-manager-tool/tools/tool${extension}`),
-    "openstarry-daemon/testing": at(`test/contract/index${extension}`),
-  };
 }
 
 function failure(

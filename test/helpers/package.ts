@@ -163,7 +163,7 @@ export function exportedPaths(folder: string): Record<string, string[]> {
     exports: Record<string, string | Record<string, string>>;
   };
   const plugins = readdirSync(join(folder, "dist/plugins"), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && entry.name !== "_shared")
+    .filter((entry) => entry.isDirectory() && entry.name !== "kit")
     .map((entry) => entry.name);
   const entries = Object.entries(exports).flatMap(([key, target]) => {
     const targets = typeof target === "string" ? [target] : Object.values(target);

@@ -73,19 +73,19 @@ test("the examples of hooks.md do what they say", async () => {
     templates: { Plain: { restart: { policy: "never" } }, Shell: { command: "/bin/sh" } },
   });
   await kernel.start();
-  await kernel.agents.create({ agent_id: "shell", template_id: "Shell" }, me);
+  await kernel.control.create({ agent_id: "shell", template_id: "Shell" }, me);
   assert.match((await kernel.agents.wait("shell", "ended")).reason ?? "", /may not be shells/);
-  await kernel.agents.create({ agent_id: "a", template_id: "Plain" }, me);
+  await kernel.control.create({ agent_id: "a", template_id: "Plain" }, me);
   const { run_id = "" } = await kernel.agents.wait("a", "ready");
   assert.equal(kernel.spawner.runs.length, 1);
-  await kernel.agents.create({ agent_id: "b", template_id: "Plain" }, me);
+  await kernel.control.create({ agent_id: "b", template_id: "Plain" }, me);
   const second = await kernel.agents.wait("b", "launched");
   assert.deepEqual([second.state, second.reason], ["pending", "another agent runs"]);
   const agent = { kind: "agent", id: "agent:a", agentId: "a", runId: run_id } as const;
   await assert.rejects(kernel.dispatch("agents.delete", {}, agent), /agents may not delete agents here/);
   const operator = { kind: "operator", id: "operator" } as const;
   assert.equal(await kernel.dispatch("agents.delete", {}, operator), "deleted");
-  await kernel.agents.markHealth("a", run_id, "unhealthy", "a test");
+  await kernel.reports.health("a", run_id, "unhealthy", "a test");
   await kernel.agents.wait("a", "ended");
   await kernel.stop({ agents: "stop", reason: "the test is over" });
   assert.match(readFileSync(join(dataDir, "failures.txt"), "utf8"), new RegExp(run_id));

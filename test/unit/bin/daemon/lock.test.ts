@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { lockHolder, takeLock } from "../../../../bin/daemon/lock.js";
 
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/bin/${name}`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../../fixtures/bin/${name}`, import.meta.url));
 const HOLDER = fixture("lock-holder.ts");
 const CHURN = fixture("lock-churn.ts");
 

@@ -68,7 +68,7 @@ test("an archive that cannot be written loses no line", () => {
 test("a line that cannot be written, or not all of it, is left out and counted", () => {
   const script = `
     import { execFileSync } from "node:child_process";
-    import { createLogFile } from ${JSON.stringify(join(ROOT, "dist/bin/log-file.js"))};
+    import { createLogFile } from ${JSON.stringify(join(ROOT, "dist/bin/daemon/log-file.js"))};
     const log = createLogFile(${JSON.stringify(dir)});
     for (let number = 0; number < 30; number++) log.write("line " + number + "\\n");
     execFileSync("prlimit", ["--pid", String(process.pid), "--fsize=100000:"]);

@@ -80,7 +80,7 @@ plugins:
 `;
 
 const TS = `import { defineConfig } from "openstarry-daemon";
-import { second } from "../second.js";
+import { second } from "./second.js";
 enum Team { Research = "research" }
 const goal: string = "Summarise ./inbox";
 export default defineConfig({
@@ -143,7 +143,7 @@ describe("formats", () => {
 
   it("reads a changed TypeScript config anew, and what it imports", async () => {
     const files = {
-      "openstarry.config.ts": 'import { mode } from "../mode.js";\nexport default { on_daemon_stop: mode };',
+      "openstarry.config.ts": 'import { mode } from "./mode.js";\nexport default { on_daemon_stop: mode };',
     };
     const folder = folderWith({ ...files, "mode.ts": 'export const mode = "keep";' });
     expect((await load(folder)).config.on_daemon_stop).toBe("keep");
@@ -203,7 +203,7 @@ describe("search", () => {
       "package.json": JSON.stringify({ cosmiconfig: { searchPlaces: ["elsewhere.yaml"] } }),
     });
     // In a process of its own, since its current folder counts.
-    const script = `const { loadConfig } = await import(${JSON.stringify(join(import.meta.dirname, "../../../core/config/load-config.ts"))});
+    const script = `const { loadConfig } = await import(${JSON.stringify(join(import.meta.dirname, "../../../../core/config/load-config.ts"))});
 const found = await loadConfig({ cwd: process.cwd(), env: { HOME: "/nonexistent" }, systemFolder: "/nonexistent" });
 console.log(JSON.stringify(found.file ?? "none"), require("node:fs").existsSync("ran"));`;
     const run = `const { createJiti } = require(${JSON.stringify(require.resolve("jiti"))});
@@ -429,7 +429,7 @@ describe("what is refused", () => {
       /line 2: TypeError: Cannot read/,
     ],
     ["throw new Error('not today');", /line 1: not today/],
-    ['import x from "../nope";\nexport default x;', /Cannot find module '\.\/nope'/],
+    ['import x from "./nope";\nexport default x;', /Cannot find module '\.\/nope'/],
     ['export default { on_daemon_stop: "wait" };', /on_daemon_stop: expected "stop" or "keep"/],
     ["export default { $import: './other.yaml' };", /unknown key "\$import"/],
   ])("TypeScript: %j", async (source, message) => {

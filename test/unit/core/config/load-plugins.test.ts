@@ -181,7 +181,7 @@ describe("names", () => {
       "quiet",
       {
         "package.json": '{"type":"module","main":"x.js"}',
-        "x.js": PLUGIN("found", 'import { definePlugin } from "../copy.js";'),
+        "x.js": PLUGIN("found", 'import { definePlugin } from "./copy.js";'),
         "copy.js": NESTED,
       },
     ],

@@ -101,10 +101,10 @@ test("without free descriptors nothing looks dead, and a run is over only when i
     ["sh", "-c", 'ulimit -n 120; exec "$@"', "sh"],
     `const { openSync, closeSync, mkdirSync, writeFileSync } = await import("node:fs");
     const { spawn } = await import("node:child_process");
-    const { identify, isAlive, readStat, signalProcess } = await plugin("identity");
-    const { cgroupPids } = await plugin("cgroup");
-    const { members } = await plugin("tree");
-    const { createRunHandle } = await plugin("run-handle");
+    const { identify, isAlive, readStat, signalProcess } = await plugin("tree/identity");
+    const { cgroupPids } = await plugin("tree/cgroup");
+    const { members } = await plugin("tree/tree");
+    const { createRunHandle } = await plugin("process/run-handle");
     const child = spawn("sleep", ["60"], { detached: true });
     const target = { ...identify(child.pid), folder: "${home}" };
     const complaints = [];
@@ -146,8 +146,8 @@ test("a boot goes on when what a run has left cannot be ended, and says so once"
   const seen = probe(
     ["sh", "-c", '"$@"; exit $?', "sh"],
     `const { createProcessSpawner } = await plugin("spawner");
-    const { createRunFolders } = await plugin("folders");
-    const { bootId } = await plugin("identity");
+    const { createRunFolders } = await plugin("process/folders");
+    const { bootId } = await plugin("tree/identity");
     const clock = { now: Date.now, monotonic: () => performance.now() * 20,
       after: (ms, callback) => systemClock.after(ms / 20, callback) };
     let errors = 0;
@@ -170,8 +170,8 @@ test("a daemon started by an agent is no part of its run, nor what the daemon st
   const seen = probe(
     [],
     `const { spawn } = await import("node:child_process");
-    const { members } = await plugin("tree");
-    const { bootId, readStat } = await plugin("identity");
+    const { members } = await plugin("tree/tree");
+    const { bootId, readStat } = await plugin("tree/identity");
     const other = spawn("sleep", ["60"], { env: { PATH: process.env.PATH } });
     const tagged = spawn("sleep", ["60"]);
     const found = members({ runId: "R-outer", main: { pid: 0, start_ticks: 0, boot_id: bootId() } });
@@ -297,7 +297,7 @@ test("what an agent left read-only is forgotten all the same", () => {
   if (asRoot) spawnSync("chown", ["-R", "nobody", home]);
   const seen = probe(
     asRoot ? ["setpriv", `--reuid=${findUser("nobody").uid}`, "--clear-groups", "--"] : [],
-    `const { createRunFolders } = await plugin("folders");
+    `const { createRunFolders } = await plugin("process/folders");
     await createRunFolders("${home}", "${shared}").forget("a");
     tell("forgotten");`,
   );
@@ -500,8 +500,8 @@ test.runIf(asRoot)(
       `const { execFileSync } = await import("node:child_process");
     const { readdirSync } = await import("node:fs");
     const { createProcessSpawner } = await plugin("spawner");
-    const { createRunFolders } = await plugin("folders");
-    const { loadPosixSpawn } = await plugin("../_shared/posix-spawn");
+    const { createRunFolders } = await plugin("process/folders");
+    const { loadPosixSpawn } = await plugin("../kit/posix-spawn");
     const log = { debug() {}, info() {}, warn() {}, error() {} };
     const spawners = [loadPosixSpawn(), undefined].map((native) => createProcessSpawner({ clock: systemClock, log,
       home: "${home}", env: process.env, native, folders: createRunFolders("${home}", "${shared}") }));

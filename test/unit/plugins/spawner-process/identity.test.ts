@@ -152,9 +152,9 @@ test("an agent that the daemon descends from is taken over, and not ended from b
       return { ...module, ...module.default };
     };
     const { createProcessSpawner } = await plugin("spawner-process/spawner");
-    const { createRunFolders } = await plugin("spawner-process/folders");
-    const { identify, readStat, signalProcess, signalGroup } = await plugin("spawner-process/identity");
-    const { systemClock } = await plugin("../core/clock");
+    const { createRunFolders } = await plugin("spawner-process/process/folders");
+    const { identify, readStat, signalProcess, signalGroup } = await plugin("spawner-process/tree/identity");
+    const { systemClock } = await plugin("../core/lib/clock");
     const log = { debug() {}, info() {}, warn() {}, error() {} };
     const spawner = createProcessSpawner({ clock: systemClock, log, home: "${home}", env: process.env,
       folders: createRunFolders("${home}", "${home}/shared") });

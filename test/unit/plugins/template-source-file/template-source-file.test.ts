@@ -244,7 +244,7 @@ describe("what is not valid", () => {
 
 describe("templates in code", () => {
   const code = (command: string) =>
-    `import { command } from "../part.js";\nexport default { template_id: "Code", command: "${command}" + command };`;
+    `import { command } from "./part.js";\nexport default { template_id: "Code", command: "${command}" + command };`;
 
   it("are read at the start and on reload only", async () => {
     const { source, shared, logged } = await setUp({

@@ -648,7 +648,7 @@ describe("over the ends of daemons", () => {
     await stage.create("Never");
     await stage.end(crash);
     const gone = () => Promise.reject(new Error("the disk is gone"));
-    Object.assign(stage.ctx.agents, { runs: gone, events: gone });
+    Object.assign(stage.ctx.journal, { runs: gone, events: gone });
     const told = await stage.why();
     expect(told.evidence).toContainEqual({
       kind: "journal",
