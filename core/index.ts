@@ -12,6 +12,7 @@ export * from "./contracts/agent-control.js";
 export * from "./contracts/agent-lookup.js";
 export * from "./contracts/agent-reports.js";
 export * from "./contracts/authenticator.js";
+export * from "./contracts/authorizer.js";
 export type { Clock } from "./contracts/clock.js";
 export type { Config } from "./contracts/config.js";
 export {

@@ -3,6 +3,7 @@ import { createSupervisor } from "./agents/supervisor.js";
 import type { AgentControl } from "./contracts/agent-control.js";
 import type { AgentLookup } from "./contracts/agent-lookup.js";
 import type { AgentReports } from "./contracts/agent-reports.js";
+import { authorizer } from "./contracts/authorizer.js";
 import type { Clock } from "./contracts/clock.js";
 import type { Config } from "./contracts/config.js";
 import { OpenStarryError } from "./contracts/errors.js";
@@ -91,7 +92,13 @@ export interface Kernel {
 }
 
 /** What the kernel cannot do without, in the order of boot. */
-export const KERNEL_SLOTS: readonly Slot<unknown>[] = [journal, templateSource, restartPolicy, spawner];
+export const KERNEL_SLOTS: readonly Slot<unknown>[] = [
+  journal,
+  templateSource,
+  restartPolicy,
+  spawner,
+  authorizer,
+];
 
 /** How often everything that waits is looked at again: events are hints, this is the net under them. */
 const RECHECK_MS = 5_000;
@@ -101,7 +108,7 @@ export function createKernel(options: KernelOptions): Kernel {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const hooks = createHooks();
   const slots = createSlotRegistry();
-  const dispatch = createDispatch(slots, hooks);
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: limits.tapDeadlineMs });
   const endpoints: Endpoint[] = [];
   const listeners = new Set<(event: DaemonEvent) => void>();
   const problems = new Map<string, string>();
@@ -275,7 +282,7 @@ export function createKernel(options: KernelOptions): Kernel {
 
 export function missingSlot(slot: Slot<unknown>): OpenStarryError {
   return new OpenStarryError("plugin_conflict", {
-    detail: `nothing provides ${slot.name}, and the daemon cannot work without`,
+    detail: `required slot ${slot.name} has no provider`,
     hint: `add a plugin that provides ${slot.name}, or take the line with "false" for its default out of the config`,
   });
 }

@@ -31,7 +31,8 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],
-  ["tokens", { default: true, load: () => import("./tokens/index.js") }],
+  ["authenticator-tokens", { default: true, load: () => import("./authenticator-tokens/index.js") }],
+  ["authorizer-tree", { default: true, load: () => import("./authorizer-tree/index.js") }],
   ["operation-agents", { default: true, load: () => import("./operation-agents/index.js") }],
   ["operation-templates", { default: true, load: () => import("./operation-templates/index.js") }],
   ["operation-state", { default: true, load: () => import("./operation-state/index.js") }],
@@ -47,4 +48,19 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["probe-exec", { default: true, load: () => import("./probe-exec/index.js") }],
   ["probe-log", { default: true, load: () => import("./probe-log/index.js") }],
   ["http-api", { default: true, load: () => import("./http-api/index.js") }],
+]);
+
+/**
+ * Former names of built-in plugins, and the plugins that do their work now. A config may go on using them; the loader
+ * says what to write instead. Options go to the first; `false` leaves out all.
+ */
+export const renamedBuiltins: ReadonlyMap<string, readonly [string, ...string[]]> = new Map([
+  ["tokens", ["authenticator-tokens", "authorizer-tree"]],
+  ["budget", ["policy-budget"]],
+  ["resource-policy", ["policy-resources"]],
+  ["host-pressure", ["policy-memory-pressure"]],
+  ["restart-policy", ["restart-policy-intensity"]],
+  ["health-checker", ["probe-runner"]],
+  ["templates-file", ["template-source-file"]],
+  ["templates-http", ["template-source-http"]],
 ]);

@@ -28,7 +28,7 @@ export const init: CommandHandler<{ format: ConfigFormat; force?: boolean; json?
 /** Checks a config, its plugins and the templates, and starts nothing. Exits with 2 when a start would fail. */
 export const validate: CommandHandler<{ config?: string; json?: boolean }> = async (invocation) => {
   const { options, terminal, cwd, env, home } = invocation;
-  const [{ validateConfig }, { builtins }] = await Promise.all([
+  const [{ validateConfig }, { builtins, renamedBuiltins }] = await Promise.all([
     import("./validate.js"),
     import("../../plugins/builtins.js"),
   ]);
@@ -37,6 +37,7 @@ export const validate: CommandHandler<{ config?: string; json?: boolean }> = asy
     env,
     home,
     builtins,
+    renamed: renamedBuiltins,
     ...(options.config === undefined ? {} : { configFile: resolve(cwd, options.config) }),
   });
   if (options.json) terminal.json(report);
@@ -49,6 +50,9 @@ export const validate: CommandHandler<{ config?: string; json?: boolean }> = asy
       ["plugins", some(report.plugins)],
     ]);
     for (const line of lines) terminal.print(line);
+    for (const notice of report.notices) {
+      terminal.warn(`${terminal.style("notice:", "bold", "yellow")} ${neutralise(notice)}`);
+    }
     for (const problem of report.problems) {
       terminal.warn(`${terminal.style("problem:", "bold", "red")} ${neutralise(problem)}`);
     }

@@ -78,6 +78,8 @@ function explain({ terminal, home }: Invocation<Options>, report: ReadyReport): 
   for (const line of lines) print(`  ${line}`);
   print("");
   printAgents(terminal, report.agents);
+  for (const notice of report.notices)
+    terminal.warn(`${style("notice:", "bold", "yellow")} ${neutralise(notice)}`);
   for (const problem of report.problems)
     terminal.warn(`${style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
   print("");

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { checkSetup, problemText } from "../../core/config/check-setup.js";
 import { type LoadedConfig, loadConfig } from "../../core/config/load-config.js";
-import { type BuiltinPlugins, loadPlugins } from "../../core/config/load-plugins.js";
+import { type BuiltinPlugins, loadPlugins, type RenamedPlugins } from "../../core/config/load-plugins.js";
 import { withTemplateFolders } from "../daemon/daemon-setup.js";
 
 export interface ValidateOptions {
@@ -10,6 +10,7 @@ export interface ValidateOptions {
   cwd: string;
   env: Readonly<Record<string, string | undefined>>;
   builtins: BuiltinPlugins;
+  renamed: RenamedPlugins;
   /** The daemon's folder: its templates count, too. */
   home: string;
 }
@@ -23,6 +24,8 @@ export interface ValidateReport {
   templates: string[];
   /** The names of the plugins, in the order in which they would be set up. */
   plugins: string[];
+  /** What works and should be written otherwise. */
+  notices: string[];
   /** Everything that a start would refuse; empty when it would not. */
   problems: string[];
 }
@@ -34,11 +37,19 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
   try {
     loaded = await loadConfig({ cwd, env, ...(configFile === undefined ? {} : { configFile }) });
   } catch (error) {
-    return { agents: [], templates: [], plugins: [], problems: [problemText(error)] };
+    return { agents: [], templates: [], plugins: [], notices: [], problems: [problemText(error)] };
   }
   const { config, file, folder } = loaded;
   const builtins = withTemplateFolders(options.builtins, config.templates);
-  const from = { folder, builtins, ...(file === undefined ? {} : { file }) };
+  const notices: string[] = [];
+  const onNotice = (notice: string) => void notices.push(notice);
+  const from = {
+    folder,
+    builtins,
+    renamed: options.renamed,
+    onNotice,
+    ...(file === undefined ? {} : { file }),
+  };
   const problems = config.templates
     .filter((path) => !statSync(path, { throwIfNoEntry: false })?.isDirectory())
     .map((path) => `templates: there is no folder ${path}`);
@@ -55,6 +66,7 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
     agents: config.agents.map(({ agent_id }) => agent_id),
     templates: report.templates,
     plugins: areLoaded ? report.plugins : [],
+    notices,
     problems: [...problems, ...report.problems],
   };
 }

@@ -100,6 +100,7 @@ export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
         ...(reason === undefined ? {} : { reason }),
       })),
     problems: kernel.status().problems,
+    notices: daemon.setup.notices,
   };
 }
 

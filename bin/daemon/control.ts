@@ -30,6 +30,7 @@ export function createControl(daemon: RunningDaemon): DaemonControl {
       const needs_restart = [...pluginChanges(setup.plugins, after.plugins), ...versionChange()];
       setup.config = after.config;
       if (after.path !== undefined) setup.path = after.path;
+      for (const notice of after.notices) log.warn({}, notice);
       log.info({ actor, applied, needs_restart }, "the config was read again");
       return { applied, needs_restart };
     },

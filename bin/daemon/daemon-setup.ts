@@ -4,7 +4,7 @@ import { type BuiltinPlugins, loadPlugins } from "../../core/config/load-plugins
 import type { Config } from "../../core/contracts/config.js";
 import { OpenStarryError } from "../../core/contracts/errors.js";
 import type { ResolvedPlugin } from "../../core/contracts/plugin.js";
-import { builtins } from "../../plugins/builtins.js";
+import { builtins, renamedBuiltins } from "../../plugins/builtins.js";
 import type { DaemonOptions } from "./options.js";
 
 /** Everything that a config says, read and resolved. */
@@ -13,6 +13,8 @@ export interface DaemonSetup {
   /** The config file; absent: there is none. */
   path?: string;
   plugins: readonly ResolvedPlugin[];
+  /** What works and should be written otherwise. */
+  notices: readonly string[];
 }
 
 /** Reads the config and loads its plugins. Rejects with everything that is wrong with either. */
@@ -24,14 +26,18 @@ export async function loadSetup(
     env: process.env,
     ...(options.config === undefined ? {} : { configFile: options.config }),
   });
+  const notices: string[] = [];
   const plugins = await loadPlugins({
     entries: config.plugins,
     folder,
     builtins: withTemplateFolders(builtins, config.templates),
+    renamed: renamedBuiltins,
+    onNotice: (notice) => notices.push(notice),
     ...(file === undefined ? {} : { file }),
   });
   return {
     config,
+    notices,
     plugins: options.port === undefined ? plugins : withPort(plugins, options.port),
     ...(file === undefined ? {} : { path: file }),
   };

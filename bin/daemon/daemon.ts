@@ -123,6 +123,7 @@ function createDaemon(
   if (manager?.problem !== undefined) {
     log.warn({ problem: manager.problem }, "the service manager cannot be told how this daemon is");
   }
+  for (const notice of parts.setup.notices) log.warn({}, notice);
   const daemon = {
     ...parts,
     log,

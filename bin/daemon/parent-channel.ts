@@ -32,6 +32,8 @@ export interface ReadyReport {
   config?: string;
   agents: { agent_id: string; state: string; pid?: number; reason?: string }[];
   problems: string[];
+  /** What works and should be written otherwise. */
+  notices: readonly string[];
 }
 
 /** Takes the variable out of the environment, so that no agent ever sees it. */

@@ -3,6 +3,7 @@ import type { ResourceSample } from "../contracts/hooks.js";
 import { type ResourceFigures, type SampledRun, type Sampler, sampler } from "../contracts/sampler.js";
 import { type ProcessRef, type Spawner, spawner } from "../contracts/spawner.js";
 import { rfc3339 } from "../lib/clock.js";
+import { withDeadline } from "../lib/deadline.js";
 import { formatDuration } from "../lib/units.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 
@@ -73,21 +74,14 @@ export function createSampling(deps: SamplingDeps): Sampling {
 
   /** What a plugin answers; `undefined`, and a problem of the daemon, when it throws or does not settle. */
   async function attempt<T>(what: string, work: () => Promise<T>): Promise<T | undefined> {
-    let forget = () => {};
-    const late = new Promise<never>((_, reject) => {
-      forget = clock.after(deps.deadlineMs, () =>
-        reject(new Error(`it did not answer within ${formatDuration(deps.deadlineMs)}`)),
-      );
-    });
+    const late = `it did not answer within ${formatDuration(deps.deadlineMs)}`;
     try {
-      const answer = await Promise.race([work(), late]);
+      const answer = await withDeadline(clock, deps.deadlineMs, late, work);
       problem(what, undefined);
       return answer;
     } catch (error) {
       problem(what, `${what}: ${error instanceof Error ? error.message : String(error)}`);
       return undefined;
-    } finally {
-      forget();
     }
   }
 

@@ -28,7 +28,14 @@ export interface LoadPluginsOptions {
   /** What relative paths and packages start from. */
   folder: string;
   builtins: BuiltinPlugins;
+  /** Former names of built-in plugins, and the plugins that do their work now. */
+  renamed?: RenamedPlugins;
+  /** Told of every entry that works and should be written otherwise. */
+  onNotice?: (notice: string) => void;
 }
+
+/** The first of the new names takes the options. */
+export type RenamedPlugins = ReadonlyMap<string, readonly [string, ...string[]]>;
 
 /**
  * Turns the config's list into plugins: the defaults first, then the list's in its order. A name is a
@@ -45,7 +52,7 @@ export async function loadPlugins(options: LoadPluginsOptions): Promise<Resolved
   const entries: ReadEntry[] = [];
   for (const [index, raw] of options.entries.entries()) {
     const entry = await attempt(`plugins[${index}]`, () => readEntry(raw, `plugins[${index}]`));
-    if (entry) entries.push(entry);
+    if (entry) entries.push(...currentEntries(entry, options));
   }
   const listed: ResolvedPlugin[] = [];
   for (const entry of entries) {
@@ -67,6 +74,24 @@ export async function loadPlugins(options: LoadPluginsOptions): Promise<Resolved
   }
   if (problems.length > 0) throw together(problems, options.file);
   return [...defaults, ...listed];
+}
+
+/** An entry under the names that its plugins have now. */
+function currentEntries(
+  entry: ReadEntry,
+  { renamed, builtins, file, onNotice }: LoadPluginsOptions,
+): ReadEntry[] {
+  const names = "name" in entry && !builtins.has(entry.name) ? renamed?.get(entry.name) : undefined;
+  if (!names || !("name" in entry)) return [entry];
+  const where = file === undefined ? "" : `config ${file}: `;
+  const now = names.map((name) => `"${name}"`).join(" and ");
+  onNotice?.(`${where}${entry.place}: plugin "${entry.name}" is called ${now} now; write that instead`);
+  const { options, place } = entry;
+  return names.map((name, index) => ({
+    place,
+    name,
+    options: index === 0 || options === false ? options : undefined,
+  }));
 }
 
 interface Problem {

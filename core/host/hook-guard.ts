@@ -2,6 +2,7 @@ import type { Clock } from "../contracts/clock.js";
 import { isOpenStarryError, isSpawnDeferred, isSpawnVetoed, OpenStarryError } from "../contracts/errors.js";
 import type { HookName, HookTap, HookTaps } from "../contracts/hooks.js";
 import { STAGES, type Stage } from "../contracts/stages.js";
+import { withDeadline } from "../lib/deadline.js";
 import { HOOK_KINDS, type Hooks } from "./hooks.js";
 
 export interface GuardOptions {
@@ -46,14 +47,9 @@ async function runTap(
 ): Promise<unknown> {
   // A waterfall keeps its value when a tap answers undefined.
   if (guard.isStopped()) return undefined;
-  let cancel: () => void = () => {};
-  const deadline = new Promise<never>((_, reject) => {
-    cancel = guard.clock.after(guard.tapDeadlineMs, () =>
-      reject(new Error(`it did not settle within ${guard.tapDeadlineMs} ms`)),
-    );
-  });
   try {
-    const answer = await Promise.race([Promise.resolve().then(() => fn(payload as never)), deadline]);
+    const late = `it did not settle within ${guard.tapDeadlineMs} ms`;
+    const answer = await withDeadline(guard.clock, guard.tapDeadlineMs, late, () => fn(payload as never));
     guard.onFault(`${hook}/${tap}`, undefined);
     return answer;
   } catch (cause) {
@@ -68,7 +64,5 @@ async function runTap(
     if (HOOK_KINDS[hook] === "decider") throw error;
     guard.onFault(`${hook}/${tap}`, error);
     return undefined;
-  } finally {
-    cancel();
   }
 }

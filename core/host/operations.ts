@@ -1,11 +1,17 @@
-import { isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
+import { OpenStarryError } from "../contracts/errors.js";
 import { type Dispatch, type Operation, operation } from "../contracts/operation.js";
 import { nearest } from "../lib/nearest.js";
 import { validate } from "../lib/validate.js";
-import type { Hooks } from "./hooks.js";
+import { type AuthorizeDeps, requirePermission } from "./authorize.js";
 import type { SlotRegistry } from "./slots.js";
 
-export function createDispatch(slots: SlotRegistry, hooks: Hooks): Dispatch {
+export interface DispatchDeps extends AuthorizeDeps {
+  slots: SlotRegistry;
+}
+
+/** Validates the input, asks the authorizer and `onRequest`, runs the handler. The only way to any operation. */
+export function createDispatch(deps: DispatchDeps): Dispatch {
+  const { slots } = deps;
   return async (name, rawInput, principal, options = {}) => {
     const known = slots.use(operation);
     const found = known.get(name) as Operation<Record<string, unknown>> | undefined;
@@ -19,7 +25,7 @@ export function createDispatch(slots: SlotRegistry, hooks: Hooks): Dispatch {
     // A caller without a valid token learns nothing about what valid input looks like.
     if (principal.kind === "anonymous" && found.scope !== "public") {
       throw new OpenStarryError("unauthenticated", {
-        detail: "this needs a token, and none was given or it is not valid",
+        detail: "missing or invalid token",
         hint: "send the header 'Authorization: Bearer TOKEN' with the content of the token file",
       });
     }
@@ -27,26 +33,7 @@ export function createDispatch(slots: SlotRegistry, hooks: Hooks): Dispatch {
       code: "input_invalid",
       what: `the input of ${name}`,
     });
-    await permit(hooks, { operation: name, scope: found.scope, input, principal });
+    await requirePermission(Object.freeze({ operation: name, scope: found.scope, input, principal }), deps);
     return found.handler(input, { signal: new AbortController().signal, ...options, principal });
   };
-}
-
-async function permit(hooks: Hooks, request: Parameters<Hooks["onRequest"]["promise"]>[0]): Promise<void> {
-  let denial: Awaited<ReturnType<Hooks["onRequest"]["promise"]>>;
-  try {
-    denial = await hooks.onRequest.promise(Object.freeze(request));
-  } catch (cause) {
-    throw new OpenStarryError("forbidden", {
-      detail: `the request could not be judged: ${isOpenStarryError(cause) ? cause.message : "a plugin failed"}`,
-      hint: "look into the daemon's log for the plugin that failed",
-      cause,
-    });
-  }
-  if (denial) {
-    throw new OpenStarryError(denial.code, {
-      detail: denial.detail,
-      ...(denial.hint === undefined ? {} : { hint: denial.hint }),
-    });
-  }
 }

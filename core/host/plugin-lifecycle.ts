@@ -10,6 +10,7 @@ import type {
 } from "../contracts/plugin.js";
 import type { ServiceSpec } from "../contracts/service.js";
 import type { Slot } from "../contracts/slot.js";
+import { withDeadline } from "../lib/deadline.js";
 import { formatDuration } from "../lib/units.js";
 import { validateSync } from "../lib/validate.js";
 import { createHookTaps } from "./hook-guard.js";
@@ -129,34 +130,20 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
       // Marked first: what has begun to start must be stopped again, whether or not it got there.
       it.state = "started";
       try {
-        await withDeadline("start", (signal) => it.lifecycle.start?.(signal));
+        await inTime("start", (signal) => it.lifecycle.start?.(signal));
       } catch (cause) {
         throw failure(it, "could not be started", cause);
       }
     }
   }
 
-  /** A plugin's start or stop, which must settle in time; the kernel does not wait longer. */
-  async function withDeadline(
+  /** Runs a plugin's start or stop, which must settle in time; the kernel does not wait longer. */
+  function inTime(
     what: "start" | "stop",
     work: (signal: AbortSignal) => Promise<void> | void | undefined,
   ): Promise<void> {
-    const abort = new AbortController();
-    let cancel = () => {};
-    const deadline = new Promise<never>((_, reject) => {
-      cancel = clock.after(limits.pluginDeadlineMs, () => {
-        const late = new Error(
-          `its ${what}() did not settle within ${formatDuration(limits.pluginDeadlineMs)}`,
-        );
-        abort.abort(late);
-        reject(late);
-      });
-    });
-    try {
-      await Promise.race([Promise.resolve().then(() => work(abort.signal)), deadline]);
-    } finally {
-      cancel();
-    }
+    const late = `its ${what}() did not settle within ${formatDuration(limits.pluginDeadlineMs)}`;
+    return withDeadline(clock, limits.pluginDeadlineMs, late, async (signal) => work(signal));
   }
 
   function failure(it: Loaded, what: string, cause: unknown): OpenStarryError {
@@ -202,7 +189,7 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
       for (const it of [...loaded].reverse()) {
         if (it.state !== "started") continue;
         try {
-          await withDeadline("stop", (signal) => it.lifecycle.stop?.(signal));
+          await inTime("stop", (signal) => it.lifecycle.stop?.(signal));
         } catch (error) {
           log.error({ plugin: it.name, err: error }, "a plugin could not be stopped; the others are");
         }

@@ -1,4 +1,6 @@
 import {
+  type Authorizer,
+  authorizer,
   type DaemonEvent,
   definePlugin,
   type ExitStatus,
@@ -270,23 +272,35 @@ export const simpleRestartPolicy: RestartPolicy = {
   },
 };
 
+/** Lets the operator and the daemon's own parts do everything, and nobody else anything. */
+export const operatorOnly: Authorizer = {
+  authorize: ({ operation, principal: { id, kind } }) =>
+    kind === "operator" || kind === "internal"
+      ? { verdict: "allow" }
+      : { verdict: "deny", code: "forbidden", detail: `${id} may not do ${operation}` },
+};
+
 /** One plugin that provides all that the kernel needs. */
 export function memoryPlugin(parts: {
   journal: Journal;
   spawner: Spawner;
   templates: TemplateSource;
   policy?: RestartPolicy;
+  /** Default: `operatorOnly`. `false`: another plugin provides one. */
+  authorizer?: Authorizer | false;
 }) {
+  const { authorizer: decides = operatorOnly } = parts;
   return definePlugin({
     name: "memory",
     apiVersion: 1,
-    provides: [journal, spawner, templateSource, restartPolicy],
+    provides: [journal, spawner, templateSource, restartPolicy, ...(decides ? [authorizer] : [])],
     options: anyOptions,
     setup(ctx) {
       ctx.provide(journal, parts.journal);
       ctx.provide(spawner, parts.spawner);
       ctx.provide(templateSource, parts.templates);
       ctx.provide(restartPolicy, parts.policy ?? simpleRestartPolicy);
+      if (decides) ctx.provide(authorizer, decides);
     },
   });
 }

@@ -43,7 +43,7 @@ const LIMITS = { tapDeadlineMs: 10_000, pluginDeadlineMs: 15_000 };
 export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHostOptions): TestHost {
   const hooks = createHooks();
   const slots = createSlotRegistry();
-  const dispatch = createDispatch(slots, hooks);
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: LIMITS.tapDeadlineMs });
   const { log, logged } = createRecorder();
   // Never started: what plugins are told of agents and daemon when there are none.
   const { agents, control, reports, journal, endpoints, status } = createTestKernel({ clock, dataDir });

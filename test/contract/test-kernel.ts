@@ -1,4 +1,6 @@
 import {
+  type Authorizer,
+  authorizer,
   type Clock,
   type ConfigInput,
   type ConfiguredPlugin,
@@ -29,6 +31,8 @@ export interface TestKernelOptions {
   templates?: Record<string, Record<string, unknown>>;
   /** Default: restarts at once after a failure, until `max_restarts` are used up. */
   policy?: RestartPolicy;
+  /** Default: a plugin's, else `operatorOnly`: agents may do nothing. */
+  authorizer?: Authorizer;
   /** What an earlier kernel left behind. */
   state?: MemoryJournalState;
   spawner?: MemorySpawner;
@@ -56,7 +60,8 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     journal: memoryJournal(state),
     spawner,
     templates: memoryTemplates(options.templates ?? { Plain: {} }),
-    ...(options.policy ? { policy: options.policy } : {}),
+    policy: options.policy,
+    authorizer: options.plugins?.some(providesAuthorizer) ? false : options.authorizer,
   });
   const plugins = [memory(), ...(options.plugins ?? [])];
   const kernel = createKernel({
@@ -71,4 +76,8 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     ...(options.fresh === undefined ? {} : { fresh: options.fresh }),
   });
   return Object.assign(kernel, { spawner, state, logged });
+}
+
+function providesAuthorizer({ definition }: ConfiguredPlugin): boolean {
+  return definition.provides?.some(({ id }) => id === authorizer.id) ?? false;
 }

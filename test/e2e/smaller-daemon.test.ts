@@ -69,7 +69,8 @@ const NEEDED: Record<string, string> = {
   "template-source-file": "templateSource",
   "restart-policy-intensity": "restartPolicy",
   "spawner-process": "spawner",
-  tokens: "authenticator",
+  "authenticator-tokens": "authenticator",
+  "authorizer-tree": "authorizer",
 };
 const defaults = [...builtins].filter(([, plugin]) => plugin.default).map(([name]) => name);
 

@@ -12,15 +12,16 @@ import {
   operation,
   type StreamItem,
 } from "../../core/index.js";
+import authenticatorTokens from "../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../plugins/authorizer-tree/index.js";
 import { builtins } from "../../plugins/builtins.js";
 import httpApi from "../../plugins/http-api/index.js";
-import tokens from "../../plugins/tokens/index.js";
 import { type Answer, type Ask, ask } from "./http-request.js";
 import { createPluginHost, type PluginHost, type PluginHostOptions } from "./plugin-host.js";
 
 export type ApiOptions = Parameters<typeof httpApi>[0];
 
-/** A running API: the plugins `tokens` and `http-api`, with fixture operations and agents. */
+/** A running API: the plugins `authenticator-tokens`, `authorizer-tree` and `http-api`, with fixture operations and agents. */
 export interface Api {
   host: PluginHost;
   home: string;
@@ -57,7 +58,7 @@ export function createApiHost(
   options: ApiOptions = {},
   more: Partial<PluginHostOptions> = {},
 ): PluginHost {
-  const plugins = [tokens(), httpApi({ port: 0, ...options })];
+  const plugins = [authenticatorTokens(), authorizerTree(), httpApi({ port: 0, ...options })];
   return createPluginHost({ plugins, operations, ...more, home: more.home ?? newHome() });
 }
 

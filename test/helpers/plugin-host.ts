@@ -75,8 +75,8 @@ export interface PluginHost {
 export function createPluginHost(options: PluginHostOptions): PluginHost {
   const slots = options.slots ?? createSlotRegistry();
   const hooks = createHooks();
-  const dispatch = createDispatch(slots, hooks);
   const clock = options.clock ?? systemClock;
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: 5_000 });
   const home = options.home ?? mkdtempSync(join(tmpdir(), "oh-"));
   const log: LogLine[] = [];
   const endpoints: Endpoint[] = [];

@@ -68,6 +68,7 @@ const deletion = definePlugin({
 test("the examples of hooks.md do what they say", async () => {
   const dataDir = import.meta.dirname;
   const kernel = createTestKernel({
+    authorizer: { authorize: () => ({ verdict: "allow" }) },
     dataDir,
     plugins: [examples(), deletion()],
     templates: { Plain: { restart: { policy: "never" } }, Shell: { command: "/bin/sh" } },

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { type ConfigFormat, initProject } from "../../../bin/commands/init.js";
 import { validateConfig } from "../../../bin/commands/validate.js";
 import { loadConfig } from "../../../core/config/load-config.js";
-import { builtins } from "../../../plugins/builtins.js";
+import { builtins, renamedBuiltins } from "../../../plugins/builtins.js";
 import { waitFor } from "../../helpers/wait-for.js";
 
 const folders: string[] = [];
@@ -35,7 +35,13 @@ describe("initProject", () => {
         "agents/hello.mjs",
       ]);
       expect(statSync(join(folder, "agents/hello.mjs")).mode & 0o111).toBe(0o111);
-      const report = await validateConfig({ cwd: folder, env, builtins, home: join(folder, "home") });
+      const report = await validateConfig({
+        cwd: folder,
+        env,
+        builtins,
+        renamed: renamedBuiltins,
+        home: join(folder, "home"),
+      });
       expect(report.problems).toEqual([]);
       expect(report).toMatchObject({ agents: ["hello"], templates: ["HelloAgent_v1"] });
     },

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { validateConfig } from "../../../bin/commands/validate.js";
-import { builtins } from "../../../plugins/builtins.js";
+import { builtins, renamedBuiltins } from "../../../plugins/builtins.js";
 
 const folders: string[] = [];
 
@@ -25,7 +25,13 @@ function projectWith(files: Record<string, string>): { cwd: string; home: string
 function validate(files: Record<string, string>, configFile?: string) {
   const project = projectWith(files);
   const env = { HOME: "/nonexistent", XDG_CONFIG_HOME: "/nonexistent" };
-  return validateConfig({ ...project, env, builtins, ...(configFile === undefined ? {} : { configFile }) });
+  return validateConfig({
+    ...project,
+    env,
+    builtins,
+    renamed: renamedBuiltins,
+    ...(configFile === undefined ? {} : { configFile }),
+  });
 }
 
 const CONFIG = `agents:
@@ -118,7 +124,7 @@ describe("validateConfig", () => {
     [
       "a slot that nothing fills",
       { "openstarry.config.yaml": `${CONFIG}plugins: [[restart-policy-intensity, false]]\n` },
-      [/nothing provides restartPolicy/],
+      [/required slot restartPolicy has no provider/],
     ],
   ])("tells %s", async (_what, files, messages) => {
     const { problems } = await validate({ ...GOOD, ...files });
@@ -129,11 +135,11 @@ describe("validateConfig", () => {
   it("tells everything at once", async () => {
     const { problems, plugins } = await validate({
       ...GOOD,
-      "openstarry.config.yaml": `${CONFIG.replace("goal: win", "goal: 3")}plugins: [nope-nope-nope, tokns]\n`,
+      "openstarry.config.yaml": `${CONFIG.replace("goal: win", "goal: 3")}plugins: [nope-nope-nope, http-ap]\n`,
       "templates/a.yaml": "a: [",
     });
     expect(problems).toHaveLength(3);
-    expect(problems[0]).toMatch(/plugins\[0\].*plugins\[1\]: .*did you mean "tokens"/);
+    expect(problems[0]).toMatch(/plugins\[0\].*plugins\[1\]: .*did you mean "http-api"/);
     expect(problems[1]).toMatch(/a\.yaml: line/);
     expect(problems[2]).toMatch(/goal: expected string, received number/);
     expect(plugins).toEqual([]);

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { authenticator } from "../../../../core/index.js";
 import { type Client, createClient } from "../../../../plugins/agent-manager-tool/client/client.js";
+import authenticatorTokens from "../../../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../../../plugins/authorizer-tree/index.js";
 import busMemory from "../../../../plugins/bus-memory/index.js";
 import httpApi from "../../../../plugins/http-api/index.js";
 import operationBus from "../../../../plugins/operation-bus/index.js";
-import tokens from "../../../../plugins/tokens/index.js";
 import { type Api, cleanUp, startApi, tidy } from "../../../helpers/http-api.js";
 
 let api: Api;
@@ -13,7 +14,13 @@ let child: Client;
 let over: AbortController;
 
 beforeEach(async () => {
-  const plugins = [busMemory(), operationBus(), tokens(), httpApi({ port: 0 })];
+  const plugins = [
+    busMemory(),
+    operationBus(),
+    authenticatorTokens(),
+    authorizerTree(),
+    httpApi({ port: 0 }),
+  ];
   api = await startApi([], {}, { plugins, agents: [{ id: "lead" }, { id: "child", parent: "lead" }] });
   over = new AbortController();
   cleanUp(() => over.abort());

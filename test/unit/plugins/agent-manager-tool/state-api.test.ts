@@ -1,15 +1,22 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { type Client, createClient } from "../../../../plugins/agent-manager-tool/client/client.js";
 import type { StateChange } from "../../../../plugins/agent-manager-tool/client/wire.js";
+import authenticatorTokens from "../../../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../../../plugins/authorizer-tree/index.js";
 import httpApi from "../../../../plugins/http-api/index.js";
 import operationState from "../../../../plugins/operation-state/index.js";
 import stateMemory from "../../../../plugins/state-memory/index.js";
-import tokens from "../../../../plugins/tokens/index.js";
 import { cleanUp, startApi, tidy } from "../../../helpers/http-api.js";
 
 let state: Client["state"];
 beforeEach(async () => {
-  const plugins = [stateMemory(), operationState(), tokens(), httpApi({ port: 0 })];
+  const plugins = [
+    stateMemory(),
+    operationState(),
+    authenticatorTokens(),
+    authorizerTree(),
+    httpApi({ port: 0 }),
+  ];
   const api = await startApi([], {}, { plugins });
   const client = createClient({ url: `http://127.0.0.1:${api.port}`, token: api.token });
   cleanUp(() => client.close());

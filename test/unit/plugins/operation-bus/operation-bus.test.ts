@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { authenticator, definePlugin, type MessageBus, messageBus } from "../../../../core/index.js";
+import authenticatorTokens from "../../../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../../../plugins/authorizer-tree/index.js";
 import busMemory from "../../../../plugins/bus-memory/index.js";
 import httpApi from "../../../../plugins/http-api/index.js";
 import operationBus from "../../../../plugins/operation-bus/index.js";
-import tokens from "../../../../plugins/tokens/index.js";
 import { createTestKernel } from "../../../contract/index.js";
 import { type Api, follow, startApi, tidy } from "../../../helpers/http-api.js";
 import { readEvents } from "../../../helpers/read-events.js";
@@ -21,7 +22,13 @@ const agents = [
 
 let api: Api;
 beforeEach(async () => {
-  const plugins = [busMemory(), operationBus(), tokens(), httpApi({ port: 0 })];
+  const plugins = [
+    busMemory(),
+    operationBus(),
+    authenticatorTokens(),
+    authorizerTree(),
+    httpApi({ port: 0 }),
+  ];
   api = await startApi([], {}, { plugins, agents });
 });
 afterEach(tidy);

@@ -9,9 +9,10 @@ import {
   OpenStarryError,
   type Principal,
 } from "../../../../core/index.js";
+import authenticatorTokens from "../../../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../../../plugins/authorizer-tree/index.js";
 import httpApi from "../../../../plugins/http-api/index.js";
 import operationDaemon from "../../../../plugins/operation-daemon/index.js";
-import tokens from "../../../../plugins/tokens/index.js";
 import { ask } from "../../../helpers/http-request.js";
 import { createPluginHost, type PluginHostOptions } from "../../../helpers/plugin-host.js";
 
@@ -24,7 +25,7 @@ async function start(options: Partial<PluginHostOptions> = {}) {
   const home = mkdtempSync(join(tmpdir(), "oh-"));
   const host = createPluginHost({
     home,
-    plugins: [tokens(), httpApi({ port: 0 }), operationDaemon()],
+    plugins: [authenticatorTokens(), authorizerTree(), httpApi({ port: 0 }), operationDaemon()],
     agents: [
       { id: "master", children: { max: 4, depth: 2 } },
       { id: "worker_1", parent: "master" },
@@ -101,7 +102,12 @@ describe("how the daemon is", () => {
   it("GET /plugins lists them, without the credentials in their problems", async () => {
     const { get, host } = await start();
     const items = (await get("/plugins")).json["items"] as { name: string }[];
-    expect(items.map(({ name }) => name)).toEqual(["tokens", "http-api", "operation-daemon"]);
+    expect(items.map(({ name }) => name)).toEqual([
+      "authenticator-tokens",
+      "authorizer-tree",
+      "http-api",
+      "operation-daemon",
+    ]);
     host.pluginProblem = "no answer from redis://user:pa@ss@host:6379 and nats://host";
     const { text } = await get("/plugins");
     expect(text).toContain("no answer from redis://***@host:6379 and nats://host");

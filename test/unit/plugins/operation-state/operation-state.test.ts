@@ -7,11 +7,12 @@ import {
   stateStore,
   systemClock,
 } from "../../../../core/index.js";
+import authenticatorTokens from "../../../../plugins/authenticator-tokens/index.js";
+import authorizerTree from "../../../../plugins/authorizer-tree/index.js";
 import httpApi from "../../../../plugins/http-api/index.js";
 import operationState from "../../../../plugins/operation-state/index.js";
 import stateMemory from "../../../../plugins/state-memory/index.js";
 import { createMemoryStore } from "../../../../plugins/state-memory/memory-store.js";
-import tokens from "../../../../plugins/tokens/index.js";
 import { createTestKernel } from "../../../contract/index.js";
 import { memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -28,7 +29,13 @@ const agents = [
 
 let api: Api;
 beforeEach(async () => {
-  const plugins = [stateMemory(), operationState(), tokens(), httpApi({ port: 0 })];
+  const plugins = [
+    stateMemory(),
+    operationState(),
+    authenticatorTokens(),
+    authorizerTree(),
+    httpApi({ port: 0 }),
+  ];
   api = await startApi([], {}, { plugins, agents });
 });
 afterEach(tidy);

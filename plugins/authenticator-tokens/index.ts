@@ -2,13 +2,12 @@ import { join } from "node:path";
 import { z } from "zod";
 import { type Authenticator, authenticator, definePlugin, OpenStarryError } from "../../core/index.js";
 import { readOrCreateSecret } from "../kit/secret-file.js";
-import { decideAccess } from "./access.js";
 import { type OperatorToken, openOperatorToken } from "./operator-token.js";
 import { createRunTokens, type RunTokens } from "./run-token.js";
 
-/** The operator's token and those of runs, and the decision who may do what. */
+/** Turns the operator's token and the tokens of runs into principals. What a principal may do is an authorizer's. */
 export default definePlugin({
-  name: "tokens",
+  name: "authenticator-tokens",
   apiVersion: 1,
   provides: [authenticator],
   options: z.strictObject({}),
@@ -16,7 +15,7 @@ export default definePlugin({
     let opened: { operator: OperatorToken; runs: RunTokens } | undefined;
     const tokens = () => {
       if (opened) return opened;
-      throw new OpenStarryError("internal", { detail: "tokens were asked for before the plugin started" });
+      throw new OpenStarryError("internal", { detail: "a token was checked before the plugin started" });
     };
     const provided: Authenticator = {
       authenticate(token) {
@@ -36,9 +35,6 @@ export default definePlugin({
       mint: ({ runId }) => tokens().runs.mint(runId),
     };
     ctx.provide(authenticator, provided);
-    ctx.hooks.onRequest.tap({ name: "access", stage: "FIRST" }, (request) =>
-      decideAccess(request, ctx.agents),
-    );
     return {
       start() {
         const onProblem = (problem: string | undefined) =>

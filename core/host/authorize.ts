@@ -1,0 +1,76 @@
+import { type Authorizer, authorizer, type Verdict } from "../contracts/authorizer.js";
+import type { Clock } from "../contracts/clock.js";
+import { isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
+import type { Denial, OperationRequest } from "../contracts/hooks.js";
+import { withDeadline } from "../lib/deadline.js";
+import type { Hooks } from "./hooks.js";
+import type { SlotRegistry } from "./slots.js";
+
+export interface AuthorizeDeps {
+  slots: Pick<SlotRegistry, "has" | "use">;
+  hooks: Pick<Hooks, "onRequest">;
+  clock: Pick<Clock, "after">;
+  /** How long an authorizer may take to answer. */
+  deadlineMs: number;
+}
+
+/** Rejects with the denial when a request may not happen. */
+export async function requirePermission(request: OperationRequest, deps: AuthorizeDeps): Promise<void> {
+  const denial = (await denialOfAuthorizer(request, deps)) ?? (await denialOfTaps(request, deps.hooks));
+  if (!denial) return;
+  const { code, detail, hint } = denial;
+  throw new OpenStarryError(code, { detail, hint });
+}
+
+async function denialOfAuthorizer(
+  request: OperationRequest,
+  { slots, clock, deadlineMs }: AuthorizeDeps,
+): Promise<Denial | undefined> {
+  if (request.scope === "public") return undefined;
+  let problem = "no plugin provides an authorizer";
+  if (slots.has(authorizer)) {
+    try {
+      const verdict = await ask(slots.use(authorizer), request, clock, deadlineMs);
+      if (verdict.verdict === "allow") return undefined;
+      if (verdict.verdict === "deny") return verdict;
+      problem = `the authorizer answered ${JSON.stringify(verdict)}`;
+    } catch (error) {
+      problem = `the authorizer failed: ${isOpenStarryError(error) || error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+  const { kind } = request.principal;
+  // A broken policy must not lock the operator out of mending it.
+  if (kind === "operator" || kind === "internal") return undefined;
+  return {
+    code: "forbidden",
+    detail: `${request.operation} was denied: ${problem}`,
+    hint: "ask the operator to check the plugin that provides the slot authorizer",
+  };
+}
+
+async function ask(
+  provider: Authorizer,
+  request: OperationRequest,
+  clock: Pick<Clock, "after">,
+  deadlineMs: number,
+): Promise<Verdict> {
+  const answer: unknown = await withDeadline(clock, deadlineMs, `no answer within ${deadlineMs} ms`, () =>
+    provider.authorize(request),
+  );
+  return Object(answer) as Verdict;
+}
+
+async function denialOfTaps(
+  request: OperationRequest,
+  hooks: Pick<Hooks, "onRequest">,
+): Promise<Denial | undefined> {
+  try {
+    return await hooks.onRequest.promise(request);
+  } catch (cause) {
+    throw new OpenStarryError("forbidden", {
+      detail: `authorization failed: ${isOpenStarryError(cause) ? cause.message : "a plugin failed"}`,
+      hint: "the daemon's log names the plugin that failed",
+      cause,
+    });
+  }
+}
