@@ -14,7 +14,10 @@ export function readPage(path: string): Page {
   return { path, text: readFileSync(join(ROOT, path), "utf8") };
 }
 
-/** Every page below `docs/`, the README files of the root, of plugins and of examples. */
+/** The pages of the root that describe the project as it is. */
+const ROOT_PAGES = ["README.md", "AGENTS.md", "CONTRIBUTING.md", "SECURITY.md", "UPGRADING.md"];
+
+/** Those, every page below `docs/`, and the README files of plugins and examples. */
 export function allPages(): Page[] {
   const folders = ["docs", "plugins", "examples"];
   const found = folders.flatMap((folder) =>
@@ -22,7 +25,7 @@ export function allPages(): Page[] {
       .filter((name) => name.endsWith(".md") && !name.includes("node_modules"))
       .map((name) => join(folder, name)),
   );
-  return ["README.md", ...found.sort()].filter((path) => existsSync(join(ROOT, path))).map(readPage);
+  return [...ROOT_PAGES, ...found.sort()].filter((path) => existsSync(join(ROOT, path))).map(readPage);
 }
 
 /** The text below a heading, up to the next one of the same or a higher level. */

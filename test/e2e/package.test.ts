@@ -29,7 +29,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 describe("the package", () => {
   test("holds what runs, its types, docs and licence, and nothing else", () => {
     const wanted =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|docs\/[\w-]+\.md|examples\/systemd\/openstarry-daemon\.service|dist\/(bin\/.+(?<!\.d)|(core|plugins|test\/contract)\/.+?)\.(js|d\.ts))$/;
+      /^(package\.json|README\.md|LICENSE|(CHANGELOG|UPGRADING|SECURITY)\.md|docs\/[\w-]+\.md|examples\/systemd\/openstarry-daemon\.service|dist\/(bin\/.+(?<!\.d)|(core|plugins|test\/contract)\/.+?)\.(js|d\.ts))$/;
     expect(packed.files.filter((file) => !wanted.test(file))).toEqual([]);
     expect(packed.files.filter((file) => /\.map$|tsbuildinfo|\.test\.|_?fixtures?\//.test(file))).toEqual([]);
     expect(packed.files).toEqual(expect.arrayContaining(["LICENSE", "README.md", "CHANGELOG.md"]));

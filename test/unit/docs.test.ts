@@ -106,7 +106,9 @@ describe("links and files", () => {
     const listed = [...page("README.md").text.matchAll(/^- \[(\S+)\]\(\1\): .+$/gm)].map(
       ([, name = ""]) => name,
     );
-    const present = readdirSync(join(ROOT, "docs")).filter((name) => name !== "README.md");
+    const present = readdirSync(join(ROOT, "docs")).filter(
+      (name) => name.endsWith(".md") && name !== "README.md",
+    );
     expect(sorted(listed)).toEqual(sorted(present));
   });
 
