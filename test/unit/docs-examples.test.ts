@@ -91,7 +91,7 @@ test("the examples of hooks.md do what they say", async () => {
   await kernel.stop({ agents: "stop", reason: "the test is over" });
   assert.match(readFileSync(join(dataDir, "failures.txt"), "utf8"), new RegExp(run_id));
   const said = kernel.logged.map(({ message }) => message);
-  for (const words of ["a run ended", "started", "ready", "an agent is ill", "stopping"]) {
+  for (const words of ["a run ended", "started", "ready", "an agent is unhealthy", "stopping"]) {
     assert.ok(said.includes(words), words);
   }
   assert.deepEqual(kernel.plugins().filter(({ problem }) => problem !== undefined), []);
