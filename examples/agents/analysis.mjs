@@ -2,12 +2,12 @@ import { basename } from "node:path";
 import { readCsv } from "./csv.mjs";
 import { correlation, describeNumbers, inferType, isMissing, round, topValues } from "./statistics.mjs";
 
-/** Pairs of columns grow with the square of their number. */
+/** The number of pairs grows with the square of the number of columns. */
 const MOST_CORRELATED_COLUMNS = 20;
 const MOST_GROUPS = 20;
 
 /**
- * Describes a table: every column by itself, the numeric ones in pairs, and the groups of one column.
+ * Describes a table: each column, correlations of numeric columns, and the groups of one column.
  *
  * @param {string} path
  * @param {{ groupBy?: string, top?: number, onProgress?: (share: number) => void }} [options]
@@ -124,7 +124,7 @@ function meansOf(numbers, rows) {
   );
 }
 
-/** What stands out, in sentences; every figure in them stands in the result too. */
+/** Describes what stands out, in sentences; every figure in them is in the result too. */
 function findings(columns, correlations, groups) {
   const found = [];
   for (const { name, missing, count } of columns) {
@@ -136,7 +136,7 @@ function findings(columns, correlations, groups) {
   }
   for (const { name, top, count } of columns) {
     const [first, second] = top ?? [];
-    // A lead that a handful of rows could turn is nothing to tell.
+    // A lead that a handful of rows could reverse means nothing.
     if (!first || !second || first.count === second.count || first.count < count / 20) continue;
     found.push(`the most frequent ${name} is ${first.value}: ${first.count} of ${count}`);
   }
@@ -144,7 +144,7 @@ function findings(columns, correlations, groups) {
   return found;
 }
 
-/** The largest groups against each other, in the measure in which they differ most. */
+/** Compares the two largest groups by the measure in which they differ most. */
 function groupFindings({ by, groups }) {
   const [one, other] = groups;
   if (!one || !other) return [];

@@ -3,11 +3,11 @@ import { stat } from "node:fs/promises";
 
 /**
  * Reads a CSV file (RFC 4180: quoted fields, doubled quotes, line ends inside quotes; CRLF or LF; a byte
- * order mark is skipped) record by record, so that its size does not matter. The delimiter is the one of
- * comma, semicolon and tab that the first line holds most of.
+ * order mark is skipped) record by record, so that its size does not matter. The delimiter is the most frequent of
+ * comma, semicolon and tab in the first line.
  *
  * @param {string} path
- * @param {(share: number) => void} [onProgress] told the share of the file that was read, 0 to 1
+ * @param {(share: number) => void} [onProgress] called with the share of the file that was read, 0 to 1
  * @returns {AsyncGenerator<string[]>} the header first
  */
 export async function* readCsv(path, onProgress = () => {}) {
@@ -25,7 +25,7 @@ export async function* readCsv(path, onProgress = () => {}) {
   yield* parser.end();
 }
 
-/** A CSV parser that takes text in pieces of any length. */
+/** Creates a CSV parser that takes text in pieces of any length. */
 export function createParser() {
   /** @type {string | undefined} */
   let delimiter;
@@ -34,7 +34,7 @@ export function createParser() {
   /** @type {string[]} */
   let record = [];
   let inQuotes = false;
-  /** A quote inside quotes was the last character: a second one means a quote, anything else the end. */
+  /** The last character was a quote inside quotes: a second one means a literal quote, anything else the end. */
   let afterQuote = false;
   let line = 1;
   let openedAt = 0;

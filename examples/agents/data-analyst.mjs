@@ -1,8 +1,8 @@
 /**
- * An agent that analyses one CSV file: what is in every column, which columns move together, and how the
- * groups of one column differ. Everything it needs stands in its environment; what it found goes to its
- * result file and to its place in the state store, and the agent that started it is told by the message bus. It
- * ends with 0 when it has done its work, and with 1, saying why, when it could not.
+ * An agent that analyses one CSV file: what each column contains, which columns correlate, and how the groups of one
+ * column differ. It finds everything it needs in its environment. It writes its findings to its result file and to its
+ * namespace in the state store, and notifies its parent over the message bus. It exits with 0 on success, and with 1
+ * and the reason otherwise.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { clientFromEnv } from "openstarry-daemon/client";
@@ -25,7 +25,7 @@ if (!paramsFile || !resultFile) {
 const daemon = clientFromEnv();
 let lastHeartbeat = 0;
 
-/** The daemon may be away for a moment; that is no reason to stop working. */
+/** Reports progress. The daemon may be unavailable for a moment, which is no reason to stop working. */
 function report(status, progress) {
   lastHeartbeat = performance.now();
   return daemon.heartbeat({ status, progress }).catch((error) => {
@@ -51,7 +51,7 @@ try {
   console.log(`${result.file}: ${result.rows} rows, ${result.columns.length} columns`);
   for (const finding of result.findings) console.log(`- ${finding}`);
 } catch (error) {
-  console.error(`cannot analyse it: ${error.message}`);
+  console.error(`analysis failed: ${error.message}`);
   process.exitCode = 1;
 } finally {
   daemon.close();

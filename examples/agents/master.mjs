@@ -1,10 +1,10 @@
 /**
- * A master agent: it reaches its goal by starting other agents and putting their results together. All it
- * uses is AgentManagerTool, the client in it for the message bus and the state store, and the environment that
- * the daemon gave it.
+ * A master agent: it reaches its goal by starting other agents and combining their results. It uses only
+ * AgentManagerTool, that tool's client for the message bus and the state store, and the environment that the daemon
+ * gave it.
  *
- * With OPENAI_API_KEY and OPENAI_BASE_URL set, a model chooses the tool calls; without, a fixed plan is
- * followed. When the report is out it stays, and shows that it is alive.
+ * With OPENAI_API_KEY and OPENAI_BASE_URL set, a model chooses the tool calls; otherwise it follows a fixed plan. After
+ * its report it keeps running and sends heartbeats.
  */
 import { readFile } from "node:fs/promises";
 import { createAgentManagerTool } from "openstarry-daemon/agent-manager-tool";

@@ -1,4 +1,4 @@
-/** What is done with a model: it chooses the tool calls, until it has nothing more to call. */
+/** With a model: it chooses tool calls until it has none left to make. */
 const MOST_STEPS = 40;
 const REQUEST_TIMEOUT_MS = 120_000;
 const MOST_ATTEMPTS = 4;
@@ -6,12 +6,12 @@ const MOST_ATTEMPTS = 4;
 const INSTRUCTIONS =
   "You are the master of other agents. Reach the goal by starting agents with your tools: look at the " +
   "templates, start one agent for each part of the work, wait for all of them, read their results, and " +
-  "remove them with agent_stop and remove: true. When a tool answers ok: false, do what its hint says. " +
-  "Agents that exist already are left over from before: use them or remove them. When everything is done, " +
-  "answer with a short report of what was found, in plain text.";
+  "remove them with agent_stop and remove: true. When a tool answers ok: false, follow its hint. " +
+  "Agents that already exist are left over from an earlier run: use them or remove them. When everything is done, " +
+  "answer with a short report of the findings, in plain text.";
 
 /**
- * Talks to any endpoint that speaks OpenAI's chat completions, and answers the model's last words.
+ * Talks to any endpoint with OpenAI's chat completions, and returns the model's final message.
  *
  * @param {{
  *   goal: string,
@@ -39,10 +39,10 @@ export async function followModel({ goal, tool, say, baseUrl, apiKey, model = "g
       messages.push({ role: "tool", tool_call_id: id, content: JSON.stringify(result) });
     }
   }
-  throw new Error(`the model did not come to an end within ${MOST_STEPS} steps`);
+  throw new Error(`the model did not finish within ${MOST_STEPS} steps`);
 }
 
-/** One answer of the model. Asked again where that may help: when it is away, too busy, or fails. */
+/** Gets one message from the model. Retries when the endpoint is unreachable, too busy, or fails. */
 async function complete({ baseUrl, apiKey, body }) {
   const url = `${baseUrl.replace(/\/+$/, "")}/chat/completions`;
   for (let attempt = 1; ; attempt++) {

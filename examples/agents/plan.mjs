@@ -1,6 +1,6 @@
 /**
- * What is done without a model: two files are analysed at the same time. Each analyst leaves what it found in the
- * state store, and says so in the master's inbox on the message bus; the master puts it where everybody finds it.
+ * Without a model: analyses two files at the same time. Each analyst puts its findings into the state store and sends
+ * a message to the master's inbox; the master copies the findings to the shared namespace.
  */
 const TEMPLATE = "DataAnalystAgent_v1";
 const JOBS = [
@@ -24,53 +24,52 @@ export async function followPlan({ tool, self, say }) {
     );
   }
   const inbox = `agents/${self.agentId}/inbox`;
-  const reported = reportWhatIsTold({ tool, say, inbox, self });
-  for (const job of JOBS) await startOrTakeOver(tool, say, job);
+  const reported = reportFindings({ tool, say, inbox, self });
+  for (const job of JOBS) await startOrReuse(tool, say, job);
   await waitFor(tool, IDS);
-  // Behind everything that they have said: a bus has one order.
+  // Comes after all their messages: a bus has one order.
   await tool.client.bus.publish(inbox, { over: self.runId });
   await reported;
 }
 
 /**
- * Reads what the analysts tell, until the word that all are over; then reports. Settled only after that: should
- * this master die before, its next run is told again.
+ * Reads the analysts' messages until the message that all have ended, then reports. Acknowledges them only after that:
+ * if this master dies before, its next run gets them again.
  */
-async function reportWhatIsTold({ tool, say, inbox, self: { agentId, runId } }) {
-  /** By who said it; the rest is settled at once, so that nobody can fill this inbox. */
-  const told = new Map();
+async function reportFindings({ tool, say, inbox, self: { agentId, runId } }) {
+  /** The last delivery from each sender. All others are acknowledged at once, so that no agent can fill this inbox. */
+  const latest = new Map();
   const options = { group: "master", after: "0", maxInFlight: 100, ackWaitMs: 3_600_000 };
   for await (const delivery of tool.client.bus.consume(inbox, options)) {
     const { from, payload, position } = delivery.message;
     const isOver = from === `agent:${agentId}` && payload?.over === runId;
     if (!isOver && !IDS.some((id) => from === `agent:${id}`)) {
-      // Should it not be settled, it comes again.
+      // If that fails, it is redelivered.
       await delivery.ack().catch(() => {});
       continue;
     }
-    // Of each the last word counts; what is delivered again is the same word.
-    const before = told.get(from);
-    told.set(from, delivery);
+    // The last message of each sender counts; a redelivered one is the same message.
+    const before = latest.get(from);
+    latest.set(from, delivery);
     if (before && before.message.position !== position) await before.ack();
     if (!isOver) continue;
-    for (const id of IDS) await reportAndRemove(tool, say, id, told.get(`agent:${id}`)?.message);
-    for (const { ack } of told.values()) await ack();
+    for (const id of IDS) await reportAndRemove(tool, say, id, latest.get(`agent:${id}`)?.message);
+    for (const { ack } of latest.values()) await ack();
     return;
   }
 }
 
-/** After a crash of this master its workers are still there: what works, or has done its work, is kept. */
-async function startOrTakeOver(tool, say, job) {
+/** Starts a worker. After a crash of this master its workers still exist: those that work or succeeded are kept. */
+async function startOrReuse(tool, say, job) {
   const started = await tool.execute("agent_start", { template_id: TEMPLATE, ...job });
   if (started.ok) return say(`started ${job.agent_id} (pid ${started.data.pid ?? "to come"})`);
   if (started.error.code !== "agent_exists") throw failure("agent_start", started.error);
   const { agent_id } = job;
   const { state, last_exit: exit } = await call(tool, "agent_status", { agent_id });
-  if (exit === undefined || exit.success)
-    return say(`${agent_id} is there already (${state}); taking it over`);
-  say(`${agent_id} is there already (${state}); replacing it`);
+  if (exit === undefined || exit.success) return say(`${agent_id} already exists (${state}); using it`);
+  say(`${agent_id} already exists (${state}); replacing it`);
   await call(tool, "agent_stop", { agent_id, remove: true });
-  return startOrTakeOver(tool, say, job);
+  return startOrReuse(tool, say, job);
 }
 
 async function waitFor(tool, ids) {
@@ -87,7 +86,7 @@ async function reportAndRemove(tool, say, id, message) {
     const { file, rows, findings } = entry.value;
     say(`${file}: ${rows} rows`);
     for (const finding of findings) say(`  - ${finding}`);
-    // What is an agent's own goes with it.
+    // An agent's own namespace is deleted with it.
     await state.put("shared", `analyses/${file}`, entry.value);
   } else {
     say(`${id} left no result`);

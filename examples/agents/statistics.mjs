@@ -1,4 +1,4 @@
-/** What tables write where they know nothing. */
+/** How tables mark missing values. */
 const MISSING = new Set(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-"]);
 const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 const DATE = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
@@ -10,8 +10,8 @@ export function isMissing(text) {
 }
 
 /**
- * The type of a column: what all its values can be read as. Codes with leading zeros, such as postal
- * ones, stay text.
+ * Infers the type of a column: what all its values can be read as. Codes with leading zeros, such as postal codes,
+ * stay text.
  *
  * @param {string[]} values without the missing ones
  * @returns {"number" | "date" | "boolean" | "text" | "empty"}
@@ -25,9 +25,8 @@ export function inferType(values) {
 }
 
 /**
- * Mean and sample standard deviation (n - 1) in one pass by Welford's method, which does not lose digits
- * when the values are large and close together; the median of an even number is the mean of the middle
- * two.
+ * Computes mean and sample standard deviation (n - 1) in one pass by Welford's method, which does not lose digits when
+ * the values are large and close together. The median of an even number of values is the mean of the middle two.
  *
  * @param {number[]} values
  */
@@ -52,7 +51,7 @@ export function describeNumbers(values) {
 }
 
 /**
- * The most frequent values, most frequent first; of equals, the one that comes first in the alphabet.
+ * Finds the most frequent values, most frequent first; equal ones alphabetically.
  *
  * @param {string[]} values
  * @param {number} count
@@ -69,8 +68,8 @@ export function topValues(values, count) {
 }
 
 /**
- * Pearson's correlation over the rows in which both values are known; `undefined` when one of the two
- * does not vary, or fewer than three such rows exist.
+ * Computes Pearson's correlation over the rows in which both values are known; `undefined` if one of the two does not
+ * vary, or if there are fewer than three such rows.
  *
  * @param {(number | undefined)[]} left
  * @param {(number | undefined)[]} right
@@ -94,7 +93,7 @@ export function correlation(left, right) {
   return { r: round(xy / Math.sqrt(xx * yy)), rows: n };
 }
 
-/** Four significant digits more than a reader needs, without the noise of binary fractions. */
+/** Rounds to four significant digits more than a reader needs, without the noise of binary fractions. */
 export function round(/** @type {number} */ value) {
   return Number(value.toPrecision(8));
 }

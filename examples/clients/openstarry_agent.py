@@ -1,7 +1,7 @@
-"""What an agent in Python needs of the daemon, with nothing but the standard library.
+"""A client of the daemon for agents in Python, using only the standard library.
 
-Run by the daemon, this file shows itself: it says who it is, starts one data analyst if its template lets
-it, waits for the result, and leaves that as its own. Import `Daemon` to use it in an agent of yours.
+Run by the daemon, this file is an example: it prints who it is, starts one data analyst if its template allows that,
+waits for the result, and returns it as its own. Import `Daemon` to use it in your own agent.
 """
 
 import http.client
@@ -14,7 +14,7 @@ import uuid
 
 
 class DaemonError(Exception):
-    """What the daemon refused: `code`, the detail as text, and `hint`, which says what to do next."""
+    """A refused request: `code`, the detail as text, and `hint`, which says what to do next."""
 
     def __init__(self, problem):
         super().__init__(problem.get("detail", "the daemon refused"))
@@ -34,7 +34,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    """The daemon that started this agent, found by the variables that it set."""
+    """The daemon that started this agent, found by its environment variables."""
 
     def __init__(self, env=os.environ):
         self.agent_id = env["OPENSTARRY_AGENT_ID"]
@@ -42,7 +42,7 @@ class Daemon:
         self._token_file = env["OPENSTARRY_TOKEN_FILE"]
 
     def request(self, method, path, body=None, headers=None, timeout=60):
-        """One request. Returns the answer; raises DaemonError for a refusal and OSError for no daemon."""
+        """Sends one request. Raises DaemonError if it is refused, and OSError if there is no daemon."""
         connection = _UnixConnection(self._socket, timeout)
         try:
             response = self._ask(connection, method, path, body, headers)
@@ -60,7 +60,7 @@ class Daemon:
         try:
             connection.request(method, path, payload, all_headers)
         except BrokenPipeError:
-            pass  # refused before it was all read: the answer says why
+            pass  # refused before all of it was read: the answer says why
         response = connection.getresponse()
         if response.status >= 300:
             raise DaemonError(json.loads(response.read()))
@@ -75,12 +75,12 @@ class Daemon:
         return self.request("GET", "/whoami")
 
     def start(self, agent_id, template_id, params):
-        """The key makes it safe to send the same request again when no answer came."""
+        """Starts an agent. The key makes it safe to repeat the request if no answer came."""
         body = {"agent_id": agent_id, "template_id": template_id, "params": params}
         return self.request("POST", "/agents", body, {"Idempotency-Key": str(uuid.uuid4())})
 
     def wait(self, agent_id):
-        """Until it has ended. The daemon answers every poll after 30 s at the latest."""
+        """Waits until the agent has ended. The daemon answers each poll after 30 s at the latest."""
         while True:
             agent = self.request("GET", f"/agents/{agent_id}?wait_for=ended&timeout=30s")
             if agent["state"] in ("stopped", "exited", "failed"):
@@ -93,7 +93,7 @@ class Daemon:
         return self.request("DELETE", f"/agents/{agent_id}")
 
     def get_state(self, namespace, key):
-        """The entry, with `value` and `version`; None when there is none. A namespace is shared, or agent:ID."""
+        """Returns the entry, with `value` and `version`, or None. A namespace is shared, or agent:ID."""
         try:
             return self.request("GET", _state_path(namespace, key))
         except DaemonError as error:
@@ -102,14 +102,14 @@ class Daemon:
             raise
 
     def put_state(self, namespace, key, value, **options):
-        """Options: `ttl` ("10m"), and `if_version`, a version or "absent": else DaemonError state_conflict."""
+        """Options: `ttl` ("10m"), and `if_version`, a version or "absent"; a mismatch is DaemonError state_conflict."""
         return self.request("PUT", _state_path(namespace, key), {"value": value, **options})
 
     def delete_state(self, namespace, key):
         return self.request("DELETE", _state_path(namespace, key))["deleted"]
 
     def list_state(self, namespace, prefix=""):
-        """All entries whose keys begin so, in the order of their keys, read page by page."""
+        """Yields all entries with this key prefix, sorted by key, read page by page."""
         query = {"prefix": prefix}
         while True:
             page = self.request("GET", f"{_state_path(namespace)}?{urllib.parse.urlencode(query)}")
@@ -119,11 +119,11 @@ class Daemon:
             query["cursor"] = page["next_cursor"]
 
     def write_state(self, namespace, writes):
-        """All of these or none: {"op": "put", "key", "value"} or {"op": "delete", "key"}, with `if_version` too."""
+        """Applies all or none: {"op": "put", "key", "value"} or {"op": "delete", "key"}, optionally with `if_version`."""
         return self.request("POST", _state_path(namespace), {"writes": writes})["items"]
 
     def changes(self, namespace, prefix="", after=0):
-        """Every change behind a version, for ever: the entry, with "deleted" when it is not there any more."""
+        """Yields every change after a version, endlessly: the entry, with "deleted" if it was deleted."""
         while True:
             query = urllib.parse.urlencode({"prefix": prefix, "after": after})
             path = f"/state-watch/{urllib.parse.quote(namespace, safe='')}?{query}"
@@ -132,7 +132,7 @@ class Daemon:
                 yield {**change, "deleted": True} if event == "delete" else change
 
     def change_state(self, namespace, key, change):
-        """Puts what `change` makes of the value, or of None; anew when another has changed it meanwhile."""
+        """Replaces the value (or None) by `change(value)`; repeats if another agent has changed it meanwhile."""
         while True:
             found = self.get_state(namespace, key)
             value = change(found and found["value"])
@@ -144,18 +144,18 @@ class Daemon:
                     raise
 
     def publish(self, topic, payload, **options):
-        """Returns when the message is kept, with its position. Options: `keep` (False: only for who is there), `reply_to`."""
+        """Returns when the message is kept, with its position. Options: `keep` (False: current readers only), `reply_to`."""
         return self.request("POST", _bus_path(topic), {"payload": payload, **options})
 
     def ask(self, topic, payload, timeout=30):
-        """The reply to a message; DaemonError `timeout` when none came within so many seconds."""
+        """Returns the reply to a message; DaemonError `timeout` if none came within `timeout` seconds."""
         body = {"payload": payload, "wait_for_reply": True, "timeout": f"{timeout}s"}
         return self.request("POST", _bus_path(topic), body, timeout=timeout + 30)["reply"]
 
     def messages(self, topics, after=None):
-        """All messages of a filter, for ever: those kept after a position, "0" for all, then what comes.
+        """Yields all messages of a filter, endlessly: those kept after a position ("0": all), then new ones.
 
-        A lost connection is taken up again behind the last message that was read.
+        After a lost connection it continues behind the last message.
         """
         while True:
             last = {} if after is None else {"Last-Event-ID": after}
@@ -164,7 +164,7 @@ class Daemon:
                 yield message
 
     def work(self, topics, group, after=None):
-        """What comes to this member of a group, for ever. Each comes again until `ack(message)`."""
+        """Yields the messages for this member of a consumer group, endlessly. Each is redelivered until `ack(message)`."""
         query = urllib.parse.urlencode({"group": group, **({} if after is None else {"after": after})})
         while True:
             for _, message in self._stream(f"{_bus_path(topics)}?{query}"):
@@ -174,12 +174,12 @@ class Daemon:
         self.request("POST", "/bus-ack", {"ack": message["ack"]})
 
     def give_back(self, message, delay="0s"):
-        """It comes again, to whichever member."""
+        """Has the message redelivered, to any member."""
         self.request("POST", "/bus-ack", {"nack": message["ack"], "delay": delay})
 
     def _stream(self, path, headers=None):
-        """Server-sent events, each with its name, until the connection ends; then the caller asks again, after a moment."""
-        # The daemon sends a comment every 15 s: what is silent for longer is gone.
+        """Yields server-sent events with their names until the connection ends; the caller then retries, after a moment."""
+        # The daemon sends a comment every 15 s, so a longer silence means a dead connection.
         connection = _UnixConnection(self._socket, timeout=60)
         try:
             event = ""
@@ -195,7 +195,7 @@ class Daemon:
             if error.code not in ("bus_unavailable", "state_unavailable", "daemon_busy", "daemon_stopping"):
                 raise
         except (OSError, http.client.HTTPException):
-            pass  # the daemon is away
+            pass  # the daemon is unavailable
         finally:
             connection.close()
         time.sleep(0.2)
@@ -206,7 +206,7 @@ def _state_path(namespace, *key):
 
 
 def _bus_path(topic):
-    """Levels stay levels; a final "#" would be a fragment otherwise."""
+    """Keeps the levels and escapes each; an unescaped "#" would begin a fragment."""
     return "/".join(["/bus", *(urllib.parse.quote(level, safe="") for level in topic.split("/"))])
 
 

@@ -1,4 +1,4 @@
-"""An agent that speaks MQTT: it answers what comes into its inbox (needs paho-mqtt: pip install paho-mqtt).
+"""An agent that uses MQTT: it answers the messages in its inbox (needs paho-mqtt: pip install paho-mqtt).
 
 A template for it, under a daemon with the bus `bus-mqtt`:
 
@@ -7,8 +7,8 @@ A template for it, under a daemon with the bus `bus-mqtt`:
     args: [/path/to/paho_agent.py]
     requires: [bus]
 
-Messages are JSON. MQTT 3.1.1 has no place for a reply topic, so by custom it stands in the message itself:
-{"question": ..., "reply_to": "shared/answers"}. Without one the answer goes to `agents/ID/answers`.
+Messages are JSON. MQTT 3.1.1 has no reply topic, so by convention it is in the message itself:
+{"question": ..., "reply_to": "shared/answers"}. Without one, the answer goes to `agents/ID/answers`.
 """
 
 import json
@@ -25,12 +25,12 @@ ANSWERS = f"agents/{AGENT_ID}/answers"
 
 
 def answer(message):
-    """What this agent is for. Here it says what it was asked."""
+    """Does the agent's work. This example repeats the question."""
     return {"agent_id": AGENT_ID, "you_asked": message.get("question")}
 
 
 def reply_topic(message):
-    """Only where every agent may publish: the broker ends the connection of one that publishes elsewhere."""
+    """Returns a topic where every agent may publish: the broker disconnects a client that publishes elsewhere."""
     topic = message.get("reply_to")
     if isinstance(topic, str) and re.fullmatch(r"shared(/[A-Za-z0-9._-]{1,40}){1,4}", topic):
         return topic
@@ -39,9 +39,9 @@ def reply_topic(message):
 
 def on_connect(client, _userdata, _flags, code):
     if code != 0:
-        print(f"not let in: {mqtt.connack_string(code)}", flush=True)
+        print(f"connection refused: {mqtt.connack_string(code)}", flush=True)
         return
-    # Asked for at every connection: it costs nothing where the session has it already.
+    # At every connection: it costs nothing if the session already has the subscription.
     client.subscribe(INBOX, qos=1)
 
 
@@ -50,7 +50,7 @@ def on_subscribe(_client, _userdata, _mid, _granted):
 
 
 def on_message(client, _userdata, message):
-    """It is acknowledged when this returns; else it comes again, so one may come twice."""
+    """Answers a message. It is acknowledged when this returns, otherwise redelivered, so one may come twice."""
     try:
         asked = json.loads(message.payload)
     except ValueError:
@@ -61,9 +61,9 @@ def on_message(client, _userdata, message):
 
 
 def main():
-    # paho-mqtt 2 wants to know which of its callbacks are meant.
+    # paho-mqtt 2 must be given the version of its callbacks.
     version = [mqtt.CallbackAPIVersion.VERSION1] if hasattr(mqtt, "CallbackAPIVersion") else []
-    # A name for the session and clean_session=False: what comes while this agent is away waits for it.
+    # A client ID and clean_session=False: messages wait for this agent while it is disconnected.
     client = mqtt.Client(*version, client_id="inbox", clean_session=False)
     with open(os.environ["OPENSTARRY_TOKEN_FILE"], encoding="utf-8") as file:
         client.username_pw_set(AGENT_ID, file.read().strip())
@@ -75,7 +75,7 @@ def main():
 
     url = urllib.parse.urlsplit(os.environ["OPENSTARRY_BUS_URL"])
     client.connect_async(url.hostname, url.port, keepalive=30)
-    # Connects again by itself, for as long as it takes.
+    # Reconnects by itself.
     client.loop_forever(retry_first_connection=True)
 
 

@@ -122,8 +122,8 @@ describe("the example system", () => {
       },
       { ...LONG, what: "the new master to be done", diagnose: () => output("master") },
     );
-    expect(said).toMatch(/weather_analyst is there already \(\w+\); taking it over/);
-    expect(said).toContain("airports_analyst is there already (exited); replacing it");
+    expect(said).toMatch(/weather_analyst already exists \(\w+\); using it/);
+    expect(said).toContain("airports_analyst already exists (exited); replacing it");
     expect(said).toContain("weather.csv: 2922 rows");
     expect(said).toContain("airports.csv: 3376 rows");
     expect(await client.agents.get("master")).toMatchObject({ state: "running", restarts: 1 });
