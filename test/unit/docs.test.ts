@@ -122,7 +122,7 @@ describe("links and files", () => {
       expect(text.split("\n")[0]).toBe(`# ${name}`);
       const definition = known.get(name);
       const options = rows(text).flatMap((row) => code(row["option"]));
-      // The options of a probe stand in templates; the plugin itself takes none.
+      // The options of a probe are given in templates; the plugin itself has none.
       if (definition && !name.startsWith("probe-"))
         expect(sorted(options), name).toEqual(sorted(keysOf(definition.options)));
     }
@@ -131,7 +131,7 @@ describe("links and files", () => {
 });
 
 describe("quotes", () => {
-  it("are what the files say", async () => {
+  it("quoted contracts are what the files contain", async () => {
     const check = [join(ROOT, "test/docs/refresh.mjs"), "--check"];
     const { stdout } = await promisify(execFile)(process.execPath, check).catch((error) => error);
     expect(stdout).toBe("");
@@ -150,21 +150,24 @@ describe("hooks.md", () => {
   const hooks = createHooks();
   const names = Object.keys(hooks) as HookName[];
 
-  it("lists every hook with its kind and its class", () => {
+  it("hooks.md lists every hook with its kind and its class", () => {
     const listed = rows(page("hooks.md").text).filter((row) => row["class (tapable)"] !== undefined);
     expect(listed.map((row) => [code(row["hook"])[0], row["kind"], code(row["class (tapable)"])[0]])).toEqual(
       names.map((name) => [name, HOOK_KINDS[name], hooks[name].constructor.name]),
     );
   });
 
-  it.each(names)("says of %s when, in which order and with which guarantee, and shows a tap", (name) => {
-    const text = section(page("hooks.md"), name);
-    const said = rows(text).map((row) => row["0"]);
-    expect(said).toEqual(expect.arrayContaining(["payload", "when", "order", "guarantee"]));
-    expect(fences(text, "ts").some(({ content }) => content.includes(`ctx.hooks.${name}.tap(`))).toBe(true);
-  });
+  it.each(names)(
+    "hooks.md says when %s fires, in which order and with which guarantee, and shows a tap",
+    (name) => {
+      const text = section(page("hooks.md"), name);
+      const said = rows(text).map((row) => row["0"]);
+      expect(said).toEqual(expect.arrayContaining(["payload", "when", "order", "guarantee"]));
+      expect(fences(text, "ts").some(({ content }) => content.includes(`ctx.hooks.${name}.tap(`))).toBe(true);
+    },
+  );
 
-  it("lists the stages", () => {
+  it("hooks.md lists the stages", () => {
     const listed = rows(section(page("hooks.md"), "Order")).map((row) => [
       code(row["stage"])[0],
       Number(row["number"]),
@@ -178,7 +181,7 @@ describe("slots.md", () => {
     String((it as Partial<Slot<unknown>>)?.id?.description).startsWith("openstarry.slot.");
   const slots = (Object.values(face) as unknown[]).filter(isSlot);
 
-  it("lists every slot with how many may provide it, and its default providers", async () => {
+  it("slots.md lists every slot with its arity and its default providers", async () => {
     const defaults = [...(await definitions())].filter(([name]) => builtins.get(name)?.default);
     const listed = rows(page("slots.md").text).map((row) => [
       code(row["slot"])[0],
@@ -196,11 +199,11 @@ describe("slots.md", () => {
 describe("lifecycle.md", () => {
   const lifecycle = page("lifecycle.md");
 
-  it("lists the states", () => {
+  it("lifecycle.md lists the states", () => {
     expect(rows(section(lifecycle, "States")).map((row) => code(row["state"])[0])).toEqual([...AGENT_STATES]);
   });
 
-  it("lists the transitions, no more and no less", () => {
+  it("lifecycle.md lists exactly the transitions of the state machine", () => {
     const listed = rows(section(lifecycle, "Transitions")).flatMap((row) =>
       [...String(row["from → to"]).matchAll(/`(\w+)` → `(\w+)`/g)].map(
         ([, from, to]) => `${from} ${code(row["event"])[0]} ${to}`,
@@ -212,7 +215,7 @@ describe("lifecycle.md", () => {
     expect(sorted(listed)).toEqual(sorted(real));
   });
 
-  it("lists how runs end, and why", () => {
+  it("lifecycle.md lists all kinds and causes of ends", () => {
     const listed = rows(section(lifecycle, "Ends"));
     expect(listed.flatMap((row) => code(row["kind"]))).toEqual(exitSchema.shape.kind.options);
     expect(sorted(listed.flatMap((row) => code(row["cause"])))).toEqual(
@@ -224,11 +227,11 @@ describe("lifecycle.md", () => {
 describe("templates.md", () => {
   const listed = rows(section(page("templates.md"), "Keys")).filter((row) => row["key"]);
 
-  it("lists every key", () => {
+  it("templates.md lists every key", () => {
     expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(sorted(keysOf(templateSchema)));
   });
 
-  it("gives the defaults", () => {
+  it("templates.md gives the defaults", () => {
     const base = {
       template_id: "T",
       command: "c",
@@ -247,7 +250,7 @@ describe("templates.md", () => {
 describe("config.md", () => {
   const listed = rows(section(page("config.md"), "Keys"));
 
-  it("lists every key, and gives the defaults", () => {
+  it("config.md lists every key and gives the defaults", () => {
     expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(sorted(keysOf(configSchema)));
     expectDefaults(
       configSchema,
@@ -256,7 +259,7 @@ describe("config.md", () => {
     );
   });
 
-  it("lists the names of config files in their order, and the plugins that load by themselves", () => {
+  it("config.md lists the names of config files in order, and the default plugins", () => {
     expect(code(marked(page("config.md"), "names"))).toEqual([...CONFIG_NAMES]);
     const defaults = [...builtins].filter(([, plugin]) => plugin.default).map(([name]) => name);
     expect(code(marked(page("config.md"), "defaults"))).toEqual(defaults);
@@ -271,12 +274,12 @@ describe("http-api.md", async () => {
       : [],
   );
   const host = createPluginHost({ plugins: providers });
-  // Those without a route are asked for by plugins alone.
+  // Operations without a route are used by plugins only.
   const all = [...host.use(operation).values()] as unknown as Operation[];
   const operations = all.filter(({ http }) => http !== undefined);
   const inPath = (path: string) => [...path.matchAll(/\{(\w+)/g)].map(([, key = ""]) => key);
 
-  /** What an input is not complete without, by field. */
+  /** A value for each required field. */
   const REQUIRED = {
     signal: "SIGHUP",
     value: 1,
@@ -286,13 +289,13 @@ describe("http-api.md", async () => {
     group: "x",
   };
 
-  it("describes every operation and no other", () => {
+  it("http-api.md describes exactly the operations there are", () => {
     const titles = [...section(api, "Operations").matchAll(/^### (\S+)$/gm)].map(([, name = ""]) => name);
     expect(sorted(titles)).toEqual(sorted(operations.map(({ name }) => name)));
   });
 
   it.each(operations.map((it) => [it.name, it] as const))(
-    "%s: route, scope, fields, defaults",
+    "http-api.md documents route, scope, fields and defaults of %s",
     (name, it) => {
       const text = section(api, name);
       expect(text.trim()).toMatch(/^`/);
@@ -301,7 +304,7 @@ describe("http-api.md", async () => {
       const fields = rows(text);
       const known = keysOf(it.input).filter((key) => !key.includes(".") && !keys.includes(key));
       const named = fields.flatMap((row) => code(row["field"]));
-      // The keys of a template stand on a page of their own.
+      // The keys of a template have a page of their own.
       const elsewhere = text.includes("](templates.md)") ? keysOf(templateSchema) : [];
       expect(sorted([...named, ...elsewhere.filter((key) => known.includes(key))])).toEqual(sorted(known));
       const base = Object.fromEntries([
@@ -312,7 +315,7 @@ describe("http-api.md", async () => {
     },
   );
 
-  it("lists every field of an agent and of an exit", () => {
+  it("http-api.md lists every field of an agent and of an exit", () => {
     const text = section(api, "An agent");
     const fields = rows(text).flatMap((row) => code(row["field"]));
     expect(sorted(fields)).toEqual(sorted(Object.keys(agentSchema.shape)));
@@ -321,7 +324,7 @@ describe("http-api.md", async () => {
     expect(agentSchema.strict().safeParse(example).error).toBeUndefined();
   });
 
-  it("lists every part of why, and every kind of evidence; its example is one", () => {
+  it("http-api.md lists every part of why and every kind of evidence, and its example is valid", () => {
     const text = section(api, "agents.why");
     const parts = rows(text).flatMap((row) => code(row["part"]));
     expect(sorted(parts)).toEqual(sorted(Object.keys(whySchema.shape)));
@@ -331,7 +334,7 @@ describe("http-api.md", async () => {
     expect(whySchema.strict().safeParse(example).error).toBeUndefined();
   });
 
-  it("lists every error code with its status, exit code and title", () => {
+  it("http-api.md lists every error code with its status, exit code and title", () => {
     const listed = rows(section(api, "Errors")).map((row) => [
       code(row["code"])[0],
       { status: Number(row["status"]), exit: Number(row["exit"]), title: row["title"] },
@@ -339,7 +342,7 @@ describe("http-api.md", async () => {
     expect(Object.fromEntries(listed)).toEqual(ERROR_CODES);
   });
 
-  it("names no error code that does not exist", () => {
+  it("http-api.md names no error code that does not exist", () => {
     const named = code(api.text.replace(/^## Answers[\s\S]*?^## Pages/m, "")).filter((it) =>
       /^[a-z]+(_[a-z]+)+$/.test(it),
     );
@@ -351,7 +354,7 @@ describe("http-api.md", async () => {
     expect(suspects.filter((it) => !(it in ERROR_CODES) && !fields.includes(it))).toEqual([]);
   });
 
-  it("lists every type of event, and every scope", () => {
+  it("http-api.md lists every event type and every scope", () => {
     expect(rows(section(api, "Streams")).flatMap((row) => code(row["event"]))).toEqual([...EVENT_TYPES]);
     const scopes = rows(section(api, "Authentication")).flatMap((row) => code(row["scope"]));
     expect(sorted(scopes)).toEqual(sorted(new Set(operations.map(({ scope }) => scope))));
@@ -359,7 +362,7 @@ describe("http-api.md", async () => {
 });
 
 describe("operations.md", () => {
-  it("lists the files of the daemon's folder and the exit codes", () => {
+  it("operations.md lists the files of the home and the exit codes", () => {
     const files = rows(section(page("operations.md"), "The daemon's folder")).flatMap((row) =>
       code(row["file"]),
     );
@@ -370,7 +373,7 @@ describe("operations.md", () => {
 });
 
 describe("data in examples", () => {
-  it("JSON can be parsed", () => {
+  it("every JSON example can be parsed", () => {
     const all = pages.flatMap(({ path, text }) =>
       fences(text, "json").map(({ content }) => ({ path, content })),
     );
@@ -378,7 +381,7 @@ describe("data in examples", () => {
     for (const { path, content } of all) expect(() => JSON.parse(content), path).not.toThrow();
   });
 
-  it("YAML is a valid template or config, or a part of one, and names probes rightly", async () => {
+  it("every YAML example is a valid template or config, or a part of one, with existing probes", async () => {
     const watching = [...(await definitions())].filter(([name]) => /^(probe|health|spawner)-/.test(name));
     const probeSlots = createSlotRegistry();
     const plugins = watching.map(([, definition]) => ({ definition, options: {} }));
