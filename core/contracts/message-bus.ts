@@ -1,49 +1,55 @@
 import { defineSlot } from "./slot.js";
 
-/** One message as it was published. */
+/** One published message. */
 export interface BusMessage {
   /**
-   * Where it stands on the bus: opaque, of at most 64 printable ASCII characters, and good for `after`.
-   * Absent for a message that was not kept (`keep: false`).
+   * Identifies the message's place among the kept messages; pass it as `after` to continue behind it. Opaque, at
+   * most 64 printable ASCII characters. Absent for a message that was not kept (`keep: false`).
    */
   position?: string;
-  /** Levels between slashes, as in `reports/daily`; no wildcards. */
+  /** Levels separated by slashes, such as `reports/daily`; no wildcards. */
   topic: string;
-  /** Bytes; JSON in UTF-8 by custom. Readers share them: not to be changed. */
+  /** Bytes; by convention JSON in UTF-8. Readers share the array, so they must not change it. */
   payload: Uint8Array;
-  /** RFC 3339, UTC: when the bus took it. */
+  /** When the bus accepted the message: RFC 3339, UTC. */
   at: string;
-  /** Who published it, as the daemon knows it: `agent:ID`, `operator`. Absent: nobody vouches for it. */
+  /** The publisher, as the daemon authenticated it: `agent:ID` or `operator`. Absent when nothing vouches for it. */
   from?: string;
-  /** Where an answer is waited for. */
+  /** The topic on which the publisher waits for a reply. */
   reply_to?: string;
 }
 
-/** A message for one member of a group, until it is settled. `ack` and `nack` may be called apart from it. */
+/**
+ * One delivery of a message to one member of a consumer group. `ack` and `nack` need no `this`: they may be passed
+ * on as plain functions.
+ */
 export interface BusDelivery {
   readonly message: BusMessage;
-  /** 1 for the first time. */
+  /** 1 for the first delivery, and one more for each redelivery. */
   readonly attempt: number;
-  /** It is done with, and not delivered to this group again. Safe to call twice, and late. */
+  /** Acknowledges the message: this group does not get it again. Idempotent, and valid after `ackWaitMs` too. */
   ack(): Promise<void>;
-  /** Deliver it again, to whichever member, after `delayMs`. Default 0. Nothing, once it is settled or goes round again. */
+  /**
+   * Asks for redelivery to any member after `delayMs`, 0 by default. Does nothing once the message is
+   * acknowledged or this delivery has been superseded by another one.
+   */
   nack(delayMs?: number): Promise<void>;
 }
 
 export interface PublishOptions {
   /**
-   * True, the default: it resolves when the message is kept (durably, where `capabilities.durable`), so
-   * that groups and later readers get it. False: it goes to those who are subscribed now.
+   * True, the default: `publish` resolves once the message is stored (durably, where `capabilities.durable`), and
+   * consumer groups and later readers get it. False: only current subscribers get it.
    */
   keep?: boolean;
 }
 
 export interface SubscribeOptions {
-  /** A topic, or one with `+` for any one level, and a final `#` for all levels from there on, none included. */
+  /** A topic, or a pattern: `+` matches any one level, a final `#` matches zero or more remaining levels. */
   filter: string;
   /**
-   * All kept messages after this position first, each once and in order, then what comes. `"0"` is before
-   * them all. Absent: what comes.
+   * Start behind this position: first every kept message after it, each once and in order, then new messages.
+   * `"0"` starts at the oldest kept message. Absent: new messages only.
    */
   after?: string;
   /** Ends the subscription. */
@@ -53,42 +59,47 @@ export interface SubscribeOptions {
 export interface ConsumeOptions {
   filter: string;
   /**
-   * Members of a group share its kept messages. The same name with another filter is another group. It is
-   * there from its first member's coming until `removeGroup`, or until a bus that has too many groups
-   * forgets the one that has been without members for longest.
+   * The consumer group, whose members share the kept messages among them. The same name with another filter is
+   * another group. A group is created by its first member and exists until `removeGroup`, or until a bus with too
+   * many groups removes the one that has had no members for the longest time.
    */
   group: string;
-  /** Where a new group begins. Absent: with what comes. A group that is there goes on where it was. */
+  /** Where a new group starts. Absent: with new messages. An existing group continues where it was. */
   after?: string;
-  /** What is not settled for so long is delivered again, to whichever member. */
+  /** A message that is not acknowledged within this time is delivered again, to any member. */
   ackWaitMs: number;
-  /** A member gets no more than this before it has settled one. */
+  /** The largest number of unacknowledged messages that this member holds at a time. */
   maxInFlight: number;
-  /** Ends the membership: what this member has not settled goes to others at once, or after `ackWaitMs`. */
+  /**
+   * Ends the membership. Messages that this member has not acknowledged go to other members at once, or after
+   * `ackWaitMs`.
+   */
   signal: AbortSignal;
 }
 
 /**
- * Messages between agents, and from the daemon to them.
+ * Messages between agents, and from the daemon to agents.
  *
- * Kept messages stand in one order, the same for every reader. How many are kept is the bus's own
- * configuration; a position that has been dropped, or that an earlier bus gave out, reads on at the oldest
- * kept one after it, and what was dropped is lost to groups too. An iterator is subscribed when its first
- * `next()` was called: what is published after the promise of that call was made is seen. A reader that is
- * too slow is not waited for: it gets kept messages later, in order, and those with `keep: false` only as
- * far as the bus holds some of them for it. Calls take effect in the order in which they were made.
+ * Order: kept messages have one order, the same for every reader. Calls take effect in the order in which they were
+ * made. A subscription exists as soon as the first `next()` of its iterator was called: messages whose `publish` is
+ * called after that are seen.
  *
- * Errors: `subscribe` and `consume` throw `input_invalid` for an `after` that cannot be a position. Calls
- * reject with `bus_unavailable` when the bus cannot be reached; then a message may have been published or
- * not, and iterators reject: the caller asks again, with `after`.
+ * Retention: the bus's own configuration limits how many messages it keeps. Reading after a position that was
+ * dropped, or that an earlier bus assigned, continues at the oldest kept message behind it; groups lose dropped
+ * messages too. A bus does not wait for slow readers: they get kept messages later, in order, and messages with
+ * `keep: false` only as far as the bus buffers them.
  *
- * Who may use which topic is decided before a bus is asked. Limits, held by the callers: a topic has 1 to
- * 256 bytes of UTF-8 in at most 16 levels, none of them empty; a payload has at most 1 MiB.
+ * Errors: `subscribe` and `consume` throw `input_invalid` for an `after` that cannot be a position. Calls reject with
+ * `bus_unavailable` when the bus cannot be reached; a message may have been published or not in that case. Iterators
+ * reject as well, and the caller subscribes again with `after`.
+ *
+ * Authorization happens before the bus is called. Callers also enforce these limits: a topic has 1 to 256 bytes of
+ * UTF-8 in at most 16 levels, none of them empty; a payload has at most 1 MiB.
  */
 export interface MessageBus {
   readonly name: string;
   readonly capabilities: {
-    /** Kept messages and groups are still there after a crash of the bus, and of the daemon. */
+    /** Kept messages and consumer groups survive a crash of the bus and of the daemon. */
     readonly durable: boolean;
   };
   publish(
@@ -97,20 +108,20 @@ export interface MessageBus {
   ): Promise<{ position?: string }>;
   subscribe(options: SubscribeOptions): AsyncIterable<BusMessage>;
   consume(options: ConsumeOptions): AsyncIterable<BusDelivery>;
-  /** Forgets a group and where it stood. Its members' iterations end. */
+  /** Deletes a consumer group and its progress. The iterations of its members end. */
   removeGroup(group: Pick<ConsumeOptions, "filter" | "group">): Promise<void>;
   /**
-   * Forgets what is kept under topics that fit the filter, and the groups whose filter, read as a topic, fits
-   * it: `agents/a/#` takes the group of `agents/a/#` with it, and not that of `agents/+/inbox`.
+   * Deletes the kept messages whose topics match the filter, and the groups whose own filter, read as a topic,
+   * matches it: `agents/a/#` deletes the group of `agents/a/#`, but not that of `agents/+/inbox`.
    */
   drop(filter: string): Promise<void>;
-  /** Why it cannot be used now, in words; `undefined` when it can. */
+  /** Says why the bus cannot be used now; `undefined` when it can. */
   health(): string | undefined;
-  /** Somebody is about to use it: brings it up, where that was left until it is needed. Returns at once. */
+  /** Announces that the bus is about to be used: starts it where it starts on demand only. Returns at once. */
   wanted?(): void;
   /**
-   * An address at which this agent reaches the bus itself, and on it no more than it may; absent, or
-   * `undefined`: there is none, and agents use the daemon's API.
+   * Returns an address at which this agent reaches the bus directly, with no more rights than it has over the API.
+   * Absent, or `undefined`: there is no such address, and agents use the daemon's API.
    */
   urlFor?(agent: { agent_id: string; run_id: string }): string | undefined;
 }

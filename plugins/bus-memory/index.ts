@@ -3,7 +3,7 @@ import { definePlugin, messageBus } from "../../core/index.js";
 import { limitFields, limitsOf } from "../kit/bus/limits.js";
 import { createMemoryBus } from "./memory-bus.js";
 
-/** A message bus that forgets everything with the daemon: the reference, and for tests. */
+/** The message bus in memory: the reference implementation, and for tests. It loses everything with the daemon. */
 export default definePlugin({
   name: "bus-memory",
   apiVersion: 1,

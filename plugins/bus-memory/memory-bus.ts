@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/index.js";
 import { createBusEngine } from "../kit/bus/bus-engine.js";
 import { createRecentMessages } from "../kit/bus/recent-messages.js";
-import type { GroupBook, KeptLog } from "../kit/bus/storage.js";
+import type { ConsumerGroupStore, MessageLog } from "../kit/bus/storage.js";
 
 export interface MemoryBusOptions {
   maxMessages: number;
@@ -9,28 +9,29 @@ export interface MemoryBusOptions {
   maxGroups: number;
 }
 
-/** The reference: everything in this process's memory, gone with it. */
+/** Creates the reference message bus, which keeps everything in the memory of this process. */
 export function createMemoryBus(clock: Pick<Clock, "now" | "after">, options: MemoryBusOptions) {
   const log = createMemoryLog(clock, options);
   const { maxGroups } = options;
-  return createBusEngine({ name: "memory", clock, log, book: forgetful, durable: false, maxGroups });
+  return createBusEngine({ name: "memory", clock, log, groups: nullStore, durable: false, maxGroups });
 }
 
-const forgetful: GroupBook = { all: () => [], save: async () => {}, remove: async () => {} };
+/** Stores nothing: the progress of groups lives in the engine only. */
+const nullStore: ConsumerGroupStore = { all: () => [], save: async () => {}, remove: async () => {} };
 
-function createMemoryLog(clock: Pick<Clock, "now">, { maxMessages, maxBytes }: MemoryBusOptions): KeptLog {
-  // Counted up from the time of the start, so that a later bus gives out greater positions.
-  let newest = clock.now() * 1_000 - 1;
-  const kept = createRecentMessages({ maxMessages, maxBytes, after: newest });
+function createMemoryLog(clock: Pick<Clock, "now">, { maxMessages, maxBytes }: MemoryBusOptions): MessageLog {
+  // Offsets start from the time, so that a later bus assigns greater ones.
+  let last = clock.now() * 1_000 - 1;
+  const messages = createRecentMessages({ maxMessages, maxBytes, after: last });
   return {
-    ...kept,
+    ...messages,
     append(message) {
-      newest += 1;
-      kept.add(newest, { ...message, position: String(newest) });
-      return { position: newest, kept: Promise.resolve() };
+      last += 1;
+      messages.add(last, { ...message, position: String(last) });
+      return { offset: last, stored: Promise.resolve() };
     },
-    last: () => newest,
-    newest: () => newest,
-    drop: async (filter) => kept.drop(filter),
+    lastOffset: () => last,
+    readableUpTo: () => last,
+    drop: async (filter) => messages.drop(filter),
   };
 }

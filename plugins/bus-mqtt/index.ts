@@ -13,21 +13,22 @@ import {
 import { limitsOf } from "../kit/bus/limits.js";
 import { createManagedServer } from "../kit/managed-server.js";
 import { socketPath } from "../kit/socket-path.js";
-import { accessOperations, createAnswers } from "./daemon/access.js";
-import { createDriver } from "./daemon/driver.js";
-import { tellRuns } from "./daemon/run-list.js";
+import { authorizationOperations, createClientAuthorization } from "./daemon/client-authorization.js";
+import { createRemoteBus } from "./daemon/remote-bus.js";
+import { type BrokerSettings, SOCKET_NAME } from "./ipc/broker-settings.js";
+import { sendLiveRuns } from "./ipc/live-runs.js";
 import { type Options, optionsSchema } from "./options.js";
-import { type Settings, SOCKET_NAME } from "./settings.js";
 
 const BROKER = fileURLToPath(new URL("./broker/broker.js", import.meta.url));
-/** It holds little more than what is on its way. */
+/** Enough: the broker holds little more than messages on their way. */
 const HEAP_MIB = 128;
-/** A broker that comes up is no trouble before. */
-const COMING_UP_MS = 10_000;
-/** The daemon's start waits no longer than this for a broker that runs. */
+/** How long a broker may take to start before that is reported as a problem. */
+const STARTUP_MS = 10_000;
+/** How long the daemon's start waits for a broker that already runs. */
 const FIRST_ANSWER_MS = 1_000;
+const NOT_ANSWERING = "the message broker (svc:bus) does not answer";
 
-/** The embedded message bus: a broker process of its own, which outlives the daemon, and its driver. */
+/** The embedded message bus: a broker process that outlives the daemon, and the daemon's connection to it. */
 export default definePlugin({
   name: "bus-mqtt",
   apiVersion: 1,
@@ -41,23 +42,22 @@ export default definePlugin({
       eager: options.eager,
       template: () => templateOf(folder, options, ctx.daemon.status().version),
     });
-    const tell = createReport(ctx);
-    const notThere = "the message broker (svc:bus) does not answer";
-    const { bus, link } = createDriver({
+    const report = createProblemReporter(ctx);
+    const { bus, link } = createRemoteBus({
       path: () => socketPath(folder, SOCKET_NAME),
       clock: ctx.clock,
-      whyNot: server.health,
-      onRequest: createAnswers(ctx),
+      whyDown: server.health,
+      onRequest: createClientAuthorization(ctx),
       onStatus(status, peer) {
-        // At the stop of the daemon it is to end.
-        if (status) tell(status.problem);
-        else if (ctx.daemon.status().state !== "stopping") tell(notThere);
-        if (peer) tellRuns(peer, liveRuns(ctx));
+        if (status) report(status.problem);
+        // While the daemon stops, the broker is expected to end.
+        else if (ctx.daemon.status().state !== "stopping") report(NOT_ANSWERING);
+        if (peer) sendLiveRuns(peer, liveRuns(ctx));
       },
     });
     const open = (): Promise<void> => {
       if (!link.isOpen())
-        ctx.clock.after(COMING_UP_MS, () => link.isOpen() && !link.peer() && tell(notThere));
+        ctx.clock.after(STARTUP_MS, () => link.isOpen() && !link.peer() && report(NOT_ANSWERING));
       return link.open();
     };
     ctx.provide(messageBus, {
@@ -65,17 +65,19 @@ export default definePlugin({
       wanted() {
         server.wanted();
         open().catch((err: unknown) => {
-          ctx.log.error({ err }, "the message broker cannot be connected to");
-          tell(err instanceof Error ? err.message : String(err));
+          ctx.log.error({ err }, "cannot connect to the message broker");
+          report(err instanceof Error ? err.message : String(err));
         });
       },
     });
-    for (const it of accessOperations()) ctx.provide(operation, it);
-    ctx.hooks.afterExit.tap("end its connections", ({ run_id }) => link.peer()?.note({ runOver: run_id }));
+    for (const it of authorizationOperations()) ctx.provide(operation, it);
+    ctx.hooks.afterExit.tap("close connections of the run", ({ run_id }) =>
+      link.peer()?.notify({ runOver: run_id }),
+    );
     return {
       async start() {
         await server.start();
-        // One that an earlier daemon ran is there at once, unless it hangs.
+        // A broker that an earlier daemon started answers at once, unless it hangs.
         if (ctx.services.get("bus")) await Promise.race([open(), sleep(ctx.clock, FIRST_ANSWER_MS)]);
       },
       stop: () => link.close(),
@@ -84,7 +86,7 @@ export default definePlugin({
 });
 
 function templateOf(folder: string, options: Options, version: string): ServiceSpec["template"] {
-  const settings: Settings = {
+  const settings: BrokerSettings = {
     folder,
     ...limitsOf(options),
     port: options.port,
@@ -94,7 +96,7 @@ function templateOf(folder: string, options: Options, version: string): ServiceS
     description: "The embedded message broker of bus-mqtt.",
     command: process.execPath,
     args: [`--max-old-space-size=${HEAP_MIB}`, BROKER, JSON.stringify(settings)],
-    // A broker that cannot come up, on a full disk or so, is tried again until it can.
+    // Never given up: what keeps it from starting, such as a full disk, may pass.
     restart: { policy: "always", max_restarts: 1_000_000, backoff: { min: "200ms", max: "10s" } },
   };
 }
@@ -105,12 +107,14 @@ function liveRuns({ agents }: Pick<PluginContext, "agents">): string[] {
     .flatMap(({ state, run_id }) => (isLive(state) && run_id !== undefined ? [run_id] : []));
 }
 
-/** Transitions only. */
-function createReport({ daemon }: Pick<PluginContext, "daemon">): (problem: string | undefined) => void {
-  let told: string | undefined;
+/** Returns a function that degrades the plugin or reports its recovery, and ignores what it has reported already. */
+function createProblemReporter({
+  daemon,
+}: Pick<PluginContext, "daemon">): (problem: string | undefined) => void {
+  let reported: string | undefined;
   return (problem) => {
-    if (problem === told) return;
-    told = problem;
+    if (problem === reported) return;
+    reported = problem;
     if (problem === undefined) daemon.recovered();
     else daemon.degraded(problem);
   };

@@ -20,8 +20,8 @@ async function start(): Promise<TestDaemon> {
   return daemon;
 }
 
-/** What is kept under a filter, up to so many. */
-async function kept(it: TestDaemon, filter: string, count: number): Promise<unknown[]> {
+/** Reads the first `count` kept messages that match a filter. */
+async function readKept(it: TestDaemon, filter: string, count: number): Promise<unknown[]> {
   const seen: unknown[] = [];
   const signal = AbortSignal.timeout(20_000);
   for await (const { payload } of it.client.bus.subscribe(filter, { after: "0", signal })) {
@@ -31,18 +31,18 @@ async function kept(it: TestDaemon, filter: string, count: number): Promise<unkn
   return seen;
 }
 
-test("the broker is started by the first who needs it, and is there again at the next start", async () => {
+test("the broker starts on first use, and again with the next start of the daemon", async () => {
   const it = await start();
   await it.client.agents.create({ agent_id: "plain", template_id: "Plain" });
   await it.client.agents.wait("plain", { for: "ready" });
   await expect(it.client.agents.get("svc:bus")).rejects.toMatchObject({ code: "agent_not_found" });
   expect(existsSync(join(it.home, "bus"))).toBe(false);
 
-  // The request waits for it.
+  // The request waits for the broker.
   await it.client.bus.publish("shared/t", "first");
   const { pid } = await it.client.agents.get("svc:bus");
-  const told = await kept(it, "openstarry/presence/plain", 1);
-  expect(told).toEqual([expect.objectContaining({ agent_id: "plain", present: true })]);
+  const presence = await readKept(it, "openstarry/presence/plain", 1);
+  expect(presence).toEqual([expect.objectContaining({ agent_id: "plain", present: true })]);
   expect(readdirSync(join(it.home, "bus"))).toEqual(
     expect.arrayContaining(["broker.sock", "bus.db", "bus.lock", "port.json"]),
   );
@@ -55,11 +55,11 @@ test("the broker is started by the first who needs it, and is there again at the
   await waitFor(async () => (await it.client.agents.get("svc:bus")).state === "running", {
     what: "the broker",
   });
-  expect(await kept(it, "shared/t", 1)).toEqual(["first"]);
+  expect(await readKept(it, "shared/t", 1)).toEqual(["first"]);
   expect((await it.client.daemon.status()).problems).toEqual([]);
 });
 
-test("an agent that requires the bus finds the broker's address", async () => {
+test("an agent that requires the bus has the broker's address in its environment", async () => {
   const it = await start();
   await it.client.agents.create({ agent_id: "a", template_id: "Needs" });
   const { pid } = await it.client.agents.wait("a", { for: "ready", timeoutMs: 30_000 });
@@ -68,7 +68,7 @@ test("an agent that requires the bus finds the broker's address", async () => {
   expect(env["OPENSTARRY_API_URL"]).toMatch(/^http:/);
 });
 
-test("what a deleted agent was sent is gone for the next one of its id, also when the broker was away", async () => {
+test("messages for a deleted agent do not reach the next one with its id, also when the broker was down", async () => {
   const it = await start();
   await it.client.agents.create({ agent_id: "a", template_id: "Plain" });
   await it.client.bus.publish("agents/a/inbox", "for the first");
@@ -77,12 +77,12 @@ test("what a deleted agent was sent is gone for the next one of its id, also whe
   await it.client.agents.remove("a", { force: true });
   await it.client.agents.create({ agent_id: "a", template_id: "Plain" });
   process.kill(broker.pid as number, "SIGKILL");
-  // What was under way when it went is refused.
+  // A request under way when the broker dies is refused.
   const publish = () =>
     it.client.bus.publish("agents/a/inbox", "for the second").then(
       () => true,
       ({ code }: { code: string }) => code !== "bus_unavailable",
     );
-  await waitFor(publish, { what: "the broker to be there again", timeoutMs: 20_000 });
-  expect(await kept(it, "agents/a/#", 1)).toEqual(["for the second"]);
+  await waitFor(publish, { what: "the broker to run again", timeoutMs: 20_000 });
+  expect(await readKept(it, "agents/a/#", 1)).toEqual(["for the second"]);
 });

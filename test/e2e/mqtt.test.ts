@@ -9,7 +9,7 @@ import { environOf } from "../helpers/processes.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const PAHO_AGENT = fileURLToPath(new URL("../../examples/clients/paho_agent.py", import.meta.url));
-/** The system's, for which paho-mqtt is packaged. */
+/** The system's Python, for which paho-mqtt is packaged. */
 const PYTHON = "/usr/bin/python3";
 
 let daemon: TestDaemon | undefined;
@@ -27,7 +27,7 @@ async function open(templates: Parameters<typeof startDaemon>[0] = {}): Promise<
   return daemon;
 }
 
-/** The pid of the broker when it runs. */
+/** Resolves with the pid of the running broker. */
 async function brokerOf({ client }: TestDaemon, except?: number): Promise<number> {
   return waitFor(
     async () => {
@@ -46,11 +46,11 @@ async function portOf({ home }: TestDaemon): Promise<number> {
   });
 }
 
-/** As the operator; comes back by itself. */
-async function enter(it: TestDaemon, options: Parameters<typeof mqttClient>[1] = {}) {
+/** Connects as the operator, with automatic reconnects. */
+async function connectAsOperator(it: TestDaemon, options: Parameters<typeof mqttClient>[1] = {}) {
   const password = readFileSync(join(it.home, "token"), "utf8").trim();
   const port = await portOf(it);
-  // A broker that runs may not listen yet.
+  // A running broker may not listen yet.
   const client = await waitFor(() => mqttClient(port, { password, reconnectPeriod: 50, ...options }), {
     what: "a connection",
     timeoutMs: 20_000,
@@ -59,21 +59,21 @@ async function enter(it: TestDaemon, options: Parameters<typeof mqttClient>[1] =
   return client;
 }
 
-describe("kill -9 of the broker", { timeout: 90_000 }, () => {
-  it("in mid-traffic, three times: a session gets every message that was acknowledged, in order", async () => {
+describe("MQTT after kill -9 of the broker", { timeout: 90_000 }, () => {
+  it("a session gets every acknowledged message in order, after three kills under load", async () => {
     const it = await open();
     const port = await portOf(it);
-    const reader = await enter(it, { clientId: "reader", clean: false });
+    const reader = await connectAsOperator(it, { clientId: "reader", clean: false });
     await reader.mqtt.subscribeAsync("shared/traffic/+", { qos: 1 });
     const writers = await Promise.all(
-      [0, 1].map((index) => enter(it, { clientId: `w${index}`, clean: false })),
+      [0, 1].map((index) => connectAsOperator(it, { clientId: `w${index}`, clean: false })),
     );
     const acknowledged = new Set<string>();
     let isOver = false;
     const traffic = writers.map(async ({ mqtt }, index) => {
       for (let count = 0; !isOver; count++) {
         const text = `${index}:${count}`;
-        // The client sends it again itself until it is acknowledged.
+        // The client repeats it until it is acknowledged.
         await mqtt.publishAsync(`shared/traffic/${index}`, text, { qos: 1 });
         acknowledged.add(text);
       }
@@ -103,12 +103,12 @@ describe("kill -9 of the broker", { timeout: 90_000 }, () => {
     expect(await portOf(it)).toBe(port);
   });
 
-  it("while a session's client is away: what came before and after is there for it", async () => {
+  it("a session gets what was published before and after the kill while its client was away", async () => {
     const it = await open();
-    const away = await enter(it, { clientId: "away", clean: false });
+    const away = await connectAsOperator(it, { clientId: "away", clean: false });
     await away.mqtt.subscribeAsync("shared/x", { qos: 1 });
     await away.end("abruptly");
-    const writer = await enter(it);
+    const writer = await connectAsOperator(it);
     for (let index = 0; index < 20; index++)
       await writer.mqtt.publishAsync("shared/x", `${index}`, { qos: 1 });
     const pid = await brokerOf(it);
@@ -116,23 +116,23 @@ describe("kill -9 of the broker", { timeout: 90_000 }, () => {
     await brokerOf(it, pid);
     for (let index = 20; index < 30; index++)
       await writer.mqtt.publishAsync("shared/x", `${index}`, { qos: 1 });
-    const back = await enter(it, { clientId: "away", clean: false });
+    const back = await connectAsOperator(it, { clientId: "away", clean: false });
     expect(await back.texts(30)).toEqual(Array.from({ length: 30 }, (_, index) => `${index}`));
   });
 
-  it("what was not acknowledged comes again, and retained messages stay", async () => {
+  it("unacknowledged messages come again, and retained messages are kept", async () => {
     const it = await open();
-    const holder = await enter(it, { clientId: "holder", clean: false, reconnectPeriod: 0 });
+    const holder = await connectAsOperator(it, { clientId: "holder", clean: false, reconnectPeriod: 0 });
     holder.mqtt.handleMessage = () => {}; // never acknowledges
     await holder.mqtt.subscribeAsync("shared/x", { qos: 1 });
-    const writer = await enter(it);
+    const writer = await connectAsOperator(it);
     await writer.mqtt.publishAsync("shared/x", "held", { qos: 1 });
     await writer.mqtt.publishAsync("shared/status", "ready", { qos: 1, retain: true });
     await holder.texts(1);
     const pid = await brokerOf(it);
     process.kill(pid, "SIGKILL");
     await brokerOf(it, pid);
-    const back = await enter(it, { clientId: "holder", clean: false });
+    const back = await connectAsOperator(it, { clientId: "holder", clean: false });
     expect(await back.texts(1)).toEqual(["held"]);
     await back.mqtt.subscribeAsync("shared/status", { qos: 1 });
     await back.texts(2);
@@ -140,9 +140,9 @@ describe("kill -9 of the broker", { timeout: 90_000 }, () => {
   });
 });
 
-it("kill -9 of the daemon: clients go on, and what they say is there for the next one", async () => {
+it("MQTT clients keep working after kill -9 of the daemon, and the next daemon has their messages", async () => {
   const it = await open();
-  const [a, b] = [await enter(it), await enter(it, { clientId: "b", clean: false })];
+  const [a, b] = [await connectAsOperator(it), await connectAsOperator(it, { clientId: "b", clean: false })];
   await b.mqtt.subscribeAsync("shared/#", { qos: 1 });
   await a.mqtt.publishAsync("shared/x", "before", { qos: 1 });
   await b.texts(1);
@@ -151,10 +151,10 @@ it("kill -9 of the daemon: clients go on, and what they say is there for the nex
   await waitFor(() => it.pid() === undefined, { what: "the end of the daemon" });
   await a.mqtt.publishAsync("shared/x", "meanwhile", { qos: 1 });
   expect(await b.texts(2)).toEqual(["before", "meanwhile"]);
-  // One that it knows may come back, too.
+  // A client whose token the broker has cached may also reconnect.
   await b.end("abruptly");
   await a.mqtt.publishAsync("shared/x", "away", { qos: 1 });
-  expect(await (await enter(it, { clientId: "b", clean: false })).texts(1)).toEqual(["away"]);
+  expect(await (await connectAsOperator(it, { clientId: "b", clean: false })).texts(1)).toEqual(["away"]);
   await it.start();
   expect(await brokerOf(it)).toBe(broker);
   expect(a.mqtt.connected).toBe(true);
@@ -185,8 +185,8 @@ if (!isPaho && process.env["CI_REQUIRE_SERVICES"] === "1") {
 }
 if (!isPaho) console.warn(`skipped: ${PYTHON} has no paho-mqtt (apt-get install python3-paho-mqtt)`);
 
-describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () => {
-  it("answers its inbox, also when the broker is killed and comes back", async () => {
+describe.skipIf(!isPaho)("an agent in Python with paho-mqtt", { timeout: 90_000 }, () => {
+  it("the example agent answers its inbox, also after kill -9 of the broker", async () => {
     const Echo = {
       template_id: "Echo_v1",
       command: PYTHON,
@@ -214,7 +214,7 @@ describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () 
     process.kill(pid, "SIGKILL");
     await brokerOf(it, pid);
     await waitFor(async () => client.bus.publish("agents/echo/inbox", { question: "second" }), {
-      what: "a bus that takes messages",
+      what: "a bus that accepts messages",
     });
     const later = client.bus.subscribe("agents/echo/answers", { after: "0", signal });
     const seen: unknown[] = [];
@@ -222,25 +222,25 @@ describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () 
       seen.push((payload as { you_asked: string }).you_asked);
       if (seen.at(-1) === "second") break;
     }
-    // What was settled just before the kill may have come again: at least once.
+    // At least once: a message acknowledged just before the kill may come again.
     expect([...new Set(seen)]).toEqual(["first", "second"]);
     const { state, restarts, run_id } = await client.agents.get("echo");
     expect({ state, restarts, run_id }).toEqual({ state: "running", restarts: 0, run_id: agent.run_id });
-    // Asked over MQTT, with the topic for the answer in the message.
-    const operator = await enter(it);
+    // A request over MQTT has the reply topic in its payload.
+    const operator = await connectAsOperator(it);
     await operator.mqtt.subscribeAsync("shared/answers", { qos: 1 });
     const asked = JSON.stringify({ question: "third", reply_to: "shared/answers" });
     await operator.mqtt.publishAsync("agents/echo/inbox", asked, { qos: 1 });
     const [text = ""] = await operator.texts(1);
     expect(JSON.parse(text)).toEqual({ agent_id: "echo", you_asked: "third" });
-    // It stops at once when it is told to.
+    // It exits at once on SIGTERM.
     await client.agents.stop("echo");
     expect(await client.agents.wait("echo", { for: "ended", timeoutMs: 20_000 })).toMatchObject({
       last_exit: { code: 0 },
     });
   });
 
-  it("may do no more than over HTTP: another's inbox is closed to it, and the end of its run ends its connection", async () => {
+  it("an agent has the same permissions as over HTTP, and the end of its run closes its connection", async () => {
     const Idle = {
       template_id: "Idle_v1",
       command: process.execPath,
@@ -251,14 +251,14 @@ describe.skipIf(!isPaho)("an agent in Python, by paho", { timeout: 90_000 }, () 
     for (const agent_id of ["a", "b"]) await client.agents.create({ agent_id, template_id: "Idle_v1" });
     const { pid } = await client.agents.wait("a", { for: "ready", timeoutMs: 20_000 });
     const password = readFileSync(environOf(pid as number)["OPENSTARRY_TOKEN_FILE"] as string, "utf8").trim();
-    const a = await enter(it, { password, reconnectPeriod: 0 });
+    const a = await connectAsOperator(it, { password, reconnectPeriod: 0 });
     await a.mqtt.subscribeAsync("agents/a/#", { qos: 1 });
     await expect(a.mqtt.subscribeAsync("agents/b/#", { qos: 1 })).rejects.toThrow();
     await a.mqtt.publishAsync("shared/hello", "x", { qos: 1 });
     const refused = a.closed();
     a.mqtt.publish("agents/b/inbox", "x", { qos: 1 });
     await refused;
-    const again = await enter(it, { password, reconnectPeriod: 0 });
+    const again = await connectAsOperator(it, { password, reconnectPeriod: 0 });
     const ended = again.closed();
     await client.agents.stop("a");
     await ended;

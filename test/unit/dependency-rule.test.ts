@@ -109,7 +109,7 @@ describe("the dependency rule allows", () => {
     ["core/contracts/agent.ts", ["./slot.js"]],
     ["core/host/slots.ts", ["../contracts/slot.js", "../lib/nearest.js", "./hooks.js"]],
     [
-      "plugins/bus-mqtt/daemon/driver.ts",
+      "plugins/bus-mqtt/daemon/remote-bus.ts",
       ["../ipc/frames.js", "../../kit/topics.js", "../../../core/index.js"],
     ],
     ["plugins/tokens/index.ts", ["../../core/index.js", "../kit/topics.js", "./access.js", "node:net"]],

@@ -1,8 +1,8 @@
 import { isOpenStarryError, type Logger, systemClock, validateSync } from "../../../core/index.js";
-import { settingsSchema } from "../settings.js";
+import { settingsSchema } from "../ipc/broker-settings.js";
 import { runBroker } from "./run-broker.js";
 
-// The program of the service svc:bus. What it prints is that service's log.
+// The program of the service svc:bus. Its output is the service's log.
 
 const log: Logger = {
   debug() {},
@@ -11,7 +11,7 @@ const log: Logger = {
   error: (fields, message) => console.error(line(message, fields)),
 };
 
-// Whatever it makes is this user's alone.
+// All files and sockets are for this user only.
 process.umask(0o077);
 try {
   const given: unknown = JSON.parse(process.argv[2] ?? "{}");
@@ -22,7 +22,7 @@ try {
       broker.close().then(
         () => process.exit(0),
         (error: unknown) => {
-          log.error({ err: error }, "it could not be closed");
+          log.error({ err: error }, "cannot close the message broker cleanly");
           process.exit(1);
         },
       );
@@ -30,7 +30,7 @@ try {
   }
   log.info({ pid: process.pid }, "the message broker is ready");
 } catch (error) {
-  log.error({ err: error }, "the message broker cannot be started");
+  log.error({ err: error }, "cannot start the message broker");
   process.exit(1);
 }
 

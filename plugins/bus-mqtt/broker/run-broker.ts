@@ -5,15 +5,15 @@ import { createBusEngine } from "../../kit/bus/bus-engine.js";
 import { createPortMemory } from "../../kit/port-memory.js";
 import { socketPath } from "../../kit/socket-path.js";
 import { ownerOf } from "../../kit/topics.js";
-import { type Settings, SOCKET_NAME } from "../settings.js";
+import { type BrokerSettings, SOCKET_NAME } from "../ipc/broker-settings.js";
+import { createCachingAuthorizer } from "./authorizer.js";
 import { createDaemonServer } from "./daemon-server.js";
-import { createRememberingGuard } from "./guard.js";
-import { createMqttFace, createMqttTables } from "./mqtt/face.js";
 import { listenForClients } from "./mqtt/listen.js";
+import { createMqttServer, createMqttTables } from "./mqtt/mqtt-server.js";
 import { openDurableStorage } from "./storage/durable-storage.js";
 
-/** The broker: a bus in a file, for the daemon by a socket of its own, for agents by MQTT. */
-export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
+/** Runs the broker: a durable message bus that serves the daemon on a unix socket and agents by MQTT. */
+export async function runBroker(settings: BrokerSettings, clock: Clock, log: Logger) {
   const { folder, maxMessages, maxBytes, maxGroups } = settings;
   prepareFolder(folder);
   let problem: string | undefined;
@@ -22,12 +22,12 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
     clock,
     maxMessages,
     maxBytes,
-    prepare: createMqttTables,
-    onProblem(it) {
-      problem = it;
-      if (it === undefined) log.info({}, "messages are kept again");
-      else log.error({}, it);
-      daemons.tellStatus();
+    createExtraTables: createMqttTables,
+    onProblem(now) {
+      problem = now;
+      if (now === undefined) log.info({}, "messages can be stored again");
+      else log.error({}, now);
+      daemons.sendStatus();
     },
   });
   const { bus, stop } = createBusEngine({ name: "mqtt", clock, ...storage, durable: true, maxGroups });
@@ -36,30 +36,29 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
     status: () => ({ problem, port: clients.port }),
     onDrop(filter) {
       const agent = ownerOf(filter);
-      if (agent !== undefined) guard.forgetOwner(agent);
-      return face.drop(filter);
+      if (agent !== undefined) authorizer.forgetOwner(agent);
+      return mqtt.drop(filter);
     },
-    onRuns(live) {
-      for (const runId of guard.runs()) if (!live.has(runId)) guard.forgetRun(runId);
-      face.endRuns((runId) => !live.has(runId));
+    onLiveRuns(live) {
+      for (const runId of authorizer.runs()) if (!live.has(runId)) authorizer.endRun(runId);
+      mqtt.endRuns((runId) => !live.has(runId));
     },
     onRunOver(runId) {
-      guard.forgetRun(runId);
-      face.endRuns((it) => it === runId);
+      authorizer.endRun(runId);
+      mqtt.endRuns((it) => it === runId);
     },
   });
-  const guard = createRememberingGuard({ ask: daemons.ask, onDaemon: daemons.onDaemon, clock });
-  const face = createMqttFace({ bus, database: storage.others, guard, clock, log });
-  // Before daemons, so that the first thing they are told is where clients connect.
-  const { accept } = face;
+  const authorizer = createCachingAuthorizer({ ask: daemons.ask, onDaemon: daemons.onDaemon, clock });
+  const mqtt = createMqttServer({ bus, database: storage.extra, authorizer, clock, log });
+  // Before the daemon can connect, so that the first status has the port.
   const memory = createPortMemory(join(folder, "port.json"));
-  const clients = await listenForClients({ port: settings.port, memory, accept });
+  const clients = await listenForClients({ port: settings.port, memory, accept: mqtt.accept });
   await daemons.listen(socketPath(folder, SOCKET_NAME));
   return {
-    /** Writes down where each group stands, and closes the file. */
+    /** Closes all connections, saves the progress of consumer groups, and closes the file. */
     async close(): Promise<void> {
       clients.close();
-      await face.close();
+      await mqtt.close();
       daemons.close();
       await stop();
       await storage.close();
@@ -67,14 +66,14 @@ export async function runBroker(settings: Settings, clock: Clock, log: Logger) {
   };
 }
 
-/** Throws `home_unusable` when somebody else could look into it. */
+/** Creates the folder with mode 0700. Throws `home_unusable` when it belongs to another user. */
 function prepareFolder(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const stats = lstatSync(folder);
   if (!stats.isDirectory() || stats.uid !== process.geteuid?.()) {
     throw new OpenStarryError("home_unusable", {
-      detail: `${folder} is not a folder of this user's own`,
-      hint: "move it away; the broker makes its own",
+      detail: `${folder} is not a folder that belongs to this user`,
+      hint: "move it away; the broker creates its own folder",
     });
   }
   chmodSync(folder, 0o700);

@@ -1,27 +1,27 @@
 import type { Duplex } from "node:stream";
 import { OpenStarryError } from "../../../core/index.js";
 
-/** What driver and broker say to each other: a few JSON fields, and bytes. */
+/** What daemon and broker exchange: a JSON object with a few fields, and bytes. */
 export interface Frame {
   readonly header: Readonly<Record<string, unknown>>;
   readonly payload: Uint8Array;
 }
 
-/** Lengths of header and payload, 32 bits each, the highest byte first. */
+/** The lengths of header and payload, each 32 bits, big-endian. */
 const PREFIX_BYTES = 8;
-/** Much more than a topic, a filter and a name can be. */
+/** Far above the size of a topic, a filter and a name. */
 const MAX_HEADER_BYTES = 64 * 2 ** 10;
 const MAX_PAYLOAD_BYTES = 2 * 2 ** 20;
 
-const NOTHING = new Uint8Array();
+const EMPTY = new Uint8Array();
 
-/** Throws `input_invalid` for what the other side would not take. */
-export function encodeFrame(header: object, payload: Uint8Array = NOTHING): Buffer {
+/** Encodes one frame. Throws `input_invalid` when it exceeds the limits that the receiver enforces. */
+export function encodeFrame(header: object, payload: Uint8Array = EMPTY): Buffer {
   const text = Buffer.from(JSON.stringify(header));
   if (text.byteLength > MAX_HEADER_BYTES || payload.byteLength > MAX_PAYLOAD_BYTES) {
     throw new OpenStarryError("input_invalid", {
       detail: `a message of ${payload.byteLength} bytes is too large for the message bus`,
-      hint: "messages have at most 1 MiB; keep larger things in a file, and tell where",
+      hint: "messages have at most 1 MiB; put larger content in a file and send its path",
     });
   }
   const frame = Buffer.allocUnsafe(PREFIX_BYTES + text.byteLength + payload.byteLength);
@@ -32,7 +32,7 @@ export function encodeFrame(header: object, payload: Uint8Array = NOTHING): Buff
   return frame;
 }
 
-/** Calls back for each frame that comes. What cannot be a frame ends the connection with an error. */
+/** Calls `onFrame` for each frame that arrives. Destroys the socket with an error on bytes that are not a frame. */
 export function readFrames(socket: Duplex, onFrame: (frame: Frame) => void): void {
   let chunks: Buffer[] = [];
   let bytes = 0;
@@ -59,18 +59,18 @@ export function readFrames(socket: Duplex, onFrame: (frame: Frame) => void): voi
   });
 }
 
-/** How many bytes the frame has that begins here, as far as that is known. */
+/** Returns the size of the frame that starts here, or of its prefix while that is incomplete. */
 function frameBytes(bytes: Buffer): number {
   if (bytes.byteLength < PREFIX_BYTES) return PREFIX_BYTES;
   const [header, payload] = [bytes.readUInt32BE(0), bytes.readUInt32BE(4)];
   if (header > MAX_HEADER_BYTES || payload > MAX_PAYLOAD_BYTES)
-    throw new Error("what came is no frame of this protocol");
+    throw new Error("received bytes that are not a frame of the broker protocol");
   return PREFIX_BYTES + header + payload;
 }
 
 function decodeFrame(bytes: Buffer): Frame {
-  const begin = PREFIX_BYTES + bytes.readUInt32BE(0);
-  const header = JSON.parse(bytes.toString("utf8", PREFIX_BYTES, begin)) as Frame["header"];
-  // A copy: a small payload is not to hold on to all that came with it.
-  return { header, payload: Uint8Array.from(bytes.subarray(begin)) };
+  const payloadStart = PREFIX_BYTES + bytes.readUInt32BE(0);
+  const header = JSON.parse(bytes.toString("utf8", PREFIX_BYTES, payloadStart)) as Frame["header"];
+  // A copy, since a view of a small payload would keep the whole received chunk in memory.
+  return { header, payload: Uint8Array.from(bytes.subarray(payloadStart)) };
 }

@@ -1,24 +1,28 @@
 import type { ConsumeOptions, SubscribeOptions } from "../../../core/index.js";
 
-/** What the broker may be asked to send until it is told otherwise. */
+/** The calls of a bus that return an iterator. Each becomes a stream of notifications from the broker. */
 export type StreamKind = "subscribe" | "consume";
 
-/** The fields of the note that opens a stream. */
+/** The notification that opens a stream. */
 export interface OpenStream
   extends Pick<SubscribeOptions, "filter" | "after">,
     Partial<Pick<ConsumeOptions, "group" | "ackWaitMs" | "maxInFlight">> {
   open: StreamKind;
   stream: number;
+  /** What the broker may send before it is granted more. */
   credit: number;
 }
 
-/** What one item takes of the credit of its stream. A member of a group is sent what it asks for, one by one. */
+/** Returns how much credit one item uses: its bytes, or one of the deliveries that were asked for. */
 export function costOf(kind: StreamKind, payload: Uint8Array): number {
   return kind === "consume" ? 1 : payload.byteLength + ITEM_BYTES;
 }
 
-/** About what topic and header of a message take. */
+/** Roughly the size of a message's topic and header. */
 const ITEM_BYTES = 256;
 
-/** What a stream begins with: a reader is sent ahead so many bytes, and perhaps one message more. */
+/**
+ * The credit of a new stream. Subscribers are sent up to 256 KiB ahead, and one message beyond that. Members of a
+ * group get deliveries one by one, since the time to acknowledge starts when a delivery is sent.
+ */
 export const FIRST_CREDIT: Record<StreamKind, number> = { subscribe: 256 * 2 ** 10, consume: 1 };

@@ -1,62 +1,63 @@
 import type { BusMessage } from "../../../core/index.js";
 import { topicMatches } from "../topics.js";
-import type { Found } from "./storage.js";
+import type { FindResult } from "./storage.js";
 
-export interface RecentOptions {
+export interface RecentMessagesOptions {
   maxMessages: number;
   maxBytes: number;
-  /** All that is kept after this position is added. */
+  /** Every kept message behind this offset will be added. */
   after: number;
 }
 
-/** The newest kept messages, in memory. The oldest make room; the newest always stays. */
-export function createRecentMessages({ maxMessages, maxBytes, after: begin }: RecentOptions) {
-  const kept = new Map<number, BusMessage>();
-  let floor = begin;
+/** Creates a cache of the newest kept messages. It evicts the oldest ones, but never the newest. */
+export function createRecentMessages({ maxMessages, maxBytes, after }: RecentMessagesOptions) {
+  const messages = new Map<number, BusMessage>();
+  let completeAfter = after;
   let bytes = 0;
 
-  function remove(position: number, message: BusMessage): void {
-    kept.delete(position);
+  function remove(offset: number, message: BusMessage): void {
+    messages.delete(offset);
     bytes -= bytesOf(message);
   }
 
-  function makeRoom(): void {
-    for (const [position, message] of kept) {
-      if ((kept.size <= maxMessages && bytes <= maxBytes) || kept.size === 1) return;
-      remove(position, message);
-      floor = position;
+  function evict(): void {
+    for (const [offset, message] of messages) {
+      if ((messages.size <= maxMessages && bytes <= maxBytes) || messages.size === 1) return;
+      remove(offset, message);
+      completeAfter = offset;
     }
   }
 
   return {
-    count: () => kept.size,
-    /** All kept messages after this position are here. */
-    floor: () => floor,
-    at: (position: number) => kept.get(position),
-    /** Its position is greater than those of all before. */
-    add(position: number, message: BusMessage): void {
-      kept.set(position, message);
+    count: () => messages.size,
+    /** Returns the offset behind which the cache has every kept message. */
+    completeAfter: () => completeAfter,
+    at: (offset: number) => messages.get(offset),
+    /** Adds a message whose offset is above all earlier ones. */
+    add(offset: number, message: BusMessage): void {
+      messages.set(offset, message);
       bytes += bytesOf(message);
-      makeRoom();
+      evict();
     },
     drop(filter: string): void {
-      for (const [position, message] of kept) {
-        if (topicMatches(filter, message.topic)) remove(position, message);
+      for (const [offset, message] of messages) {
+        if (topicMatches(filter, message.topic)) remove(offset, message);
       }
     },
-    find(filter: string, after: number, upTo: number): Found {
-      // For one who is far behind, where positions may be missing; else the few that are new.
-      const positions = upTo - after > kept.size ? kept.keys() : range(after + 1, upTo);
-      for (const position of positions) {
-        if (position > upTo) break;
-        const message = position > after ? kept.get(position) : undefined;
-        if (message && topicMatches(filter, message.topic)) return { position, message };
+    find(filter: string, after: number, upTo: number): FindResult {
+      // A reader far behind walks the cache, which may have gaps. A reader that keeps up checks the few new offsets.
+      const offsets = upTo - after > messages.size ? messages.keys() : range(after + 1, upTo);
+      for (const offset of offsets) {
+        if (offset > upTo) break;
+        const message = offset > after ? messages.get(offset) : undefined;
+        if (message && topicMatches(filter, message.topic)) return { offset, message };
       }
-      return { position: upTo };
+      return { offset: upTo };
     },
   };
 }
 
+/** Returns the size of a message as `maxBytes` counts it: topic and payload. */
 export function bytesOf({ topic, payload }: BusMessage): number {
   return topic.length + payload.byteLength;
 }

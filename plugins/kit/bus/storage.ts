@@ -1,57 +1,62 @@
 import type { BusMessage } from "../../../core/index.js";
 
-/** The kept messages in their order, at rising positions that are never given out twice. */
-export interface KeptLog {
+/**
+ * The kept messages in order. Each has an offset: a rising number that is never reused. As text it is the message's
+ * `position`.
+ */
+export interface MessageLog {
   /**
-   * Places a message behind all that were placed before. `kept` resolves when it is as safe as the log keeps
-   * messages, and can be read; it rejects with `bus_unavailable`.
+   * Appends a message. `stored` resolves when the message is as durable as this log makes it, and readable; it
+   * rejects with `bus_unavailable`.
    */
-  append(message: BusMessage): { position: number; kept: Promise<void> };
-  /** The last position that was given out. */
-  last(): number;
-  /** Up to this position everything can be read that ever will be. */
-  newest(): number;
-  /** How many are kept. */
+  append(message: BusMessage): { offset: number; stored: Promise<void> };
+  /** Returns the last offset that was assigned. */
+  lastOffset(): number;
+  /** Returns the highest offset up to which every message is readable; later appends come behind it. */
+  readableUpTo(): number;
+  /** Returns the number of kept messages. */
   count(): number;
-  at(position: number): BusMessage | undefined;
+  at(offset: number): BusMessage | undefined;
   /**
-   * The first message for a filter after one position, up to and including another. One look is short:
-   * `position` is that of the message, or without one how far it looked.
+   * Finds the first message that matches a filter behind one offset, up to and including another. One call searches
+   * a limited range only: without a message, `offset` says how far it has searched.
    */
-  find(filter: string, after: number, upTo: number): Found;
+  find(filter: string, after: number, upTo: number): FindResult;
   drop(filter: string): Promise<void>;
 }
 
-export interface Found {
-  position: number;
+export interface FindResult {
+  /** The offset of the message, or the last one that was searched. */
+  offset: number;
   message?: BusMessage | undefined;
 }
 
-export interface GroupName {
+export interface ConsumerGroupId {
   readonly filter: string;
   readonly group: string;
-  /** Another group of the same name, later, has another one. */
+  /** Differs for a group that is created later under the same name. */
   readonly id: string;
 }
 
-/** Where a group stands: behind `cursor`, and before it with what is unsettled. */
-export interface GroupRecord extends GroupName {
+/** The progress of one consumer group. */
+export interface ConsumerGroupRecord extends ConsumerGroupId {
+  /** Every message up to this offset was delivered or does not match; the group's next new one is behind it. */
   cursor: number;
-  /** Positions, and how often each was delivered. */
-  unsettled: readonly (readonly [position: number, attempt: number])[];
+  /** The messages up to the cursor that were delivered and not acknowledged, with their numbers of deliveries. */
+  pending: readonly (readonly [offset: number, attempt: number])[];
 }
 
-export interface GroupChange {
+export interface ConsumerGroupUpdate {
   cursor: number;
-  /** Positions that are unsettled with so many attempts, or with `undefined` are not. */
-  unsettled: readonly (readonly [position: number, attempt: number | undefined])[];
+  /** What has changed among the pending messages. Without a number of deliveries: no longer pending. */
+  pending: readonly (readonly [offset: number, attempt: number | undefined])[];
 }
 
-/** Which groups there are, and where they stand. */
-export interface GroupBook {
-  /** Those that were used longest ago first. */
-  all(): readonly GroupRecord[];
-  /** Makes it known, or changes what is known. Rejects with `bus_unavailable`; then nothing has changed. */
-  save(name: GroupName, change: GroupChange): Promise<void>;
-  remove(name: GroupName): Promise<void>;
+/** Stores the consumer groups and their progress. */
+export interface ConsumerGroupStore {
+  /** Returns all groups, the least recently used first. */
+  all(): readonly ConsumerGroupRecord[];
+  /** Creates or updates a group. Rejects with `bus_unavailable`, and has changed nothing then. */
+  save(id: ConsumerGroupId, update: ConsumerGroupUpdate): Promise<void>;
+  remove(id: ConsumerGroupId): Promise<void>;
 }

@@ -2,33 +2,33 @@ import { MAX_PAYLOAD_BYTES } from "../../../kit/topic-schemas.js";
 
 /** A payload with its topic. */
 export const MAX_PUBLISH_BYTES = MAX_PAYLOAD_BYTES + 1_024;
-/** Of other packets, and of the first one, which comes from nobody known yet. */
+/** For all other packets, and for the first one, whose sender is not authenticated yet. */
 export const MAX_PACKET_BYTES = 64 * 2 ** 10;
 export const CONNECT_TIMEOUT_MS = 10_000;
-/** A peer from which nothing comes is asked for a sign of life by TCP. */
+/** How long a connection may be silent before TCP probes it. */
 export const KEEP_ALIVE_MS = 60_000;
 export const MAX_CLIENT_ID_BYTES = 128;
 
 export const MAX_CONNECTIONS = 1_000;
-/** Of an agent: the operator is trusted. */
-export const MAX_CONNECTIONS_OF_ONE = 32;
-export const MAX_SUBSCRIPTIONS_OF_CLIENT = 64;
-/** Of one identity, connected or not. A further one takes the place of the one that was away for longest. */
-export const MAX_SESSIONS_OF_ONE = 8;
+/** Not for the operator, who is trusted. */
+export const MAX_CONNECTIONS_PER_AGENT = 32;
+export const MAX_SUBSCRIPTIONS_PER_CLIENT = 64;
+/** Connected or not. A further session replaces the one that was not used for the longest time. */
+export const MAX_SESSIONS_PER_IDENTITY = 8;
 
-/** Messages on their way to a client, for each of its subscriptions, before it has acknowledged one. */
+/** How many unacknowledged messages each subscription sends to its client. */
 export const WINDOW = 32;
-/** A member of a group that works on one message gets no other one meanwhile. */
+/** The same for a member of a consumer group: while it works on one message, others get the next ones. */
 export const SHARED_WINDOW = 1;
 /**
- * A client that is there keeps what it has not acknowledged; when it goes it is delivered again at once. This is
- * only the longest that a bus can wait.
+ * The longest wait that a bus allows. A connected client may take any time to acknowledge a message; when it
+ * disconnects, the message is delivered again at once.
  */
 export const ACK_WAIT_MS = 86_400_000;
 
 export const MAX_RETAINED = { messages: 10_000, bytes: 64 * 2 ** 20 };
-export const MAX_RETAINED_OF_ONE = { messages: 256, bytes: 4 * 2 ** 20 };
-/** Sessions with messages of QoS 2 that have not been released, while their clients are away. */
-export const MAX_UNRELEASED_SESSIONS = 1_000;
-/** Such messages of all. */
-export const MAX_UNRELEASED = 100_000;
+export const MAX_RETAINED_PER_IDENTITY = { messages: 256, bytes: 4 * 2 ** 20 };
+/** For how many sessions QoS 2 messages in flight are remembered, connected or not. */
+export const MAX_QOS2_INFLIGHT_SESSIONS = 1_000;
+/** For all sessions together. */
+export const MAX_QOS2_INFLIGHT = 100_000;

@@ -2,11 +2,11 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { OpenStarryError } from "../../../../core/index.js";
 import type { PortMemory } from "../../../kit/port-memory.js";
 
-/** Clients are programs of this machine. */
+/** Clients are programs on this machine. */
 const HOST = "127.0.0.1";
 
 export interface ClientServerOptions {
-  /** 0: any, the remembered one first. */
+  /** 0: any free port, preferably the remembered one. */
   port: number;
   memory: PortMemory;
   accept: (socket: Socket) => void;
@@ -14,11 +14,11 @@ export interface ClientServerOptions {
 
 export interface ClientServer {
   readonly port: number;
-  /** Nobody connects any more. Those who are there stay. */
+  /** Stops accepting connections. Those that exist stay open. */
   close(): void;
 }
 
-/** Where MQTT clients connect. Rejects with `port_in_use`, or `config_invalid` for a port that cannot be had. */
+/** Listens for MQTT clients. Rejects with `port_in_use`, or with `config_invalid` for a port that is not allowed. */
 export async function listenForClients({ port, memory, accept }: ClientServerOptions): Promise<ClientServer> {
   const server = createServer(accept);
   const listen = (at: number) =>
@@ -34,19 +34,19 @@ export async function listenForClients({ port, memory, accept }: ClientServerOpt
     await listen(port || remembered);
   } catch (cause) {
     if (port !== 0 || remembered === 0) throw portError(port, cause as NodeJS.ErrnoException);
-    // Somebody else has it by now.
+    // Another program has taken the remembered port.
     await listen(0);
   }
-  const { port: taken } = server.address() as AddressInfo;
-  if (port === 0 && taken !== remembered) memory.write(taken);
-  return { port: taken, close: () => void server.close() };
+  const { port: actual } = server.address() as AddressInfo;
+  if (port === 0 && actual !== remembered) memory.write(actual);
+  return { port: actual, close: () => void server.close() };
 }
 
 function portError(port: number, cause: NodeJS.ErrnoException): OpenStarryError {
   const isTaken = cause.code === "EADDRINUSE";
   return new OpenStarryError(isTaken ? "port_in_use" : "config_invalid", {
-    detail: `MQTT clients cannot be listened for at ${HOST}, port ${port} (${cause.code})`,
-    hint: "give the option port of bus-mqtt one that is free and over 1023; 0 takes any that is free",
+    detail: `cannot listen for MQTT clients on ${HOST}, port ${port} (${cause.code})`,
+    hint: "set the option port of bus-mqtt to a free port above 1023, or to 0 for any free port",
     cause,
   });
 }

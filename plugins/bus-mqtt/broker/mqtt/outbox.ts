@@ -5,19 +5,19 @@ export interface Outgoing {
   payload: Uint8Array;
   qos: 0 | 1;
   retain?: boolean;
-  /** It may have been sent before. */
+  /** Whether the message may have been sent before. */
   dup?: boolean;
 }
 
-/** What is sent to one client, as fast as it reads. */
+/** Sends messages to one client, as fast as it reads. */
 export interface Outbox {
   /**
-   * Resolves with true when it was handed to the socket, which is done only when that has room, and with false
-   * when the connection is over. `onAcked` is called when a message of QoS 1 is acknowledged, and never when the
-   * client goes before.
+   * Resolves with true when the message was written to the socket, which waits until the socket has room, and with
+   * false when the connection is closed. Calls `onAcked` when the client acknowledges a message of QoS 1; never when
+   * it disconnects before.
    */
   send(message: Outgoing, onAcked?: () => void): Promise<boolean>;
-  /** The client has acknowledged the message of this packet identifier. */
+  /** Handles the PUBACK with this packet id. */
   acked(packetId: number): void;
   close(): void;
 }
@@ -30,18 +30,18 @@ export function createOutbox(socket: Duplex): Outbox {
   let room: Promise<void> | undefined;
   let wake = () => {};
 
-  const ring = () => {
+  const onDrain = () => {
     room = undefined;
     wake();
   };
-  const hasRoom = () => {
+  const waitForRoom = () => {
     room ??= new Promise((resolve) => {
       wake = resolve;
-      socket.once("drain", ring);
+      socket.once("drain", onDrain);
     });
     return room;
   };
-  /** What is sent in one turn goes out together: a call of the system for each message would cost most of it. */
+  /** Writes the messages of one turn of the event loop together: a system call each would be most of the cost. */
   const flushLater = () => {
     if (isCorked) return;
     isCorked = true;
@@ -59,7 +59,7 @@ export function createOutbox(socket: Duplex): Outbox {
 
   return {
     async send(message, onAcked) {
-      while (socket.writableNeedDrain && !isOver) await hasRoom();
+      while (socket.writableNeedDrain && !isOver) await waitForRoom();
       if (isOver) return false;
       const packetId = message.qos === 1 ? nextId() : undefined;
       if (packetId !== undefined) unacked.set(packetId, onAcked ?? (() => {}));
@@ -68,19 +68,19 @@ export function createOutbox(socket: Duplex): Outbox {
       return true;
     },
     acked(packetId) {
-      const settle = unacked.get(packetId);
+      const onAcked = unacked.get(packetId);
       unacked.delete(packetId);
-      settle?.();
+      onAcked?.();
     },
     close() {
       isOver = true;
       unacked.clear();
-      ring();
+      onDrain();
     },
   };
 }
 
-/** A PUBLISH packet (MQTT 3.1.1, 3.3). With a packet identifier it is one of QoS 1. */
+/** Encodes a PUBLISH packet (MQTT 3.1.1, 3.3): of QoS 1 with a packet id, else of QoS 0. */
 export function encodePublish(message: Outgoing, packetId: number | undefined): Buffer {
   const { topic, payload, retain = false, dup = false } = message;
   const topicBytes = Buffer.byteLength(topic);
@@ -96,7 +96,7 @@ export function encodePublish(message: Outgoing, packetId: number | undefined): 
   return packet;
 }
 
-/** Seven bits a byte, the lowest first; the eighth says that more follow (2.2.3). */
+/** Encodes a Remaining Length: seven bits per byte, the lowest first; the eighth bit says that more follow (2.2.3). */
 function encodeLength(length: number): number[] {
   const bytes: number[] = [];
   for (let left = length; ; left >>= 7) {

@@ -18,86 +18,90 @@ export const CONNACK = {
 } as const;
 export type ReturnCode = (typeof CONNACK)[keyof typeof CONNACK];
 
-/** What the protocol asks of those who know what is behind it. A rejection ends the client's connection. */
-export interface Desk {
-  /** A client asks to be let in. May give it another client identifier. */
-  greet(client: Client, packet: ConnectPacket): Promise<ReturnCode>;
-  /** It has been told that it is in. */
-  ready(client: Client): void;
-  /** Its session begins anew. */
-  renew(client: Client): Promise<void>;
-  /** The subscriptions of its session. */
+/** What the protocol calls for the packets of a client. A rejection closes the client's connection. */
+export interface PacketHandlers {
+  /** Decides whether a client may connect. May change the packet's client id. */
+  onConnect(client: Client, packet: ConnectPacket): Promise<ReturnCode>;
+  /** Called after CONNACK. */
+  onReady(client: Client): void;
+  /** Deletes the client's persistent session: it has connected with CleanSession. */
+  resetSession(client: Client): Promise<void>;
+  /** Returns the subscriptions of a persistent session. */
   subscriptionsOf(clientId: string): Subscription[];
-  /** Before a PUBLISH is acknowledged. A will is handed over when its time has come. */
-  publish(client: Client, packet: PublishPacket): Promise<void>;
-  /** Whether one of QoS 2 with this identifier was published and not released; resolves when it is published. */
+  /** Called for a PUBLISH before it is acknowledged, and for a will. */
+  onPublish(client: Client, packet: PublishPacket): Promise<void>;
+  /** Resolves with whether this QoS 2 message was published and not released yet. */
   isPublished(client: Client, packet: PublishPacket): Promise<boolean>;
-  /** One of QoS 2 that `publish` has let pass. */
-  publishOnce(client: Client, packet: PublishPacket): Promise<void>;
-  release(client: Client, packetId: number): void;
-  /** What it has not released is not its session's any more. */
-  forgetUnreleased(client: Client): void;
-  /** Whether it is granted. */
-  subscribe(client: Client, subscription: Subscription): Promise<boolean>;
-  /** It knows that it has subscribed these. */
-  subscribed(client: Client, filters: readonly string[]): void;
-  unsubscribe(client: Client, filters: readonly string[]): Promise<void>;
-  acked(client: Client, packetId: number): void;
-  /** Something went wrong that ended a connection, or the broker's own doing. */
-  failed(client: Client | undefined, error: unknown): void;
+  /** Publishes a QoS 2 message that `onPublish` has accepted. */
+  publishQos2(client: Client, packet: PublishPacket): Promise<void>;
+  onPubrel(client: Client, packetId: number): void;
+  /** Forgets the QoS 2 messages that the client has not released. */
+  clearInflight(client: Client): void;
+  /** Resolves with whether the subscription is granted. */
+  onSubscribe(client: Client, subscription: Subscription): Promise<boolean>;
+  /** Called after SUBACK. */
+  onSubscribed(client: Client, filters: readonly string[]): void;
+  onUnsubscribe(client: Client, filters: readonly string[]): Promise<void>;
+  onPuback(client: Client, packetId: number): void;
+  /** Called for an error that ended a connection, or an internal one. */
+  onError(client: Client | undefined, error: unknown): void;
 }
 
 /**
- * aedes for the protocol alone: handshakes, keepalive, acknowledgements. It routes and keeps nothing itself; messages
- * go to the desk before they are acknowledged, and reach subscribers from the bus.
+ * Creates an aedes broker that does only the protocol: handshakes, keepalive, acknowledgements. It neither routes nor
+ * stores messages: the handlers publish them to the bus before they are acknowledged, and subscriptions read from it.
  */
-export function createProtocol(desk: Desk): Aedes {
-  const answer = <T>(asked: Promise<T>, callback: (error: Error | null, value?: T) => void) => {
-    asked
+export function createProtocol(handlers: PacketHandlers): Aedes {
+  const respond = <T>(result: Promise<T>, callback: (error: Error | null, value?: T) => void) => {
+    result
       .then(
         (value) => callback(null, value),
         (error: unknown) => callback(asError(error)),
       )
-      .catch((error: unknown) => desk.failed(undefined, error));
+      .catch((error: unknown) => handlers.onError(undefined, error));
   };
-  const codes = new WeakMap<Client, ReturnCode>();
+  const returnCodes = new WeakMap<Client, ReturnCode>();
 
   const aedes = new Aedes({
-    // How often it tells other brokers that it lives: there are none.
+    // How often it announces itself to other brokers, of which there are none.
     heartbeatInterval: 86_400_000,
     maxClientsIdLength: 0xffff,
-    mq: nothingToRoute(),
-    persistence: keeperFor(desk),
+    mq: nullEmitter(),
+    persistence: persistenceFor(handlers),
     preConnect: (client, packet, callback) =>
-      answer(desk.greet(client, packet), (error, code) => {
-        codes.set(client, code ?? CONNACK.unavailable);
+      respond(handlers.onConnect(client, packet), (error, code) => {
+        returnCodes.set(client, code ?? CONNACK.unavailable);
         callback(error, !error);
       }),
     authenticate(client, _username, _password, callback) {
-      const returnCode = codes.get(client);
+      const returnCode = returnCodes.get(client);
       if (returnCode === CONNACK.accepted) callback(null, true);
-      else callback(Object.assign(new Error("not let in"), { returnCode }) as AuthenticateError, null);
+      else
+        callback(Object.assign(new Error("connection refused"), { returnCode }) as AuthenticateError, null);
     },
     authorizePublish: (client, packet, callback) =>
-      client ? answer(desk.publish(client, packet), callback) : callback(new Error("nobody publishes")),
+      client
+        ? respond(handlers.onPublish(client, packet), callback)
+        : callback(new Error("only clients publish")),
     authorizeSubscribe: (client, subscription, callback) =>
-      answer(desk.subscribe(client, subscription), (error, isGranted) =>
-        // `null` is SUBACK 128.
+      respond(handlers.onSubscribe(client, subscription), (error, isGranted) =>
+        // `null` makes aedes send SUBACK 128.
         callback(error, isGranted ? subscription : null),
       ),
   });
-  aedes.on("clientReady", desk.ready);
+  aedes.on("clientReady", handlers.onReady);
   aedes.on("subscribe", (subscriptions, client) => {
     const filters = subscriptions.map(({ topic }) => topic);
-    desk.subscribed(client, filters);
+    handlers.onSubscribed(client, filters);
   });
   aedes.on("unsubscribe", (filters, client) => {
-    // Told afterwards; of those with a session the keeper is asked before.
-    if (client.clean) desk.unsubscribe(client, filters).catch((error: unknown) => desk.failed(client, error));
+    // For persistent sessions, `removeSubscriptions` of the persistence was called before.
+    if (client.clean)
+      handlers.onUnsubscribe(client, filters).catch((error: unknown) => handlers.onError(client, error));
   });
-  aedes.on("clientError", desk.failed);
-  aedes.on("connectionError", desk.failed);
-  (aedes as NodeJS.EventEmitter).on("error", (error) => desk.failed(undefined, error));
+  aedes.on("clientError", handlers.onError);
+  aedes.on("connectionError", handlers.onError);
+  (aedes as NodeJS.EventEmitter).on("error", (error) => handlers.onError(undefined, error));
   return aedes;
 }
 
@@ -105,43 +109,44 @@ function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
-/** In place of aedes' own emitter (mqemitter), by which it would deliver. */
-function nothingToRoute() {
+/** Replaces aedes' emitter (mqemitter), through which it would route messages. */
+function nullEmitter() {
   const done = (_first: unknown, callback?: () => void) => callback?.();
   const listen = (_topic: string, _listener: unknown, callback?: () => void) => callback?.();
   return { emit: done, on: listen, removeListener: listen, close: (callback?: () => void) => callback?.() };
 }
 
-/** What aedes asks of a persistence (aedes-persistence), as far as it is asked for anything here. */
-function keeperFor(desk: Desk) {
+/** Implements aedes' persistence (aedes-persistence) by the handlers; storing messages is left to the bus. */
+function persistenceFor(handlers: PacketHandlers) {
   const nothing = async () => {};
   const none = () => Readable.from([]);
   return {
-    // aedes looks for the word async.
+    // Must be declared `async`: aedes checks the function's constructor.
     async setup() {},
     destroy: nothing,
-    cleanSubscriptions: (client: Client) => desk.renew(client),
-    subscriptionsByClient: async ({ id }: { id: string }) => desk.subscriptionsOf(id),
+    cleanSubscriptions: (client: Client) => handlers.resetSession(client),
+    subscriptionsByClient: async ({ id }: { id: string }) => handlers.subscriptionsOf(id),
     addSubscriptions: nothing,
-    removeSubscriptions: (client: Client, filters: string[]) => desk.unsubscribe(client, filters),
+    removeSubscriptions: (client: Client, filters: string[]) => handlers.onUnsubscribe(client, filters),
     subscriptionsByTopic: async () => [],
     async incomingGetPacket(client: Client, packet: PublishPacket) {
-      if (await desk.isPublished(client, packet)) return packet;
-      throw new Error("it is new");
+      if (await handlers.isPublished(client, packet)) return packet;
+      // How aedes is told that the message is not a repetition.
+      throw new Error("no such message");
     },
-    incomingStorePacket: (client: Client, packet: PublishPacket) => desk.publishOnce(client, packet),
+    incomingStorePacket: (client: Client, packet: PublishPacket) => handlers.publishQos2(client, packet),
     incomingDelPacket: async (client: Client, { messageId = 0 }: PublishPacket) =>
-      desk.release(client, messageId),
-    cleanIncoming: async (client: Client) => desk.forgetUnreleased(client),
+      handlers.onPubrel(client, messageId),
+    cleanIncoming: async (client: Client) => handlers.clearInflight(client),
     outgoingEnqueue: nothing,
     outgoingEnqueueCombi: nothing,
     outgoingUpdate: nothing,
     outgoingClearMessageId: async (client: Client, { messageId = 0 }: PublishPacket) =>
-      desk.acked(client, messageId),
+      handlers.onPuback(client, messageId),
     outgoingStream: none,
     storeRetained: nothing,
     createRetainedStreamCombi: none,
-    // While the broker lives aedes has them by itself.
+    // aedes keeps wills itself while the broker runs.
     putWill: nothing,
     delWill: nothing,
     streamWill: none,

@@ -7,109 +7,82 @@ import type { MqttTables } from "./tables.js";
 export interface SubscriptionOptions {
   bus: MessageBus;
   outbox: Outbox;
-  /** Without the `$share/GROUP/` before it. */
+  /** The filter, without the prefix `$share/GROUP/`. */
   filter: string;
-  /** The most that messages are sent with. */
+  /** The highest QoS with which messages are sent. */
   qos: 0 | 1;
-  /** The group that knows what is still to be delivered. Absent: what comes, and nothing of what came before. */
-  group?: string;
-  /** Where that begins when it is new. Absent: with what comes. */
-  groupAfter?: string;
-  /** The group's members are many clients, and each message is for one of them. */
+  /** The consumer group to read as. Absent: the subscription gets new messages only. */
+  group?: string | undefined;
+  /** The position where a new group starts. Absent: with new messages. */
+  groupAfter?: string | undefined;
+  /** Whether the group's members are different clients, of which one gets each message. */
   isShared?: boolean;
   retained: () => MqttTables;
-  /** The bus cannot be read. */
+  /** Called when the bus cannot be read. */
   onBroken: (error: unknown) => void;
 }
 
-/** One filter of one connection. It is subscribed when this returns. */
+/** One filter of one connection. */
 export interface Subscription {
   readonly isDurable: boolean;
-  /** The client asks for it again, perhaps with another QoS. */
+  /** Sets the QoS, when the client subscribes to the filter again. */
   setQos(qos: 0 | 1): void;
-  /** From now on it is sent what comes; what is retained first, or once more, where that is asked for. */
+  /** Starts sending. With `withRetained`, sends the retained messages first; again if it has started already. */
   start(withRetained: boolean): void;
-  /** Resolves when nothing is read any more, and what was not acknowledged may go to others. */
+  /** Resolves when nothing is read any more, and unacknowledged messages are free for other members. */
   end(): Promise<void>;
 }
 
 /**
- * Reads from the bus at the client's pace. A message that is kept goes out with QoS 1, one that is not with QoS 0,
- * and none with more than the subscription's.
+ * Subscribes to the bus at once, and reads from it at the client's pace. Kept messages are sent with QoS 1 and others
+ * with QoS 0, but none with more than the subscription's QoS.
  */
 export function openSubscription(options: SubscriptionOptions): Subscription {
-  const { bus, outbox, filter, group, groupAfter, isShared = false, retained, onBroken } = options;
+  const { bus, outbox, filter, group, groupAfter, isShared = false, onBroken } = options;
   const over = new AbortController();
   const { signal } = over;
   const window = createWindow(WINDOW);
   let { qos } = options;
   let isStarted = false;
-  let go = (_withRetained: boolean) => {};
+  let resolveStarted = (_withRetained: boolean) => {};
   const started = new Promise<boolean>((resolve) => {
-    go = resolve;
+    resolveStarted = resolve;
   });
+  const sendRetained = createRetainedSender({ ...options, window, signal, qosOf: () => qos });
 
-  const sendOne = async (message: BusMessage) => {
-    const isAcked = message.position !== undefined && qos === 1;
-    if (isAcked) await window.enter();
-    await outbox.send({ ...message, qos: isAcked ? 1 : 0 }, window.leave);
+  const sendMessage = async (message: BusMessage) => {
+    const needsAck = message.position !== undefined && qos === 1;
+    if (needsAck) await window.enter();
+    await outbox.send({ ...message, qos: needsAck ? 1 : 0 }, window.leave);
   };
-  const sendPassing = async (message: BusMessage) => {
-    if (message.position === undefined) await sendOne(message);
+  const sendTransient = async (message: BusMessage) => {
+    if (message.position === undefined) await sendMessage(message);
   };
   const sendDelivery = async ({ message, attempt, ack }: BusDelivery) => {
-    const settle = () => void ack().catch(onBroken);
-    const sentWith = qos;
+    const acknowledge = () => void ack().catch(onBroken);
+    const sentQos = qos;
     const isSent = await outbox.send(
-      { ...message, qos: sentWith, dup: sentWith === 1 && attempt > 1 },
-      settle,
+      { ...message, qos: sentQos, dup: sentQos === 1 && attempt > 1 },
+      acknowledge,
     );
-    if (isSent && sentWith === 0) settle();
-  };
-  const showRetained = async () => {
-    const topics = retained()
-      .retainedTopics()
-      .filter((topic) => topicMatches(filter, topic));
-    for (const topic of topics) {
-      const message = signal.aborted ? undefined : retained().retained(topic);
-      if (!message) continue;
-      const isAcked = Math.min(message.qos, qos) === 1;
-      if (isAcked) await window.enter();
-      await outbox.send({ ...message, qos: isAcked ? 1 : 0, retain: true }, window.leave);
-    }
+    // A client acknowledges nothing of QoS 0.
+    if (isSent && sentQos === 0) acknowledge();
   };
 
-  let isShowing = false;
-  let isAskedAgain = false;
-  /** However often it is asked for meanwhile, it is shown once more after that. */
-  const sendRetained = async (): Promise<void> => {
-    isAskedAgain = true;
-    if (isShowing) return;
-    isShowing = true;
-    try {
-      while (isAskedAgain && !signal.aborted) {
-        isAskedAgain = false;
-        await showRetained();
-      }
-    } finally {
-      isShowing = false;
-    }
-  };
-
-  /** The first `next()` subscribes, so it is called at once. */
+  /** Reads until the subscription ends. Calls `next()` at once, since that subscribes; sends after `start`. */
   const run = async <T>(
     open: () => AsyncIterable<T>,
     send: (item: T) => Promise<void>,
-    before?: () => Promise<void>,
+    beforeFirst?: () => Promise<void>,
   ): Promise<void> => {
+    // The iterator ends without being asked when the bus removes the group: then a new group is opened.
     for (let isFirst = true; !signal.aborted; isFirst = false) {
       const items = open()[Symbol.asyncIterator]();
       const first = items.next();
-      first.catch(() => {}); // told when it is its turn
+      first.catch(() => {}); // handled below, where it is awaited
       try {
-        if ((await started) && isFirst) await before?.();
+        if ((await started) && isFirst) await beforeFirst?.();
         for (let it = await first; !it.done && !signal.aborted; it = await items.next()) await send(it.value);
-        // Without being asked to the bus ends what it reads of a group that it forgets: that begins anew.
       } catch (error) {
         if (!signal.aborted) onBroken(error);
         return;
@@ -118,61 +91,99 @@ export function openSubscription(options: SubscriptionOptions): Subscription {
       }
     }
   };
-  const consumed = () => {
+  const consume = (name: string) => {
     const maxInFlight = isShared ? SHARED_WINDOW : WINDOW;
-    const how = { filter, group: group ?? "", ackWaitMs: ACK_WAIT_MS, maxInFlight, signal };
-    const after = groupAfter === undefined ? {} : { after: groupAfter };
-    return run(() => bus.consume({ ...how, ...after }), sendDelivery);
+    const member = { filter, group: name, after: groupAfter, ackWaitMs: ACK_WAIT_MS, maxInFlight, signal };
+    return run(() => bus.consume(member), sendDelivery);
   };
-  const read = (send: (message: BusMessage) => Promise<void>) =>
+  const subscribe = (send: (message: BusMessage) => Promise<void>) =>
     run(() => bus.subscribe({ filter, signal }), send, sendRetained);
 
-  const runs = [
-    ...(group === undefined ? [read(sendOne)] : [consumed()]),
-    // Groups get what is kept.
-    ...(group === undefined || isShared ? [] : [read(sendPassing)]),
-  ];
+  const runs = [group === undefined ? subscribe(sendMessage) : consume(group)];
+  // Groups deliver kept messages only.
+  if (group !== undefined && !isShared) runs.push(subscribe(sendTransient));
   return {
     isDurable: group !== undefined,
-    setQos(wanted) {
-      qos = wanted;
+    setQos(next) {
+      qos = next;
     },
     start(withRetained) {
       if (isStarted && withRetained) sendRetained().catch(onBroken);
       isStarted = true;
-      go(withRetained);
+      resolveStarted(withRetained);
     },
     async end() {
       over.abort();
       window.close();
-      go(false);
+      resolveStarted(false);
       await Promise.all(runs);
     },
   };
 }
 
-/** Lets in so many at a time. */
+interface RetainedSenderOptions extends Pick<SubscriptionOptions, "filter" | "outbox" | "retained"> {
+  window: SendWindow;
+  signal: AbortSignal;
+  qosOf: () => 0 | 1;
+}
+
+/** Returns a function that sends the retained messages. Calls while it runs lead to one more round, however many. */
+function createRetainedSender({ filter, outbox, retained, window, signal, qosOf }: RetainedSenderOptions) {
+  let isSending = false;
+  let isRequested = false;
+
+  async function sendAll(): Promise<void> {
+    const topics = retained()
+      .retainedTopics()
+      .filter((topic) => topicMatches(filter, topic));
+    for (const topic of topics) {
+      const message = signal.aborted ? undefined : retained().retained(topic);
+      if (!message) continue;
+      const needsAck = Math.min(message.qos, qosOf()) === 1;
+      if (needsAck) await window.enter();
+      await outbox.send({ ...message, qos: needsAck ? 1 : 0, retain: true }, window.leave);
+    }
+  }
+
+  return async (): Promise<void> => {
+    isRequested = true;
+    if (isSending) return;
+    isSending = true;
+    try {
+      while (isRequested && !signal.aborted) {
+        isRequested = false;
+        await sendAll();
+      }
+    } finally {
+      isSending = false;
+    }
+  };
+}
+
+type SendWindow = ReturnType<typeof createWindow>;
+
+/** Creates the in-flight window: `enter` waits while `size` messages are unacknowledged. */
 function createWindow(size: number) {
-  let inside = 0;
+  let inFlight = 0;
   let isClosed = false;
   let waiting: (() => void)[] = [];
-  const ring = () => {
+  const wakeAll = () => {
     const all = waiting;
     waiting = [];
     for (const wake of all) wake();
   };
   return {
     async enter() {
-      while (inside >= size && !isClosed) await new Promise<void>((resolve) => waiting.push(resolve));
-      inside += 1;
+      while (inFlight >= size && !isClosed) await new Promise<void>((resolve) => waiting.push(resolve));
+      inFlight += 1;
     },
     leave() {
-      inside -= 1;
-      ring();
+      inFlight -= 1;
+      wakeAll();
     },
     close() {
       isClosed = true;
-      ring();
+      wakeAll();
     },
   };
 }

@@ -1,43 +1,44 @@
 import type { Database, Statement } from "libsql";
 
-/** A subscription of a session that outlives its connections. */
+/** A subscription of a persistent session. */
 export interface StoredSubscription {
-  /** As the client wrote it. */
+  /** The filter as the client wrote it. */
   filter: string;
   qos: 0 | 1;
 }
 
-/** The last message of a topic that is shown to everybody who subscribes. */
+/** The retained message of a topic, which every new subscriber gets. */
 export interface Retained {
   topic: string;
-  /** The name of the identity that published it. */
+  /** The name of the identity that published the message. */
   owner: string;
   qos: 0 | 1;
   payload: Uint8Array;
 }
 
-export interface Space {
+/** The number of retained messages and their total size. */
+export interface RetainedTotals {
   messages: number;
   bytes: number;
 }
 
-/** What the MQTT face keeps in `bus.db`. All of it synchronous; nothing is durable before the log is synced. */
+/** The SQL of MQTT sessions and retained messages. Synchronous; changes are durable once the log is synced. */
 export interface MqttTables {
   transaction<T>(act: () => T): T;
   subscriptions(session: string): StoredSubscription[];
   addSubscription(session: string, owner: string, it: StoredSubscription, nowMs: number): void;
   removeSubscription(session: string, filter: string): void;
   removeSession(session: string): void;
-  /** It was used now. */
+  /** Stores when the session was last used. */
   touch(session: string, nowMs: number): void;
-  /** The one that was used last is last. */
+  /** Returns the sessions of an identity, the least recently used first. */
   sessionsOf(owner: string): string[];
   retainedTopics(): string[];
   retained(topic: string): Retained | undefined;
   retain(message: Retained): void;
-  forgetRetained(topic: string): void;
-  /** What is retained of all, or of one. */
-  retainedSpace(owner?: string): Space;
+  removeRetained(topic: string): void;
+  /** Returns the totals of one identity; without an owner, of all. */
+  retainedTotals(owner?: string): RetainedTotals;
 }
 
 const SCHEMA = `
@@ -55,7 +56,7 @@ CREATE INDEX IF NOT EXISTS mqtt_retained_space ON mqtt_retained (owner, bytes);
 
 type Row = Record<string, unknown>;
 
-/** Makes them where they are not there yet. */
+/** Creates the tables if they do not exist, and prepares the statements. */
 export function createMqttTables(database: Database): MqttTables {
   database.exec(SCHEMA);
   const sql = prepareAll(database);
@@ -92,15 +93,15 @@ export function createMqttTables(database: Database): MqttTables {
     },
     retain: ({ topic, owner, qos, payload }) =>
       void sql.retain.run(topic, owner, qos, payload.byteLength, Buffer.from(payload)),
-    forgetRetained: (topic) => void sql.forgetRetained.run(topic),
-    retainedSpace(owner) {
-      const [row] = owner === undefined ? all(sql.space) : all(sql.spaceOf, owner);
+    removeRetained: (topic) => void sql.removeRetained.run(topic),
+    retainedTotals(owner) {
+      const [row] = owner === undefined ? all(sql.retainedTotals) : all(sql.retainedTotalsOf, owner);
       return { messages: Number(row?.["messages"] ?? 0), bytes: Number(row?.["bytes"] ?? 0) };
     },
   };
 }
 
-/** Read as bytes: the package ends the process when a text that it decodes is not UTF-8. */
+/** Decodes a text that was read as bytes: the driver ends the process when a text that it decodes is not UTF-8. */
 function text(bytes: unknown): string {
   return Buffer.from(bytes as ArrayBuffer).toString("utf8");
 }
@@ -109,7 +110,7 @@ function qosOf(value: unknown): 0 | 1 {
   return value === 0 ? 0 : 1;
 }
 
-const SPACE = "SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes FROM mqtt_retained";
+const TOTALS = "SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes FROM mqtt_retained";
 
 function prepareAll(database: Database) {
   const prepare = (words: string): Statement<unknown[]> => database.prepare(words);
@@ -134,8 +135,8 @@ function prepareAll(database: Database) {
        ON CONFLICT (topic) DO UPDATE SET owner = excluded.owner, qos = excluded.qos, bytes = excluded.bytes,
        payload = excluded.payload`,
     ),
-    forgetRetained: prepare("DELETE FROM mqtt_retained WHERE topic = ?"),
-    space: prepare(SPACE),
-    spaceOf: prepare(`${SPACE} WHERE owner = ?`),
+    removeRetained: prepare("DELETE FROM mqtt_retained WHERE topic = ?"),
+    retainedTotals: prepare(TOTALS),
+    retainedTotalsOf: prepare(`${TOTALS} WHERE owner = ?`),
   };
 }

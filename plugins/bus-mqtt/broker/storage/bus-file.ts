@@ -1,9 +1,9 @@
 import type { DatabaseKind } from "../../../kit/sqlite/database-kind.js";
 
 /**
- * Texts are bytes: the package ends the process when a text that it decodes is not UTF-8. The sequence of
- * `messages` is set before the first one, so that a file that is made anew gives out greater positions than the
- * one before. `unsettled` holds what lies before a group's cursor and is not done with.
+ * Texts are stored as BLOB, since the driver ends the process when a TEXT value that it decodes is not UTF-8. The
+ * sequence of `messages` is set before the first insert, so that a new file assigns greater positions than the
+ * one that it replaces. `unsettled` holds the pending messages of a group: delivered and not acknowledged.
  */
 const SCHEMA = `
 CREATE TABLE messages (
@@ -21,7 +21,7 @@ CREATE TABLE unsettled (
 ) STRICT, WITHOUT ROWID;
 `;
 
-/** `bus.db`, in the broker's folder. */
+/** `bus.db` in the broker's folder. */
 export const busFile: DatabaseKind = {
   fileName: "bus.db",
   noun: "a message bus",
@@ -32,6 +32,6 @@ export const busFile: DatabaseKind = {
   migrations: {},
   alwaysChecked: "groups",
   damageHint:
-    "it was left as it is. Put a backup in its place, or move it away (with its -wal and -shm): the bus then " +
-    "begins empty",
+    "the file was not changed. Restore a backup, or move the file away (with its -wal and -shm) to start with an " +
+    "empty bus",
 };

@@ -1,45 +1,44 @@
 import type { BusMessage } from "../../../../core/index.js";
 import { bytesOf } from "../../../kit/bus/recent-messages.js";
-import type { GroupChange, GroupName } from "../../../kit/bus/storage.js";
+import type { ConsumerGroupId, ConsumerGroupUpdate } from "../../../kit/bus/storage.js";
 import { messageOf, unavailable } from "../../../kit/sqlite/failures.js";
 import { topicMatches } from "../../../kit/topics.js";
 import { busFile } from "./bus-file.js";
 import type { Tables, Totals } from "./tables.js";
 
 export type Change =
-  | { type: "append"; position: number; message: BusMessage }
+  | { type: "append"; offset: number; message: BusMessage }
   | { type: "drop"; filter: string }
-  | { type: "save"; group: GroupName; change: GroupChange }
-  | { type: "remove"; group: GroupName };
+  | { type: "saveGroup"; id: ConsumerGroupId; update: ConsumerGroupUpdate }
+  | { type: "removeGroup"; id: ConsumerGroupId };
 
 export interface WriterOptions {
-  /** Where to write. */
+  /** Returns the tables, ready to be written. */
   ready: () => Tables;
-  /** What is kept now. */
+  /** What the file holds at the start. */
   totals: Totals;
   maxMessages: number;
   maxBytes: number;
   nowMs: () => number;
-  /** These stand in the file, and so much is kept now. */
+  /** Called when changes are in the file, with what it holds then. */
   onWritten: (changes: readonly Change[], totals: Totals) => void;
-  /** Told once when the file cannot be written, and with `undefined` once it can again. */
+  /** Called once when the file cannot be written, and with `undefined` once it can be again. */
   onProblem: (problem: string | undefined) => void;
 }
 
-/** So many of the oldest messages are looked at in one go when room is made. */
+/** How many of the oldest messages one step of eviction looks at. */
 const PAGE = 256;
-/** So many are removed at least by one commit that has to. */
-const STEP = 1_000;
+/** How many messages one commit may evict at least, however few it adds. */
+const MIN_EVICTION = 1_000;
 
-/** What one group commit does: all changes in one transaction, and room for what was added. */
+/** Creates the function that writes a batch: all changes in one transaction, with eviction of the oldest messages. */
 export function createWriter(options: WriterOptions): (changes: readonly Change[]) => undefined[] {
   const { ready, maxMessages, maxBytes, nowMs, onWritten, onProblem } = options;
   let totals = options.totals;
-  let failing = false;
-  // Transitions only.
+  let isFailing = false;
   const report = (problem: string | undefined) => {
-    if (failing === (problem !== undefined)) return;
-    failing = problem !== undefined;
+    if (isFailing === (problem !== undefined)) return;
+    isFailing = problem !== undefined;
     onProblem(problem);
   };
 
@@ -47,7 +46,7 @@ export function createWriter(options: WriterOptions): (changes: readonly Change[
     switch (change.type) {
       case "append": {
         const size = bytesOf(change.message);
-        tables.append(change.position, change.message, size);
+        tables.append(change.offset, change.message, size);
         kept.messages += 1;
         kept.bytes += size;
         break;
@@ -55,24 +54,24 @@ export function createWriter(options: WriterOptions): (changes: readonly Change[
       case "drop":
         drop(tables, kept, change.filter);
         break;
-      case "save":
-        tables.saveGroup(change.group, change.change, nowMs());
+      case "saveGroup":
+        tables.saveGroup(change.id, change.update, nowMs());
         break;
-      case "remove":
-        tables.removeGroup(change.group.id);
+      case "removeGroup":
+        tables.removeGroup(change.id.id);
     }
   }
 
-  /** The oldest go, in steps; the newest always stays. */
-  function makeRoom(tables: Tables, kept: Totals, atMost: number): void {
+  /** Removes the oldest messages above the limits, but never the newest. */
+  function evict(tables: Tables, kept: Totals, atMost: number): void {
     const isOver = () => kept.messages > 1 && (kept.messages > maxMessages || kept.bytes > maxBytes);
     for (let left = atMost; left > 0 && isOver(); left -= PAGE) {
       let upTo = 0;
-      for (const { position, size } of tables.oldest(PAGE)) {
+      for (const { offset, size } of tables.oldest(PAGE)) {
         if (!isOver()) break;
         kept.messages -= 1;
         kept.bytes -= size;
-        upTo = position;
+        upTo = offset;
       }
       tables.removeUpTo(upTo);
     }
@@ -81,16 +80,16 @@ export function createWriter(options: WriterOptions): (changes: readonly Change[
   return (changes) => {
     const kept = { ...totals };
     try {
-      const tables = unavailable(busFile, `${busFile.fileName} could not be put back`, ready);
-      unavailable(busFile, `${busFile.fileName} could not be written`, () =>
+      const tables = unavailable(busFile, `cannot restore ${busFile.fileName}`, ready);
+      unavailable(busFile, `cannot write ${busFile.fileName}`, () =>
         tables.transaction(() => {
           for (const change of changes) apply(tables, kept, change);
-          makeRoom(tables, kept, Math.max(STEP, 2 * changes.length));
+          evict(tables, kept, Math.max(MIN_EVICTION, 2 * changes.length));
           if (kept.messages !== totals.messages || kept.bytes !== totals.bytes) tables.setTotals(kept);
         }),
       );
     } catch (error) {
-      // A group that failed is tried again in parts.
+      // A batch that failed is tried again one change at a time; only that decides.
       if (changes.length === 1) report(messageOf(error));
       throw error;
     }
@@ -103,9 +102,9 @@ export function createWriter(options: WriterOptions): (changes: readonly Change[
 
 function drop(tables: Tables, kept: Totals, filter: string): void {
   const literal = filter.split(/\/?[+#]/)[0] ?? "";
-  for (const topic of tables.topicsUnder(literal)) {
+  for (const topic of tables.topicsWithPrefix(literal)) {
     if (!topicMatches(filter, topic)) continue;
-    const { messages, bytes } = tables.sizeOf(topic);
+    const { messages, bytes } = tables.totalsOfTopic(topic);
     tables.removeTopic(topic);
     kept.messages -= messages;
     kept.bytes -= bytes;

@@ -11,12 +11,12 @@ testMessageBus({
   capabilities: { durable: false },
 });
 
-describe("what it holds is bounded", () => {
+describe("bus-memory", () => {
   const signal = new AbortController().signal;
   const open = (limits: Partial<typeof LIMITS>) => createMemoryBus(systemClock, { ...LIMITS, ...limits }).bus;
   type Bus = ReturnType<typeof open>;
   const send = (bus: Bus, text: string) => bus.publish({ topic: "t", payload: Buffer.from(text) });
-  const kept = async (bus: Bus, count: number, after = "0") => {
+  const readKept = async (bus: Bus, count: number, after = "0") => {
     const seen: string[] = [];
     for await (const { payload } of bus.subscribe({ filter: "#", after, signal })) {
       seen.push(Buffer.from(payload).toString());
@@ -30,24 +30,24 @@ describe("what it holds is bounded", () => {
     return undefined;
   };
 
-  it("in messages: the oldest make room, and a position that was dropped reads on at the oldest", async () => {
+  it("the oldest messages are evicted above max_messages, and reading from an evicted position starts at the oldest", async () => {
     const bus = open({ maxMessages: 3 });
     const { position = "" } = await send(bus, "1");
     for (const text of ["2", "3", "4", "5"]) await send(bus, text);
-    expect(await kept(bus, 3)).toEqual(["3", "4", "5"]);
-    expect(await kept(bus, 3, position)).toEqual(["3", "4", "5"]);
+    expect(await readKept(bus, 3)).toEqual(["3", "4", "5"]);
+    expect(await readKept(bus, 3, position)).toEqual(["3", "4", "5"]);
   });
 
-  it("in bytes, and the newest is kept whatever its size", async () => {
+  it("the oldest messages are evicted above max_size, and the newest is kept whatever its size", async () => {
     const bus = open({ maxBytes: 100 });
     await send(bus, "a".repeat(60));
     await send(bus, "b".repeat(60));
-    expect(await kept(bus, 1)).toEqual(["b".repeat(60)]);
+    expect(await readKept(bus, 1)).toEqual(["b".repeat(60)]);
     await send(bus, "c".repeat(200));
-    expect(await kept(bus, 1)).toEqual(["c".repeat(200)]);
+    expect(await readKept(bus, 1)).toEqual(["c".repeat(200)]);
   });
 
-  it("in what groups are to get again: what was dropped is not delivered any more", async () => {
+  it("an evicted message is not delivered again to a group", async () => {
     const bus = open({ maxMessages: 2 });
     const options = { filter: "t", group: "g", ackWaitMs: 60_000, maxInFlight: 9, signal };
     const deliveries = bus.consume(options)[Symbol.asyncIterator]();
@@ -64,7 +64,7 @@ describe("what it holds is bounded", () => {
     expect(texts).toEqual(["3", "4"]);
   });
 
-  it("in the time that it takes when very many messages are due again at once", async () => {
+  it("20,000 simultaneous redeliveries are queued within a second", async () => {
     const due: (() => void)[] = [];
     const after = (delayMs: number, callback: () => void) => {
       if (delayMs === 5) due.push(callback);
@@ -78,13 +78,13 @@ describe("what it holds is bounded", () => {
     const begun = performance.now();
     // The newest first, as random delays may have it.
     for (const callback of due.reverse()) callback();
-    // A tenth of what it takes to sort them all anew for each.
+    // A tenth of the time that sorting the whole queue for each would take.
     expect(performance.now() - begun).toBeLessThan(1_000);
     const { value } = await deliveries.next();
     expect([Buffer.from(value.message.payload).toString(), value.attempt]).toEqual(["0", 2]);
   });
 
-  it("in what passes by: not with the number of slow readers, and one that reads loses nothing by them", async () => {
+  it("transient messages for slow readers are limited in total, and a reader that keeps up loses none", async () => {
     const bus = open({});
     const over = new AbortController();
     const readerOf = async (filter: string) => {
@@ -94,40 +94,42 @@ describe("what it holds is bounded", () => {
     const slow = await Promise.all(Array.from({ length: 200 }, (_, n) => readerOf(`slow/${n}`)));
     const { messages, next } = await readerOf("quick");
     const size = 2 ** 20;
-    const pass = (topic: string) => bus.publish({ topic, payload: Buffer.alloc(size) }, { keep: false });
-    for (let n = 0; n < slow.length; n++) for (let times = 0; times < 3; times++) await pass(`slow/${n}`);
-    await pass("quick");
+    const publishTransient = (topic: string) =>
+      bus.publish({ topic, payload: Buffer.alloc(size) }, { keep: false });
+    for (let n = 0; n < slow.length; n++)
+      for (let times = 0; times < 3; times++) await publishTransient(`slow/${n}`);
+    await publishTransient("quick");
     expect((await next).value?.topic).toBe("quick");
     await messages.return?.();
     let bytes = 0;
     for (const reader of slow) {
-      // Whoever waited for the first has it; what else waits is read until there is nothing more.
+      // The first was delivered as it came; the rest of the backlog is read until it is empty.
       for (let it: unknown = await reader.next; it; ) {
         bytes += size;
         it = await Promise.race([reader.messages.next(), new Promise((resolve) => setImmediate(resolve))]);
       }
     }
     over.abort();
-    // The first ones were taken as they came.
+    // Each reader's first message was taken as it came.
     expect(bytes).toBeLessThanOrEqual((64 + slow.length) * size);
     expect(bytes).toBeGreaterThan(slow.length * size);
   });
 
-  it("in groups: the one that was left longest ago is forgotten", async () => {
+  it("above max_groups, the group without members for the longest time is removed", async () => {
     const bus = open({ maxGroups: 2 });
     for (const text of ["1", "2"]) await send(bus, text);
     for (const group of ["a", "b", "a"]) await (await first(bus, group))?.ack();
     await (await first(bus, "c"))?.ack();
     const { message, attempt } = (await first(bus, "b")) ?? {};
-    // "b" is new again, and begins with the first message.
+    // "b" is a new group, and starts at the first message.
     expect([Buffer.from(message?.payload ?? "").toString(), attempt]).toEqual(["1", 1]);
   });
 
-  it("positions of an earlier bus are before those of a later one", async () => {
+  it("positions of an earlier bus come before those of a later one", async () => {
     const { position = "" } = await send(open({}), "earlier");
     const later = createMemoryBus({ ...systemClock, now: () => Date.now() + 10 }, LIMITS).bus;
     await send(later, "1");
-    expect(await kept(later, 1, position)).toEqual(["1"]);
-    expect(await kept(later, 1, "9999999999999999")).toEqual(["1"]);
+    expect(await readKept(later, 1, position)).toEqual(["1"]);
+    expect(await readKept(later, 1, "9999999999999999")).toEqual(["1"]);
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, test } from "vitest";
 import { testMessageBus } from "../../../contract/index.js";
-import { brokerSubject } from "../../../helpers/bus-broker.js";
+import { brokerSubject } from "../../../helpers/mqtt-broker.js";
 
 const folder = mkdtempSync(join(tmpdir(), "openstarry-bus-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

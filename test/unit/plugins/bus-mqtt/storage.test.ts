@@ -40,7 +40,7 @@ async function open(folder: string, options: Partial<DurableStorageOptions> = {}
   return {
     bus,
     log: storage.log,
-    book: storage.book,
+    groups: storage.groups,
     async stop() {
       await stop();
       await storage.close();
@@ -48,7 +48,7 @@ async function open(folder: string, options: Partial<DurableStorageOptions> = {}
   };
 }
 
-/** In this process, and with one message in memory, so that nearly all is read from the file. */
+/** Opens the bus in this process, with a cache of one message, so that nearly everything is read from the file. */
 function subject(folder: string): MessageBusSubject {
   let opened: Awaited<ReturnType<typeof open>> | undefined;
   return {
@@ -65,11 +65,11 @@ function subject(folder: string): MessageBusSubject {
 
 testMessageBus({ test, factory: () => subject(newFolder()), capabilities: { durable: true } });
 
-describe("what it holds", () => {
+describe("the storage of bus-mqtt", () => {
   const { signal } = new AbortController();
   const send = (bus: MessageBus, topic: string, payload: string | Uint8Array = topic) =>
     bus.publish({ topic, payload: Buffer.from(payload) });
-  async function kept(bus: MessageBus, count: number, filter = "#"): Promise<string[]> {
+  async function readKept(bus: MessageBus, count: number, filter = "#"): Promise<string[]> {
     const seen: string[] = [];
     for await (const { topic } of bus.subscribe({ filter, after: "0", signal })) {
       seen.push(topic);
@@ -78,34 +78,34 @@ describe("what it holds", () => {
     return seen;
   }
 
-  it("is found by any filter far behind many others", async () => {
+  it("a message far behind many others is found by any filter", async () => {
     const { bus, stop } = await open(newFolder());
     await Promise.all(Array.from({ length: 2_000 }, (_, index) => send(bus, `many/${index % 10}`)));
     await send(bus, "few/1");
     for (const filter of ["few/1", "few/+", "few/#", "+/1"])
-      expect((await kept(bus, filter === "+/1" ? 201 : 1, filter)).at(-1)).toBe("few/1");
+      expect((await readKept(bus, filter === "+/1" ? 201 : 1, filter)).at(-1)).toBe("few/1");
     await stop();
   });
 
-  it("is bounded in messages and in bytes, also when the bounds have come down, and so is the file", async () => {
+  it("the number and size of messages stay within the limits, also after a limit was lowered, and so does the file", async () => {
     const folder = newFolder();
     const first = await open(folder, { maxMessages: 300 });
     for (let index = 0; index < 50; index++)
       await Promise.all(Array.from({ length: 100 }, () => send(first.bus, "t", Buffer.alloc(4_096))));
     expect(first.log.count()).toBe(300);
     await first.stop();
-    // Some 300 times 4 KiB, and the pages that the largest commit took.
+    // About 300 times 4 KiB, and the pages of the largest commit.
     expect(statSync(join(folder, "bus.db")).size).toBeLessThan(4 * 2 ** 20);
     const second = await open(folder, { maxBytes: 40_960 });
     await send(second.bus, "last");
     expect(second.log.count()).toBe(10);
-    expect((await kept(second.bus, 10)).at(-1)).toBe("last");
+    expect((await readKept(second.bus, 10)).at(-1)).toBe("last");
     await send(second.bus, "large", Buffer.alloc(2 ** 20));
     expect(second.log.count()).toBe(1);
     await second.stop();
   });
 
-  it("is counted right after messages were dropped", async () => {
+  it("messages are counted correctly after a drop", async () => {
     const folder = newFolder();
     const first = await open(folder, { maxMessages: 4 });
     for (const topic of ["a/1", "b", "a/2", "ab"]) await send(first.bus, topic);
@@ -114,11 +114,11 @@ describe("what it holds", () => {
     await first.stop();
     const second = await open(folder, { maxMessages: 4 });
     for (const topic of ["c", "d", "e"]) await send(second.bus, topic);
-    expect(await kept(second.bus, 4)).toEqual(["ab", "c", "d", "e"]);
+    expect(await readKept(second.bus, 4)).toEqual(["ab", "c", "d", "e"]);
     await second.stop();
   });
 
-  it("is without a group for good when its removal failed at first and was asked for again", async () => {
+  it("a group whose removal failed is gone for good after a second try", async () => {
     const folder = newFolder();
     const first = await open(folder);
     for (const group of ["g", "h"]) {
@@ -126,22 +126,22 @@ describe("what it holds", () => {
       await send(first.bus, "t");
       await first.bus.consume(options)[Symbol.asyncIterator]().next();
     }
-    const { remove } = first.book;
-    first.book.remove = async () => {
+    const { remove } = first.groups;
+    first.groups.remove = async () => {
       throw new Error("the disk is full");
     };
-    const forget = () => first.bus.removeGroup({ filter: "t", group: "g" });
-    await expect(forget()).rejects.toThrow("the disk is full");
+    const removeGroup = () => first.bus.removeGroup({ filter: "t", group: "g" });
+    await expect(removeGroup()).rejects.toThrow("the disk is full");
     await expect(first.bus.drop("t")).rejects.toThrow("the disk is full");
-    first.book.remove = remove;
-    await forget();
+    first.groups.remove = remove;
+    await removeGroup();
     await first.stop();
     const second = await open(folder);
-    expect(second.book.all().map(({ group }) => group)).toEqual(["h"]);
+    expect(second.groups.all().map(({ group }) => group)).toEqual(["h"]);
     await second.stop();
   });
 
-  it("is one process's alone", async () => {
+  it("a second process cannot open the storage", async () => {
     const folder = newFolder();
     const { stop } = await open(folder);
     await expect(open(folder)).rejects.toMatchObject({
@@ -152,7 +152,7 @@ describe("what it holds", () => {
     await (await open(folder)).stop();
   });
 
-  it("positions of a file that was removed are before those of the one that is made anew", async () => {
+  it("positions of a new file come after those of the file that it replaces", async () => {
     const folder = newFolder();
     const first = await open(folder);
     const { position = "" } = await send(first.bus, "t");

@@ -1,23 +1,24 @@
 import { connect } from "node:net";
 import type { Clock } from "../../../core/index.js";
-import type { Frame } from "./frames.js";
-import { createPeer, type Peer } from "./peer.js";
+import type { Frame } from "../ipc/frames.js";
+import { createPeer, type Peer } from "../ipc/peer.js";
 
-export interface LinkOptions {
+export interface BrokerLinkOptions {
+  /** Returns the path of the broker's socket. */
   path: () => string;
   clock: Pick<Clock, "after">;
   onRequest: (frame: Frame) => Promise<object>;
-  onNote: (frame: Frame) => void;
-  /** The broker answers; this is what it says of itself. */
+  onNotification: (frame: Frame) => void;
+  /** Called when the broker has answered on a new connection, with its status. */
   onUp: (peer: Peer, status: Frame["header"]) => void;
   onDown: () => void;
 }
 
-/** The daemon's connection to the broker. */
-export interface Link {
-  /** Connects, and again whenever it is lost. Resolves when that was tried once. Rejects when `path` throws. */
+/** The daemon's connection to the broker, which is made again whenever it is lost. */
+export interface BrokerLink {
+  /** Starts connecting. Resolves after the first attempt, successful or not. Rejects when `path` throws. */
   open(): Promise<void>;
-  /** `undefined` while nobody answers. */
+  /** Returns the broker's end; `undefined` while it does not answer. */
   peer(): Peer | undefined;
   isOpen(): boolean;
   close(): void;
@@ -25,40 +26,44 @@ export interface Link {
 
 const FIRST_RETRY_MS = 20;
 const LONGEST_RETRY_MS = 500;
-/** A broker that says nothing for so long does not answer. */
-const SILENCE_MS = 15_000;
+/** A broker that owes an answer for longer counts as hung: the connection is closed. */
+const ANSWER_TIMEOUT_MS = 15_000;
 const PING_MS = 5_000;
 
-export function createLink({ path, clock, onRequest, onNote, onUp, onDown }: LinkOptions): Link {
+export function createBrokerLink(options: BrokerLinkOptions): BrokerLink {
+  const { path, clock, onRequest, onNotification, onUp, onDown } = options;
+  /** The connection on which the broker has answered. */
   let up: Peer | undefined;
+  /** The newest connection. */
   let current: Peer | undefined;
   let isOpen = false;
-  let place = "";
+  let socketPath = "";
   let retryMs = FIRST_RETRY_MS;
   let cancelRetry = () => {};
 
-  /** Ends a connection on which nothing is answered. */
+  /** Sends a request, and closes the connection when no answer comes in time. */
   async function ask(peer: Peer, header: object): Promise<Frame["header"] | undefined> {
-    const cancel = clock.after(SILENCE_MS, peer.end);
-    // That it fails is told by its end.
+    const cancel = clock.after(ANSWER_TIMEOUT_MS, peer.end);
+    // A failure closes the connection, which `onEnd` handles.
     const answer = await peer.request(header).catch(() => undefined);
     cancel();
     return answer;
   }
 
-  async function watch(peer: Peer): Promise<void> {
-    if (up === peer && (await ask(peer, { do: "ping" }))) clock.after(PING_MS, () => void watch(peer));
+  async function keepAlive(peer: Peer): Promise<void> {
+    if (up === peer && (await ask(peer, { do: "ping" }))) clock.after(PING_MS, () => void keepAlive(peer));
   }
 
   async function attempt(): Promise<void> {
-    const peer = createPeer({ socket: connect(place), onRequest, onNote, onEnd: () => onEnd(peer) });
+    const socket = connect(socketPath);
+    const peer = createPeer({ socket, onRequest, onNotification, onEnd: () => onEnd(peer) });
     current = peer;
     const status = await ask(peer, { do: "hello" });
     if (!status || current !== peer) return;
     up = peer;
     retryMs = FIRST_RETRY_MS;
     onUp(peer, status);
-    void watch(peer);
+    void keepAlive(peer);
   }
 
   function onEnd(peer: Peer): void {
@@ -73,7 +78,7 @@ export function createLink({ path, clock, onRequest, onNote, onUp, onDown }: Lin
   return {
     async open() {
       if (isOpen) return;
-      place = path();
+      socketPath = path();
       isOpen = true;
       await attempt();
     },

@@ -3,19 +3,19 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { systemClock } from "../../core/index.js";
-import { createDriver } from "../../plugins/bus-mqtt/daemon/driver.js";
-import type { Settings } from "../../plugins/bus-mqtt/settings.js";
+import { createRemoteBus } from "../../plugins/bus-mqtt/daemon/remote-bus.js";
+import type { BrokerSettings } from "../../plugins/bus-mqtt/ipc/broker-settings.js";
 import { socketPath } from "../../plugins/kit/socket-path.js";
 import type { MessageBusSubject } from "../contract/index.js";
 import { waitFor } from "./wait-for.js";
 
 const BROKER = fileURLToPath(new URL("../../dist/plugins/bus-mqtt/broker/broker.js", import.meta.url));
 
-/** The built broker as a process of its own, and a driver on it. Call `stop`, also when the test fails. */
+/** Runs the built broker as a process, with a bus connected to it. Call `stop`, also when the test fails. */
 export function brokerSubject(folder: string) {
   let broker: ChildProcess | undefined;
   let problem: string | undefined;
-  const settings: Settings = {
+  const settings: BrokerSettings = {
     folder,
     maxMessages: 100_000,
     maxBytes: 2 ** 28,
@@ -23,10 +23,10 @@ export function brokerSubject(folder: string) {
     port: 0,
     version: "test",
   };
-  const { bus, link } = createDriver({
+  const { bus, link } = createRemoteBus({
     path: () => socketPath(folder, "broker.sock"),
     clock: systemClock,
-    whyNot: () => undefined,
+    whyDown: () => undefined,
     onRequest: async () => ({}),
     onStatus: (status) => {
       problem = status?.problem;
@@ -40,7 +40,7 @@ export function brokerSubject(folder: string) {
   const subject = {
     bus,
     pid: () => broker?.pid,
-    /** Why messages cannot be kept, as the broker says. */
+    /** Returns why messages cannot be stored, as the broker reports it. */
     problem: () => problem,
     startBroker() {
       broker = run("ignore");
@@ -51,7 +51,7 @@ export function brokerSubject(folder: string) {
       broker.kill(signal);
       await ended;
     },
-    /** Runs a broker that is to end by itself; answers what it says. */
+    /** Runs a broker that is expected to exit by itself; resolves with its error output. */
     runToEnd: () => text(run("pipe").stderr as NonNullable<ChildProcess["stderr"]>),
     async start() {
       subject.startBroker();

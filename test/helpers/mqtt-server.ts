@@ -5,25 +5,24 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type Clock, type MessageBus, systemClock } from "../../core/index.js";
 import { createMemoryBus } from "../../plugins/bus-memory/memory-bus.js";
-import type { Guard } from "../../plugins/bus-mqtt/broker/guard.js";
-import { createMqttFace, createMqttTables } from "../../plugins/bus-mqtt/broker/mqtt/face.js";
+import type { Authorizer } from "../../plugins/bus-mqtt/broker/authorizer.js";
+import { createMqttServer, createMqttTables } from "../../plugins/bus-mqtt/broker/mqtt/mqtt-server.js";
 import type { MqttTables } from "../../plugins/bus-mqtt/broker/mqtt/tables.js";
 import type { DatabaseKind } from "../../plugins/kit/sqlite/database-kind.js";
 import { openDatabase } from "../../plugins/kit/sqlite/open-database.js";
 import { mqttClient, type TestClient } from "./mqtt.js";
 
-/** A face on a loopback port, over a bus in memory and tables in a file. */
-export interface TestFace {
+/** An MQTT server on a loopback port, with a bus in memory and tables in a file. */
+export interface TestMqttServer {
   readonly bus: MessageBus;
-  readonly face: ReturnType<typeof createMqttFace>;
+  readonly mqtt: ReturnType<typeof createMqttServer>;
   readonly port: number;
-  /** What it logged, with the fields. */
+  /** The log lines, with their fields. */
   readonly logged: string[];
-  /** Of its file. */
   readonly tables: MqttTables;
-  /** The most bytes that wait in this process for one client to read. */
-  waiting(): number;
-  /** The face alone anew, on the same file and bus. */
+  /** Returns the largest number of bytes that are buffered here for one client. */
+  maxBufferedBytes(): number;
+  /** Restarts the MQTT server on the same file and bus. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -40,8 +39,8 @@ const kind: DatabaseKind = {
   damageHint: "none",
 };
 
-/** Tokens are names: `a` is agent:a of run `run-a`. */
-export const everybody: Guard = {
+/** Allows everything. Tokens are names: `a` is `agent:a` in its run `run-a`. */
+const allowAll: Authorizer = {
   async identify(token) {
     if (token === "operator") return { name: "operator" };
     if (!/^[a-z]\d*$/.test(token)) return undefined;
@@ -51,7 +50,10 @@ export const everybody: Guard = {
   maySubscribe: async () => true,
 };
 
-export async function startFace(guard: Partial<Guard> = {}, clock: Clock = systemClock): Promise<TestFace> {
+async function startMqttServer(
+  authorizer: Partial<Authorizer> = {},
+  clock: Clock = systemClock,
+): Promise<TestMqttServer> {
   const dir = mkdtempSync(join(tmpdir(), "openstarry-mqtt-"));
   const { bus, stop } = createMemoryBus(systemClock, {
     maxMessages: 10_000,
@@ -67,37 +69,37 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
   const sockets = new Set<Socket>();
   const open = async () => {
     const file = await openDatabase(kind, dir, createMqttTables);
-    const face = createMqttFace({
+    const mqtt = createMqttServer({
       bus,
       database: file,
-      guard: { ...everybody, ...guard },
+      authorizer: { ...allowAll, ...authorizer },
       clock,
       log,
     });
-    return { file, face };
+    return { file, mqtt };
   };
   let opened = await open();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
-    opened.face.accept(socket);
+    opened.mqtt.accept(socket);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const close = async () => {
-    await opened.face.close();
+    await opened.mqtt.close();
     opened.file.close();
   };
   return {
     bus,
-    get face() {
-      return opened.face;
+    get mqtt() {
+      return opened.mqtt;
     },
     get tables() {
       return opened.file.tables;
     },
     port: (server.address() as AddressInfo).port,
     logged,
-    waiting: () => Math.max(...[...sockets].map(({ writableLength }) => writableLength)),
+    maxBufferedBytes: () => Math.max(...[...sockets].map(({ writableLength }) => writableLength)),
     async restart() {
       await close();
       opened = await open();
@@ -112,20 +114,22 @@ export async function startFace(guard: Partial<Guard> = {}, clock: Clock = syste
   };
 }
 
-/** As `startFace`, for this test. */
-export async function openFace(...how: Parameters<typeof startFace>): Promise<TestFace> {
-  const face = await startFace(...how);
-  onTestFinished(() => face.stop());
-  return face;
+/** Starts an MQTT server for this test. */
+export async function openMqttServer(
+  ...options: Parameters<typeof startMqttServer>
+): Promise<TestMqttServer> {
+  const server = await startMqttServer(...options);
+  onTestFinished(() => server.stop());
+  return server;
 }
 
-/** A client of this name, for this test: gone before the face is. */
-export async function enter(
-  face: TestFace,
-  name: string,
+/** Connects a client with this token for this test; it is disconnected before the server stops. */
+export async function connectAs(
+  server: TestMqttServer,
+  token: string,
   options: Parameters<typeof mqttClient>[1] = {},
 ): Promise<TestClient> {
-  const client = await mqttClient(face.port, { password: name, ...options });
+  const client = await mqttClient(server.port, { password: token, ...options });
   onTestFinished(() => client.end("abruptly"));
   return client;
 }

@@ -7,27 +7,27 @@ import {
   type Principal,
 } from "../../../core/index.js";
 import { DAEMON_TOPICS, ownerOf } from "../../kit/topics.js";
-import type { Identity } from "../broker/guard.js";
 import type { Frame } from "../ipc/frames.js";
+import type { Identity } from "../ipc/identity.js";
 
-const NAMES = { publish: "bus.may_publish", subscribe: "bus.may_subscribe" } as const;
+const OPERATIONS = { publish: "bus.may_publish", subscribe: "bus.may_subscribe" } as const;
 
 /**
- * Operations that do nothing, without a route: whether they may be done is what the broker asks about its
- * clients, so that whoever decides about `bus.publish` and `bus.subscribe` decides there too.
+ * Returns operations without a route that do nothing: the broker's clients are authorized by dispatching them, so
+ * that the same rules decide about `bus.publish` and `bus.subscribe` over HTTP and over MQTT.
  */
-export function accessOperations(): Operation<never>[] {
+export function authorizationOperations(): Operation<never>[] {
   return [
     defineOperation({
-      name: NAMES.publish,
-      summary: "Whether a client of the broker may publish to a topic.",
+      name: OPERATIONS.publish,
+      summary: "Checks whether a client of the broker may publish to a topic.",
       scope: "bus:publish",
       input: z.strictObject({ topic: z.string() }),
       handler: async () => ({}),
     }),
     defineOperation({
-      name: NAMES.subscribe,
-      summary: "Whether a client of the broker may read what fits a filter.",
+      name: OPERATIONS.subscribe,
+      summary: "Checks whether a client of the broker may subscribe to a filter.",
       scope: "bus:subscribe",
       input: z.strictObject({ filter: z.string() }),
       handler: async () => ({}),
@@ -35,8 +35,8 @@ export function accessOperations(): Operation<never>[] {
   ];
 }
 
-/** Answers what the broker asks about its clients. */
-export function createAnswers(ctx: Pick<PluginContext, "agents" | "dispatch" | "has" | "use">) {
+/** Returns the function that answers the broker's questions about its clients. */
+export function createClientAuthorization(ctx: Pick<PluginContext, "agents" | "dispatch" | "has" | "use">) {
   function identify(token: string): Identity | undefined {
     const principal = ctx.has(authenticator) ? ctx.use(authenticator).authenticate(token) : undefined;
     if (principal?.kind === "operator") return { name: principal.id };
@@ -45,19 +45,19 @@ export function createAnswers(ctx: Pick<PluginContext, "agents" | "dispatch" | "
     return { name, agentId, runId };
   }
 
-  async function may(who: Identity, what: keyof typeof NAMES, where: string): Promise<boolean> {
+  async function isAllowed(who: Identity, action: keyof typeof OPERATIONS, where: string): Promise<boolean> {
     const principal = principalOf(who);
     if (principal.kind === "agent" && ctx.agents.byRun(principal.runId) === undefined) return false;
-    if (what === "publish" && !isTaken(where)) return false;
-    const input = what === "publish" ? { topic: where } : { filter: where };
-    return ctx.dispatch(NAMES[what], input, principal).then(
+    if (action === "publish" && !isPublishable(where)) return false;
+    const input = action === "publish" ? { topic: where } : { filter: where };
+    return ctx.dispatch(OPERATIONS[action], input, principal).then(
       () => true,
       () => false,
     );
   }
 
-  /** As over HTTP: nobody speaks where the daemon does, and what nobody reads is not taken. */
-  function isTaken(topic: string): boolean {
+  /** As over HTTP: the daemon's own topics are reserved, and topics of an agent need that agent to exist. */
+  function isPublishable(topic: string): boolean {
     const owner = ownerOf(topic);
     if (topic.split("/")[0] === DAEMON_TOPICS) return false;
     return owner === undefined || ctx.agents.get(owner) !== undefined;
@@ -65,8 +65,8 @@ export function createAnswers(ctx: Pick<PluginContext, "agents" | "dispatch" | "
 
   return async ({ header }: Frame): Promise<object> => {
     if (header["do"] === "identify") return { identity: identify(String(header["token"])) };
-    const { who, what, where } = header as { who: Identity; what: keyof typeof NAMES; where: string };
-    return { allowed: await may(who, what, where) };
+    const { who, what, where } = header as { who: Identity; what: keyof typeof OPERATIONS; where: string };
+    return { allowed: await isAllowed(who, what, where) };
   };
 }
 

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { MessageBus } from "../../core/index.js";
-import { brokerSubject } from "../helpers/bus-broker.js";
+import { brokerSubject } from "../helpers/mqtt-broker.js";
 import { canMount, mountSmallDisk } from "../helpers/small-disk.js";
 import { waitFor } from "../helpers/wait-for.js";
 
-if (!canMount) console.log("skipped: a full disk needs the right to mount a small one");
+if (!canMount) console.log("skipped: the test of a full disk must be allowed to mount a small one");
 
 let folder: string;
 let broker: ReturnType<typeof brokerSubject>;
@@ -40,7 +40,7 @@ const group = (more: object = {}) => ({
   ...more,
 });
 
-test("kill -9 of the broker: what was not settled comes again, what was settled does not", async () => {
+test("after kill -9 of the broker only unacknowledged messages are delivered again", async () => {
   const bus = await start();
   const members = bus.consume(group())[Symbol.asyncIterator]();
   const first = members.next();
@@ -60,7 +60,7 @@ test("kill -9 of the broker: what was not settled comes again, what was settled 
   expect(bus.health()).toEqual(expect.any(String));
   broker.startBroker();
   await waitFor(() => bus.health() === undefined, { what: "the broker" });
-  // By the ticket of the broker before.
+  // A delivery of the earlier broker.
   await one.ack();
   const again: string[] = [];
   for await (const { message, ack } of bus.consume(group())) {
@@ -72,19 +72,19 @@ test("kill -9 of the broker: what was not settled comes again, what was settled 
   await three.ack();
 });
 
-test("100,000 messages wait for a group without members, and take no memory meanwhile", async () => {
+test("100,000 messages wait for a group without members in bounded memory", async () => {
   const bus = await start();
   const member = bus.consume(group({ filter: "t/#" }))[Symbol.asyncIterator]();
   const first = member.next();
   let next = 0;
-  const lane = async () => {
+  const publisher = async () => {
     for (let number = next++; number < 100_000; number = next++)
       await bus.publish({ topic: `t/${number % 100}`, payload: Buffer.from(String(number)) });
   };
-  const lanes = Array.from({ length: 512 }, lane);
+  const publishers = Array.from({ length: 512 }, publisher);
   await (await first).value.nack();
   await member.return?.();
-  await Promise.all(lanes);
+  await Promise.all(publishers);
   expect(rssMiB(broker.pid())).toBeLessThan(300);
   await broker.endBroker("SIGKILL");
   broker.startBroker();
@@ -92,7 +92,7 @@ test("100,000 messages wait for a group without members, and take no memory mean
   const seen = new Set<string>();
   for await (const { message, ack } of bus.consume(group({ filter: "t/#", maxInFlight: 100 }))) {
     seen.add(text(message.payload));
-    // The others are on their way to nobody: only that they come is looked at.
+    // Enough to see that deliveries arrive.
     if (seen.size === 50) break;
     if (seen.size % 10 === 0) await ack();
   }
@@ -102,7 +102,7 @@ test("100,000 messages wait for a group without members, and take no memory mean
     if (++count === 100_000) break;
 }, 240_000);
 
-test("a slow reader costs neither the broker nor the daemon memory, and large messages come whole", async () => {
+test("a slow reader uses bounded memory in broker and daemon, and large messages arrive complete", async () => {
   const bus = await start();
   const slow = bus.subscribe({ filter: "large", signal: over.signal })[Symbol.asyncIterator]();
   const first = slow.next();
@@ -119,7 +119,7 @@ test("a slow reader costs neither the broker nor the daemon memory, and large me
 }, 60_000);
 
 test.runIf(canMount)(
-  "on a full disk publishing fails and reading goes on, and then all goes on",
+  "on a full disk publishing fails and reading works, until there is room again",
   async () => {
     const disk = mountSmallDisk(folder, 4_096);
     try {
@@ -151,7 +151,7 @@ test.runIf(canMount)(
   },
 );
 
-test("a second broker on the same folder ends, and the first one does not notice", async () => {
+test("a second broker on the same folder exits, and the first one keeps working", async () => {
   const bus = await start();
   const second = brokerSubject(folder);
   expect(await second.runToEnd()).toMatch(/another message broker runs on this folder/);
