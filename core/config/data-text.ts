@@ -1,123 +1,63 @@
 import { type ErrorCode, OpenStarryError } from "../contracts/errors.js";
-import { type Fail, type LineNode, MAX_VALUES, pathText } from "./data-format.js";
-import { parseJsonText } from "./json-text.js";
+import { jsonProblem } from "./json-problem.js";
+import { type Fail, TOO_DEEP, toPlain } from "./plain-value.js";
 
-/** What JSON can hold, as it comes out of a file that a person wrote. */
+/** What JSON can hold, as read from a file that a person wrote. */
 export interface DataText {
   readonly value: unknown;
-  /** The line, from 1, of the value at this path; of the nearest one around it that has one. */
+  /** The line, from 1, of the value at this path; of the nearest value around it that exists. */
   lineOf(path: readonly PropertyKey[]): number;
 }
 
 export interface ParseDataOptions {
-  /** `either`: JSON where it is JSON, else YAML. */
+  /** `either`: JSON if the text is valid JSON, else YAML. */
   format: "json" | "yaml" | "either";
   code: ErrorCode;
   /** What is parsed, for messages: `config /etc/openstarry/openstarry.config.yaml`. */
   what: string;
 }
 
+/** What to do about the mistakes that people make most, by the parser's error code. */
+const HINTS: Readonly<Record<string, string>> = {
+  TAB_AS_INDENT: "indent with spaces",
+  BAD_INDENT: "check the indentation, and that every bracket and quote is closed",
+  BLOCK_AS_IMPLICIT_KEY: 'indent it like its neighbours, and quote text that contains ": "',
+  MISSING_CHAR: "check the brackets and quotes around here",
+  TAG_RESOLVE_FAILED: "remove the tag: only plain values are read",
+};
+
 /**
- * Reads JSON or YAML (1.2, core schema: no dates, no merge keys, no tags). Stricter than either where a
- * mistake would pass unseen: duplicate keys, cycles, `__proto__`, numbers without a finite value and keys
- * that are no text are refused, with their line. An empty text is `undefined`.
+ * Reads JSON or YAML (1.2, core schema: no dates, no merge keys, no custom tags). Refuses what either would
+ * let pass unseen, with its line: duplicate keys, cycles, `__proto__`, numbers that are not finite, and keys
+ * that are not text. The value of an empty text is `undefined`.
  */
 export async function parseData(text: string, options: ParseDataOptions): Promise<DataText> {
-  const fail: Fail = (line, column, problem, hint) => {
-    const place = column === undefined ? `line ${line}` : `line ${line}, column ${column}`;
-    throw new OpenStarryError(options.code, {
-      detail: `${options.what}: ${place}: ${problem}`,
-      ...(hint === undefined ? {} : { hint }),
-      data: { line },
-    });
-  };
   if (text.trim() === "") return { value: undefined, lineOf: () => 1 };
-  const { value, lines } = await parse(text, options.format, fail);
-  const lineOf = (path: readonly PropertyKey[]) => find(lines, path);
-  return {
-    value: copyPlain(value, (path, problem, hint) => fail(lineOf(path), undefined, problem, hint)),
-    lineOf,
+  // Loaded when needed: a daemon that reads no such file does without it.
+  const yaml = await import("yaml");
+  const lines = new yaml.LineCounter();
+  const fail: Fail = (offset, problem, hint) => {
+    const { line, col } = lines.linePos(offset);
+    const detail = `${options.what}: line ${line}, column ${col}: ${problem}`;
+    throw new OpenStarryError(options.code, { detail, hint, data: { line } });
   };
-}
-
-async function parse(
-  text: string,
-  format: ParseDataOptions["format"],
-  fail: Fail,
-): Promise<{ value: unknown; lines: LineNode }> {
-  if (format === "json" || (format === "either" && isJson(text))) return parseJsonText(text, fail);
-  // Loaded when needed: a daemon without YAML has no use for it.
-  const { parseYamlText } = await import("./yaml-text.js");
-  return parseYamlText(text, fail);
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
+  // JSON is YAML, so that one parser knows the places of both.
+  const document = yaml.parseDocument(text, {
+    schema: "core",
+    resolveKnownTags: false,
+    // Here the parser would compare each key with every other; the reader below checks it with a set.
+    uniqueKeys: false,
+    lineCounter: lines,
+    prettyErrors: false,
+  });
+  const [problem] = [...document.errors, ...document.warnings];
+  if (problem?.code === "RESOURCE_EXHAUSTION") fail(problem.pos[0], TOO_DEEP);
+  if (problem?.code === "MULTIPLE_DOCS") {
+    fail(problem.pos[0], "more than one document", 'write one document, without "---" in it');
   }
-}
-
-function find(root: LineNode, path: readonly PropertyKey[]): number {
-  let node = root;
-  for (const key of path) {
-    const child = node.children?.get(String(key));
-    if (!child) break;
-    node = child;
-  }
-  return node.line;
-}
-
-type FailAt = (path: readonly PropertyKey[], problem: string, hint?: string) => never;
-
-/** A copy in which nothing is shared. */
-function copyPlain(root: unknown, fail: FailAt): unknown {
-  const open = new Set<object>();
-  const path: PropertyKey[] = [];
-  let count = 0;
-
-  function copy(value: unknown): unknown {
-    if (++count > MAX_VALUES) {
-      fail(
-        path,
-        `it has more than ${MAX_VALUES} values, aliases resolved`,
-        "use fewer aliases, or split it up",
-      );
-    }
-    if (typeof value === "number" && !Number.isFinite(value)) {
-      fail(path, `${pathText(path)} is not a finite number`, "put it in quotes if it is meant as text");
-    }
-    if (typeof value !== "object" || value === null) return value;
-    if (open.has(value))
-      fail(path, `${pathText(path)} holds itself`, "write it out instead of using an alias");
-    open.add(value);
-    const made = Array.isArray(value) ? value.map((it, index) => inside(index, it)) : copyObject(value);
-    open.delete(value);
-    return made;
-  }
-
-  function copyObject(value: object): Record<string, unknown> {
-    const entries = Object.entries(value).map(([key, it]): [string, unknown] => {
-      if (key === "__proto__") {
-        fail([...path, key], `${pathText([...path, key])} is not a key that may be used`, "remove it");
-      }
-      // What YAML makes of a mapping as a key, and so of {{…}} without quotes.
-      if (key === "[object Object]") {
-        fail(path, `${pathText(path)}: a key must be text`, 'put {{…}} in quotes, as in "{{params.name}}"');
-      }
-      return [key, inside(key, it)];
-    });
-    return Object.fromEntries(entries);
-  }
-
-  function inside(key: PropertyKey, value: unknown): unknown {
-    path.push(key);
-    const made = copy(value);
-    path.pop();
-    return made;
-  }
-
-  return copy(root);
+  const notJson = options.format === "json" ? jsonProblem(yaml, text) : undefined;
+  if (notJson) fail(notJson.offset, notJson.problem, notJson.hint);
+  if (problem) fail(problem.pos[0], problem.message, HINTS[problem.code]);
+  const { value, offsetOf } = toPlain(yaml, document.contents, fail);
+  return { value, lineOf: (path) => lines.linePos(offsetOf(path)).line };
 }

@@ -1,4 +1,4 @@
-import { pathText } from "./data-format.js";
+import { pathText } from "./plain-value.js";
 
 export type FailExpand = (path: readonly PropertyKey[], problem: string, hint: string) => never;
 

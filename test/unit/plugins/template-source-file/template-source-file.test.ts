@@ -199,7 +199,7 @@ describe("what is not valid", () => {
       "Broken",
       "Broken.yaml",
       "template_id: Broken\n\tcommand: x\n",
-      /Broken\.yaml: line 2, column 1: tab characters/,
+      /Broken\.yaml: line 2, column 1: Tabs are not allowed/,
     ],
   ])("says what is wrong when it is asked for: %s in %s", async (id, name, content, message) => {
     const { source } = await setUp({ [name]: content });
@@ -373,7 +373,7 @@ describe("put", () => {
     [
       "a prototype",
       JSON.parse('{"template_id":"A","command":"run","labels":{"__proto__":{"a":"b"}}}'),
-      /__proto__ is not a key/,
+      /__proto__ is not allowed as a key/,
     ],
   ])("refuses %s, and keeps what was there", async (_what, bad, message) => {
     const { source, own } = await setUp();

@@ -290,7 +290,7 @@ const BAD_DOCUMENTS: [string, string | Buffer, string][] = [
   ["a relative command", JSON.stringify({ ...A, command: "./a" }), '"./a" is relative'],
   ["a relative folder", JSON.stringify({ ...A, cwd: "work" }), '"work" is relative'],
   ["a relative file", JSON.stringify({ ...A, env_file: [".env"] }), '".env" is relative'],
-  ["a key twice", '{"template_id":"A","command":"/a","command":"/b"}', "twice"],
+  ["a key twice", '{"template_id":"A","command":"/a","command":"/b"}', 'duplicate key "command"'],
   ["what is too large", JSON.stringify({ ...A, description: "x".repeat(300_000) }), "more than 262144 bytes"],
   ["no UTF-8", Buffer.from([0xff, 0xfe]), "not UTF-8"],
 ];
