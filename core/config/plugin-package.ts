@@ -1,6 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { dirname, extname, join, resolve, sep } from "node:path";
+import { exports as exportsOf } from "resolve.exports";
 import { OpenStarryError } from "../contracts/errors.js";
 import { readTextFile } from "./text-file.js";
 
@@ -59,47 +60,19 @@ async function readManifest(folder: string, refuse: (problem: string) => OpenSta
   }
 }
 
-/** Node's rules for `exports` and `main`, "import" before "require". */
-function targetOf({ exports, main }: Manifest, subpath: string): string | undefined {
+/** Node's rules for `exports` and `main`; what can only be required is taken too. */
+function targetOf(manifest: Manifest, subpath: string): string | undefined {
+  const { exports, main } = manifest;
   if (exports === undefined || exports === null) {
     return subpath === "." ? (typeof main === "string" && main !== "" ? main : "index.js") : subpath;
   }
-  const isMap =
-    typeof exports === "object" &&
-    !Array.isArray(exports) &&
-    Object.keys(exports).every((key) => key.startsWith("."));
-  const map = (isMap ? exports : { ".": exports }) as Record<string, unknown>;
-  const [node, star] = exportsOf(map, subpath);
-  const target = choose(node, ["node", "import", "default"]) ?? choose(node, ["node", "require", "default"]);
-  return target?.replaceAll("*", star);
-}
-
-/** The entry of `exports` for a subpath, and what its "*" stands for. */
-function exportsOf(map: Record<string, unknown>, subpath: string): [unknown, string] {
-  if (Object.hasOwn(map, subpath)) return [map[subpath], ""];
-  const patterns = Object.keys(map)
-    .map((key) => ({ key, parts: key.split("*") }))
-    .filter(({ parts: [before = "", after] }) => {
-      const fits = after !== undefined && subpath.startsWith(before) && subpath.endsWith(after);
-      return fits && subpath.length >= before.length + after.length;
-    })
-    .sort((a, b) => (b.parts[0] ?? "").length - (a.parts[0] ?? "").length);
-  const [best] = patterns;
-  if (!best) return [undefined, ""];
-  const [before = "", after = ""] = best.parts;
-  return [map[best.key], subpath.slice(before.length, subpath.length - after.length)];
-}
-
-/** The first target whose conditions hold. */
-function choose(node: unknown, conditions: readonly string[]): string | undefined {
-  if (typeof node === "string") return node;
-  if (typeof node !== "object" || node === null) return undefined;
-  const parts = Array.isArray(node)
-    ? node
-    : Object.entries(node).flatMap(([key, it]) => (conditions.includes(key) ? [it] : []));
-  for (const part of parts) {
-    const found = choose(part, conditions);
-    if (found !== undefined) return found;
+  for (const require of [false, true]) {
+    try {
+      const [target] = exportsOf({ name: "", ...manifest }, subpath, { require }) || [];
+      if (target !== undefined) return target;
+    } catch {
+      // It throws for what is not exported.
+    }
   }
   return undefined;
 }

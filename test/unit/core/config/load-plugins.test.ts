@@ -186,6 +186,14 @@ describe("names", () => {
       },
     ],
     [
+      "an export that can only be required",
+      "quiet",
+      {
+        "package.json": '{"exports":{".":{"require":"./x.cjs"}}}',
+        "x.cjs": PLUGIN("found").replace("export default", "module.exports ="),
+      },
+    ],
+    [
       "TypeScript",
       "quiet",
       {
@@ -263,12 +271,15 @@ describe("names", () => {
       "node_modules/c/package.json": '{"exports":{".":"./nope.js"}}',
       "node_modules/d/package.json": '{"exports":{"./x":"./x.js"}}',
       "node_modules/e/package.json": "{",
+      "node_modules/f/package.json": '{"exports":{"./*":"./*.js","./internal/*":null}}',
+      "node_modules/f/internal/x.js": "throw new Error('it ran')",
     });
     symlinkSync(join(folder, "out.js"), join(folder, "node_modules/b/link.js"));
     expect((await failure(load(["a"], folder))).message).toContain("lies outside of it");
     expect((await failure(load(["b"], folder))).message).toContain("lies outside of it");
     expect((await failure(load(["c"], folder))).message).toContain("there is no file ./nope.js");
     expect((await failure(load(["d"], folder))).message).toContain('exports no "."');
+    expect((await failure(load(["f/internal/x"], folder))).message).toContain('exports no "./internal/x"');
     expect((await failure(load(["e"], folder))).message).toContain("not valid JSON");
   });
 
