@@ -1,5 +1,6 @@
-const SGR = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, magenta: 35, cyan: 36 } as const;
-export type Style = keyof typeof SGR;
+import { styleText } from "node:util";
+
+export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "magenta" | "cyan";
 
 /** Where a command prints, and what may be printed there. */
 export interface Terminal {
@@ -38,7 +39,7 @@ export function createTerminal(
     print: (line) => void stdout.write(`${line}\n`),
     warn: (line) => void stderr.write(`${line}\n`),
     json: (value, how) => void stdout.write(`${JSON.stringify(value, undefined, how === "line" ? 0 : 2)}\n`),
-    style: (text, ...styles) => (colours ? paint(text, styles) : text),
+    style: (text, ...styles) => (colours ? paint(text, ...styles) : text),
     write: (bytes) =>
       new Promise((resolve) => {
         if (stdout.write(bytes)) resolve();
@@ -47,7 +48,7 @@ export function createTerminal(
   };
 }
 
-function paint(text: string, styles: readonly Style[]): string {
-  if (text === "" || styles.length === 0) return text;
-  return `\u001b[${styles.map((style) => SGR[style]).join(";")}m${text}\u001b[0m`;
+/** Colours a text, whatever the process' own output is: see `wantsColour`. */
+export function paint(text: string, ...styles: Style[]): string {
+  return text === "" ? text : styleText(styles, text, { validateStream: false });
 }

@@ -1,5 +1,6 @@
 import { neutralise } from "./neutralise.js";
 import type { Style, Terminal } from "./output.js";
+import { displayWidth, truncate } from "./text-layout.js";
 
 export interface Column<Row> {
   header: string;
@@ -56,33 +57,6 @@ function shrink(widths: number[], columns: readonly Column<never>[], available: 
     const width = widths[index] ?? 0;
     widths[index] = Math.max(Math.min(width, NARROWEST), width - excess);
   }
-}
-
-/** Cuts to a width, with an ellipsis where something is missing. */
-export function truncate(text: string, width: number): string {
-  if (displayWidth(text) <= width) return text;
-  let kept = "";
-  let used = 0;
-  for (const character of text) {
-    used += displayWidth(character);
-    if (used > width - 1) break;
-    kept += character;
-  }
-  return `${kept}…`;
-}
-
-const WIDE =
-  /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{1f300}-\u{1f64f}]|[\u{1f900}-\u{1f9ff}]|[\u{20000}-\u{3fffd}]/u;
-const WIDTHLESS = /\p{Mn}|\p{Me}|\u200c|\u200d|\ufe0f/u;
-
-/** Columns that a terminal uses for a text; wide (East Asian, emoji) characters take two. */
-export function displayWidth(text: string): number {
-  let width = 0;
-  for (const character of text) {
-    if (character <= "\u02ff") width += 1;
-    else if (!WIDTHLESS.test(character)) width += WIDE.test(character) ? 2 : 1;
-  }
-  return width;
 }
 
 /** "name: value" lines, the names in one column; absent values are left out. */

@@ -6,7 +6,7 @@ import { connect } from "../context.js";
 import type { CommandHandler } from "../invocation.js";
 import { neutralise, neutraliseLines } from "../neutralise.js";
 import type { Terminal } from "../output.js";
-import { wrap } from "../wrap.js";
+import { wrap } from "../text-layout.js";
 
 /** Explains an agent's state: what happened, what comes next, what to do. */
 export const why: CommandHandler<{ json?: boolean }> = async (invocation) => {

@@ -1,6 +1,7 @@
 import { neutralise } from "../neutralise.js";
+import { paint, type Style } from "../output.js";
 
-const LEVELS: Record<string, string> = { debug: "\u001b[2m", warn: "\u001b[33m", error: "\u001b[31m" };
+const COLOURS: Readonly<Record<string, Style>> = { debug: "dim", warn: "yellow", error: "red" };
 const OWN_FIELDS = new Set(["level", "time", "msg"]);
 
 /**
@@ -15,9 +16,9 @@ export function formatRecord(line: string, colours: boolean): string {
     .map(([name, value]) => `${name}=${show(value)}`);
   const time = String(record.time ?? "").slice(11, 23);
   const words = [String(record.msg ?? ""), ...fields].map(neutralise).join("  ");
-  const colour = colours ? LEVELS[level] : undefined;
+  const colour = colours ? COLOURS[level] : undefined;
   const shown = neutralise(level).padEnd(5);
-  return `${time} ${colour ? `${colour}${shown}\u001b[0m` : shown} ${words}\n`;
+  return `${time} ${colour ? paint(shown, colour) : shown} ${words}\n`;
 }
 
 function show(value: unknown): string {

@@ -4,7 +4,8 @@ import { formatRecord } from "../../../bin/daemon/log-format.js";
 import { neutralise, neutraliseBytes } from "../../../bin/neutralise.js";
 import { wantsColour } from "../../../bin/output.js";
 import { printError } from "../../../bin/print-error.js";
-import { displayWidth, facts, table, truncate } from "../../../bin/table.js";
+import { facts, table } from "../../../bin/table.js";
+import { displayWidth, truncate } from "../../../bin/text-layout.js";
 import { OpenStarryError } from "../../../core/contracts/errors.js";
 import { createTestTerminal } from "../../helpers/test-terminal.js";
 
@@ -79,6 +80,23 @@ test("on a terminal a table fits, loses the flexible column first, and shows wha
   expect(lines.map(displayWidth).every((width) => width <= 40)).toBe(true);
 });
 
+test("emoji keep the columns of a table aligned", () => {
+  const { terminal } = createTestTerminal();
+  const rows = ["ok", "🚀 on its way", "✅", "👩‍👩‍👧", "🇩🇪"];
+  const lines = table(terminal, rows, [
+    { header: "STATUS", value: (status) => status },
+    { header: "X", value: () => "x" },
+  ]);
+  expect(lines).toEqual([
+    "STATUS         X",
+    "ok             x",
+    "🚀 on its way  x",
+    "✅             x",
+    "👩‍👩‍👧             x",
+    "🇩🇪             x",
+  ]);
+});
+
 test("colours enclose the text, not the padding", () => {
   const { terminal } = createTestTerminal({ columns: 80 });
   const lines = table(
@@ -89,7 +107,7 @@ test("colours enclose the text, not the padding", () => {
       { header: "X", value: () => "x" },
     ],
   );
-  expect(lines[1]).toBe(`${ESC}[32mok${ESC}[0m      x`);
+  expect(lines[1]).toBe(`${ESC}[32mok${ESC}[39m      x`);
 });
 
 test.each([
@@ -98,6 +116,7 @@ test.each([
   ["too long", 5, "too …"],
   ["漢字漢字", 5, "漢字…"],
   ["漢字漢字", 4, "漢…"],
+  ["👩‍👩‍👧👩‍👩‍👧", 3, "👩‍👩‍👧…"],
 ])("%s in %i columns is %s", (text, width, expected) => {
   expect(truncate(text, width)).toBe(expected);
 });
@@ -107,6 +126,13 @@ test.each([
   ["漢", 2],
   ["e\u0301", 1],
   ["👍", 2],
+  ["✅", 2],
+  ["🚀", 2],
+  ["❤️", 2],
+  ["🇩🇪", 2],
+  ["👩‍👩‍👧", 2],
+  ["1️⃣", 2],
+  ["✓", 1],
   ["└─ ", 3],
 ])("%s takes %i columns", (text, width) => {
   expect(displayWidth(text)).toBe(width);
@@ -154,7 +180,7 @@ test("a record of the log is one line for people, whatever it holds", () => {
     '03:04:05.678 warn  a tap failed\\r\\nforged  plugin=audit  text="two words"  ' +
       'err="broke\\n12:00:00.000 info  forged\\u001b[2J"\n',
   );
-  expect(formatRecord(JSON.stringify(record), true)).toContain(`${ESC}[33mwarn ${ESC}[0m`);
+  expect(formatRecord(JSON.stringify(record), true)).toContain(`${ESC}[33mwarn ${ESC}[39m`);
 });
 
 test.each([

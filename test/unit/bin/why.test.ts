@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { hintForCommandLine } from "../../../bin/cli-hints.js";
 import { linesOf } from "../../../bin/commands/why.js";
-import { displayWidth } from "../../../bin/table.js";
-import { wrap } from "../../../bin/wrap.js";
+import { displayWidth, wrap } from "../../../bin/text-layout.js";
 import type { Why } from "../../../plugins/agent-manager-tool/client/wire.js";
 import { createTestTerminal } from "../../helpers/test-terminal.js";
 
