@@ -2,21 +2,21 @@ import { readFile } from "node:fs/promises";
 import { credsAuthenticator, type NodeConnectionOptions } from "@nats-io/transport-node";
 import { type Options, parseServer } from "./options.js";
 
-/** A server that somebody else runs. */
+/** Returns the address of a server that runs outside the daemon, and how to authenticate there. */
 export function createExternalServer({ url = "", token_file, creds_file }: Options) {
   const server = parseServer(url);
-  if (!server) throw new Error("the options were checked");
+  if (!server) throw new Error("the option url was not validated");
   const { host, isTls, user, password } = server;
   return {
-    where: host,
-    /** Files are read for every attempt: what is in them may change. */
+    address: host,
+    /** Reads the files at each attempt to connect, since their contents may change. */
     async connection(): Promise<NodeConnectionOptions> {
-      const to = { servers: host, ...(isTls ? { tls: {} } : {}) };
-      if (token_file !== undefined) return { ...to, token: (await read(token_file)).toString().trim() };
+      const options = { servers: host, ...(isTls ? { tls: {} } : {}) };
+      if (token_file !== undefined) return { ...options, token: (await read(token_file)).toString().trim() };
       if (creds_file !== undefined)
-        return { ...to, authenticator: credsAuthenticator(await read(creds_file)) };
-      if (user === undefined) return to;
-      return password === undefined ? { ...to, token: user } : { ...to, user, pass: password };
+        return { ...options, authenticator: credsAuthenticator(await read(creds_file)) };
+      if (user === undefined) return options;
+      return password === undefined ? { ...options, token: user } : { ...options, user, pass: password };
     },
   };
 }
@@ -25,6 +25,6 @@ async function read(path: string): Promise<Buffer> {
   try {
     return await readFile(path);
   } catch (cause) {
-    throw new Error(`${path} cannot be read (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    throw new Error(`cannot read ${path} (${(cause as NodeJS.ErrnoException).code})`, { cause });
   }
 }

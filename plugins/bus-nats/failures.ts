@@ -4,40 +4,39 @@ import { isOpenStarryError, OpenStarryError } from "../../core/index.js";
 
 export function unavailable(why: string, cause?: unknown): OpenStarryError {
   return new OpenStarryError("bus_unavailable", {
-    detail: `the message bus (nats) cannot be used now: ${why}`,
-    hint: "ask again in a moment",
+    detail: `cannot use the message bus (nats) now: ${why}`,
+    hint: "try again in a moment",
     data: { retry_after_s: 1 },
     cause: cause ?? new Error(why),
   });
 }
 
-/** What went wrong, in words. Errors of the client name no credentials. */
-export function wordsOf(error: unknown): string {
+/** Returns the message of an error, in plainer words where the client's are terse. It contains no credentials. */
+export function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (isOpenStarryError(error) && error.code === "bus_unavailable") return wordsOf(error.cause);
+  if (isOpenStarryError(error) && error.code === "bus_unavailable") return errorText(error.cause);
   if (error.name === "JetStreamNotEnabled") {
-    return "JetStream is not enabled on the server, or not for this account: start it with -js, or with a jetstream section in its config";
+    return "JetStream is not enabled on the server, or not for this account: start it with -js, or add a jetstream section to its config";
   }
   if (error instanceof TimeoutError) return "the server does not answer";
-  if (error instanceof AuthorizationError) return "the server refuses these credentials";
+  if (error instanceof AuthorizationError) return "the server rejects these credentials";
   return error.message;
 }
 
-/** What is asked for is not on the server. */
-export function isNoConsumer(error: unknown): boolean {
+export function isConsumerNotFound(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.ConsumerNotFound;
 }
 
-export function isNoStream(error: unknown): boolean {
+export function isStreamNotFound(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound;
 }
 
-/** A message could not be deleted: it is gone already, or something is wrong (JSStreamMsgDeleteFailedF). */
-export function isNotDeleted(error: unknown): boolean {
+/** Returns whether a message could not be deleted (JSStreamMsgDeleteFailedF): it is gone already, or an error. */
+export function isDeleteFailed(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.code === 10_057;
 }
 
-/** The server is there, and nobody on it to answer this. */
-export function isUnanswered(error: unknown): boolean {
+/** Returns whether the server has no responder for a request: the stream or delivery does not exist any more. */
+export function isNoResponders(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();
 }

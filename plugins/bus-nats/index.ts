@@ -5,10 +5,10 @@ import { createNatsServer, SERVICE } from "./managed-server.js";
 import { createNatsBus } from "./nats-bus.js";
 import { optionsSchema } from "./options.js";
 
-/** So long the daemon's start waits for a server that is likely to be there. */
+/** How long the daemon's start waits for the first attempt to connect. */
 const FIRST_ATTEMPT_MS = 2_000;
 
-/** A message bus over NATS with JetStream: a server that it runs itself, or one that is there. */
+/** The message bus on NATS with JetStream: on a server that the plugin runs, or one that runs already. */
 export default definePlugin({
   name: "bus-nats",
   apiVersion: 1,
@@ -16,22 +16,22 @@ export default definePlugin({
   options: optionsSchema,
   setup(ctx, options) {
     const managed = options.managed ? createNatsServer(ctx, options) : undefined;
-    const { where, connection } = managed ?? createExternalServer(options);
+    const { address, connection } = managed ?? createExternalServer(options);
     const { bus, connect, stop } = createNatsBus({
       prefix: options.prefix,
       ...limitsOf(options),
       clock: ctx.clock,
       log: ctx.log,
-      where,
+      address,
       connection,
-      ...(managed ? { notYet: () => managed.health() } : {}),
+      whyNotYet: managed?.health,
       onChange(problem) {
         if (problem === undefined) ctx.daemon.recovered();
-        // Its server ends before it does.
+        // When the daemon stops, its own server stops first.
         else if (ctx.daemon.status().state !== "stopping") ctx.daemon.degraded(problem);
       },
     });
-    ctx.provide(messageBus, { ...bus, ...(managed ? { wanted: () => managed.wanted() } : {}) });
+    ctx.provide(messageBus, { ...bus, wanted: managed?.wanted });
     let stopListening = () => {};
     return {
       async start() {

@@ -7,16 +7,16 @@ import { createManagedServer, findProgram } from "../kit/managed-server.js";
 import { createPortMemory } from "../kit/port-memory.js";
 import { privateFolder, writePrivateFile } from "../kit/private-files.js";
 import { readOrCreateSecret } from "../kit/secret-file.js";
-import { listenerOf } from "./listener.js";
 import type { Options } from "./options.js";
+import { ownerOfPort } from "./port-owner.js";
 
 export const SERVICE = "nats";
 const HOST = "127.0.0.1";
 
 /**
- * A nats-server that this plugin runs as `svc:nats`, in a folder of its own below the home. It lets in who has
- * the key, which is proved by a signature and never sent: the server's config holds the public half, and one
- * who listens at its port while it is down learns nothing.
+ * Runs a nats-server as the service `svc:nats`, in a folder of its own in the home. Clients authenticate with a key by
+ * a signature and never send it: the server's config holds the public half, so that a program that listens on the
+ * port while the server is down learns nothing.
  */
 export function createNatsServer(ctx: PluginContext, { program, eager }: Options) {
   const folder = join(ctx.dataDir, "nats");
@@ -24,18 +24,18 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
 
   const seed = () => readOrCreateSecret(join(folder, "key"), newSeed);
 
-  /** The one it had, as long as nobody else has it. */
+  /** Returns the remembered port, or a new one when another program has taken it. */
   async function choosePort(): Promise<number> {
-    const known = memory.read();
+    const remembered = memory.read();
     const state = ctx.services.get(SERVICE)?.state;
-    if (known > 0 && state !== undefined && isLive(state)) return known;
-    const port = (await tryPort(known)) ?? (await tryPort(0)) ?? 0;
-    if (port !== known) memory.write(port);
+    if (remembered > 0 && state !== undefined && isLive(state)) return remembered;
+    const port = (await tryPort(remembered)) ?? (await tryPort(0)) ?? 0;
+    if (port !== remembered) memory.write(port);
     if (port === memory.read()) return port;
-    // The server would be where nobody looks for it.
+    // Clients would look for the server at another port.
     throw new OpenStarryError("home_unusable", {
-      detail: `the port of svc:${SERVICE} cannot be kept in ${folder}`,
-      hint: "free disk space where that is short",
+      detail: `cannot store the port of svc:${SERVICE} in ${folder}`,
+      hint: "check that the folder can be written and that the disk is not full",
     });
   }
 
@@ -56,7 +56,7 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
       command,
       args: ["--config", config, "--addr", HOST, "--port", String(port)],
       cwd: folder,
-      // It ends with 1 when it is told to end.
+      // It exits with 1 on SIGTERM.
       success_exit_codes: [0, 1],
       restart: { policy: "always", max_restarts: 20, backoff: { min: "200ms", max: "10s" } },
       readiness: { type: "tcp", host: HOST, port, interval: "100ms" },
@@ -65,13 +65,13 @@ export function createNatsServer(ctx: PluginContext, { program, eager }: Options
 
   return {
     ...createManagedServer(ctx, { name: SERVICE, eager, template }),
-    where: `svc:${SERVICE}`,
+    address: `svc:${SERVICE}`,
     async connection(): Promise<NodeConnectionOptions> {
       const port = memory.read();
-      const owner = listenerOf(port);
-      // While the server is down, anybody on this machine can take its port and be told what is published.
+      const owner = ownerOfPort(port);
+      // While the server is down, any user of this machine could take its port and receive what is published.
       if (owner !== undefined && owner !== process.geteuid?.()) {
-        throw new Error(`port ${port} is held by somebody else (uid ${owner})`);
+        throw new Error(`another user (uid ${owner}) listens on port ${port}`);
       }
       return {
         servers: `${HOST}:${port}`,
@@ -85,7 +85,7 @@ function newSeed(): string {
   return Buffer.from(nkeys.createUser().getSeed()).toString();
 }
 
-/** The port, or any for 0; `undefined` when it is taken. */
+/** Returns the port if it is free, or any free one for 0; `undefined` when it is taken. */
 async function tryPort(wanted: number): Promise<number | undefined> {
   const server = createServer();
   try {
@@ -96,16 +96,16 @@ async function tryPort(wanted: number): Promise<number | undefined> {
     await once(server, "close");
     return port;
   } catch {
-    // Somebody has it.
+    // Taken by another program.
     return undefined;
   }
 }
 
-/** Addresses are arguments, so that a change of them is a change of the service. */
+/** Returns the config file. The address is an argument instead, so that changing it changes the service. */
 function configText({ publicKey, data }: { publicKey: string; data: string }): string {
   const lines = [
     "# Written by openstarry-daemon (bus-nats).",
-    // A message of 1 MiB, and its headers.
+    // A message of 1 MiB with its headers.
     "max_payload: 2MB",
     `authorization { users: [ { nkey: ${publicKey} } ] }`,
     `jetstream { store_dir: ${JSON.stringify(data)} }`,

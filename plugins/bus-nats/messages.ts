@@ -1,41 +1,40 @@
 import { headers, type MsgHdrs } from "@nats-io/transport-node";
 import { type BusMessage, rfc3339 } from "../../core/index.js";
-import { decode, encode, readSubject, subjectOf } from "./subjects.js";
+import { decodeToken, encodeToken, parseSubject, subjectOf } from "./subjects.js";
 
-/** What is said of a message beside its topic and payload. */
-export interface Stamp {
+/** What belongs to a message beside its topic and payload. */
+export interface Metadata {
   atMs: number;
   from?: string | undefined;
   reply_to?: string | undefined;
-  /** Of one that is not kept: the last sequence of the stream before it. */
-  behind?: number;
+  /** For a message with `keep: false`: its place is behind this sequence of the stream. */
+  afterSequence?: number;
 }
 
-/** A message on its way out. */
 export interface Outgoing {
   topic: string;
   payload: Uint8Array;
-  stamp: Stamp;
+  metadata: Metadata;
 }
 
-/** A message as NATS hands it over; `subject` is the part behind the prefix. */
+/** A message as NATS hands it over, with its subject without the prefix. */
 export interface Incoming {
   subject: string;
   headers?: MsgHdrs | undefined;
   data: Uint8Array;
 }
 
-const FIELDS = { at: "At", from: "From", replyTo: "Reply-To", behind: "Behind" } as const;
+const FIELDS = { at: "At", from: "From", replyTo: "Reply-To", afterSequence: "Behind" } as const;
 /** More than the headers of a message ever take. */
-const MAX_STAMP_BYTES = 2_048;
+const MAX_METADATA_BYTES = 2_048;
 
 /**
- * Where and with which headers it is published. Servers count headers as part of a message, whose size most of
- * them limit to 1 MiB: a message that has no room for them carries its stamp in the subject.
+ * Returns the subject and headers of a message. Servers count headers as part of the message, whose size most limit to
+ * 1 MiB: a message that leaves no room for them has its metadata in the subject.
  */
-export function addressOf({ topic, payload, stamp }: Outgoing, maxBytes: number) {
-  const fields = fieldsOf(stamp);
-  if (payload.byteLength + MAX_STAMP_BYTES > maxBytes) {
+export function encodeMessage({ topic, payload, metadata }: Outgoing, maxBytes: number) {
+  const fields = fieldsOf(metadata);
+  if (payload.byteLength + MAX_METADATA_BYTES > maxBytes) {
     return { subject: subjectOf(topic, Buffer.from(JSON.stringify(fields)).toString("base64url")) };
   }
   const made = headers();
@@ -43,48 +42,49 @@ export function addressOf({ topic, payload, stamp }: Outgoing, maxBytes: number)
   return { subject: subjectOf(topic), headers: made };
 }
 
-function fieldsOf({ atMs, from, reply_to, behind }: Stamp): Record<string, string> {
+/** Returns only the fields that have a value: each becomes a header. */
+function fieldsOf({ atMs, from, reply_to, afterSequence }: Metadata): Record<string, string> {
   return {
     [FIELDS.at]: String(atMs),
-    ...(from === undefined ? {} : { [FIELDS.from]: encode(from) }),
-    ...(reply_to === undefined ? {} : { [FIELDS.replyTo]: encode(reply_to) }),
-    ...(behind === undefined ? {} : { [FIELDS.behind]: String(behind) }),
+    ...(from === undefined ? {} : { [FIELDS.from]: encodeToken(from) }),
+    ...(reply_to === undefined ? {} : { [FIELDS.replyTo]: encodeToken(reply_to) }),
+    ...(afterSequence === undefined ? {} : { [FIELDS.afterSequence]: String(afterSequence) }),
   };
 }
 
-/** The message, and which kept ones it comes behind when it is not kept itself. */
-export function messageOf(incoming: Incoming, position?: string): { message: BusMessage; behind: number } {
-  const { topic, stamp } = readSubject(incoming.subject);
-  const read = stamp === undefined ? (name: string) => incoming.headers?.get(name) : fieldReader(stamp);
-  const from = read(FIELDS.from);
-  const reply_to = read(FIELDS.replyTo);
+/** Decodes a message. `afterSequence` is meaningful for one with `keep: false`. */
+export function decodeMessage(
+  incoming: Incoming,
+  position?: string,
+): { message: BusMessage; afterSequence: number } {
+  const { topic, metadata } = parseSubject(incoming.subject);
+  const field =
+    metadata === undefined ? (name: string) => incoming.headers?.get(name) : fieldReader(metadata);
+  const from = field(FIELDS.from);
+  const replyTo = field(FIELDS.replyTo);
   const message: BusMessage = {
-    ...(position === undefined ? {} : { position }),
+    position,
     topic,
-    // A copy: a view would keep all of what came in over the network with it.
+    // A copy, since a view would keep the whole received chunk in memory.
     payload: Uint8Array.from(incoming.data),
-    at: rfc3339(timeOf(read(FIELDS.at))),
-    ...(from ? { from: decode(from) } : {}),
-    ...(reply_to ? { reply_to: decode(reply_to) } : {}),
+    at: rfc3339(timeOf(field(FIELDS.at))),
+    from: from ? decodeToken(from) : undefined,
+    reply_to: replyTo ? decodeToken(replyTo) : undefined,
   };
-  return { message, behind: Number(read(FIELDS.behind)) || 0 };
+  return { message, afterSequence: Number(field(FIELDS.afterSequence)) || 0 };
 }
 
-/** Times beyond those of a `Date` are none of ours. */
+/** Returns 0 for a text that is not a time within the range of `Date`: another program has published it. */
 function timeOf(text = ""): number {
   return /^\d{1,15}$/.test(text) ? Number(text) : 0;
 }
 
-function fieldReader(stamp: string): (name: string) => string | undefined {
+function fieldReader(metadata: string): (name: string) => string | undefined {
   try {
-    const fields = JSON.parse(Buffer.from(stamp, "base64url").toString()) as Record<string, unknown>;
+    const fields = JSON.parse(Buffer.from(metadata, "base64url").toString()) as Record<string, unknown>;
     return (name) => (typeof fields[name] === "string" ? fields[name] : undefined);
   } catch {
-    // Not one of ours.
+    // Published by another program.
     return () => undefined;
   }
-}
-
-export function bytesOf({ topic, payload }: BusMessage): number {
-  return topic.length + payload.byteLength;
 }

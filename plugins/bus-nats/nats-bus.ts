@@ -1,20 +1,20 @@
 import type { NodeConnectionOptions } from "@nats-io/transport-node";
-import {
-  type BusDelivery,
-  type BusMessage,
-  type Clock,
-  type ConsumeOptions,
-  type Logger,
-  type MessageBus,
-  OpenStarryError,
-  type SubscribeOptions,
+import type {
+  BusDelivery,
+  BusMessage,
+  Clock,
+  ConsumeOptions,
+  Logger,
+  MessageBus,
+  SubscribeOptions,
 } from "../../core/index.js";
-import { createGroups, type Groups } from "./groups.js";
-import { namesOf } from "./kept-stream.js";
-import { createLink } from "./link.js";
-import { createReaders, messagesFor } from "./readers.js";
+import { assertPosition } from "../kit/bus/position.js";
+import { type ConsumerGroups, createConsumerGroups } from "./consumer-groups.js";
+import { createMessageReaders, readMessages } from "./message-readers.js";
+import { createReadWriteLock } from "./read-write-lock.js";
+import { createReconnectingSession } from "./reconnecting-session.js";
 import { openSession, type Session } from "./session.js";
-import { createTurns } from "./turns.js";
+import { namesOf } from "./stream.js";
 
 export interface NatsBusOptions {
   prefix: string;
@@ -23,37 +23,42 @@ export interface NatsBusOptions {
   maxGroups: number;
   clock: Clock;
   log: Logger;
-  /** Where the server is, and how to be let in; asked before every attempt. Rejects with a reason in words. */
+  /** Returns the address and credentials for the next attempt to connect. Rejects with a reason. */
   connection: () => Promise<NodeConnectionOptions>;
-  /** The server, as it is called in messages. */
-  where: string;
-  /** Why there is nothing to connect to yet; then `connect` is called when there is. */
-  notYet?: () => string | undefined;
+  /** The server's name in messages. */
+  address: string;
+  /** Says why the server does not run yet. Call `connect` when it runs. */
+  whyNotYet?: (() => string | undefined) | undefined;
   onChange?: (problem: string | undefined) => void;
 }
 
-/** The bus over one NATS server with JetStream. */
+/** The time at which the stream was created, and a sequence in it. */
+const POSITION = /^(0|\d{1,16}-\d{1,16})$/;
+
+/** Creates the message bus on one NATS server with JetStream. */
+// Longer than 100 lines: the methods of the bus share the session, the lock, the readers and the groups.
 export function createNatsBus(options: NatsBusOptions) {
-  const { clock, log, maxMessages, maxBytes, maxGroups, notYet = () => undefined } = options;
+  const { clock, log, maxMessages, maxBytes, maxGroups, whyNotYet = () => undefined } = options;
   const names = namesOf(options.prefix);
-  const turns = createTurns();
-  const readers = createReaders();
-  const groups: Groups = createGroups({ names, maxGroups, clock, session: () => link.session() });
-  /**
-   * Settles when what was dropped up to now is gone, which takes its time. Who comes to read waits for it; who
-   * publishes does not.
-   */
+  /** Calls take effect in their order. Publishes of kept messages run together, and NATS keeps their order. */
+  const lock = createReadWriteLock();
+  const readers = createMessageReaders();
+  const groups: ConsumerGroups = createConsumerGroups({
+    ...{ names, maxGroups, clock },
+    session: () => connection.current(),
+  });
+  /** Settles when all drops so far are done, which takes time. New readers wait for it; publishers do not. */
   let dropped: Promise<unknown> = Promise.resolve();
-  const ringAll = () => {
-    readers.ringAll();
-    groups.ringAll();
+  const notifyAll = () => {
+    readers.notifyAll();
+    groups.notifyAll();
   };
 
-  const link = createLink({
+  const connection = createReconnectingSession({
     clock,
     log,
-    where: options.where,
-    notYet,
+    address: options.address,
+    whyNotYet,
     onChange: (problem) => options.onChange?.(problem),
     async open(onLost) {
       const session = await openSession({
@@ -61,11 +66,11 @@ export function createNatsBus(options: NatsBusOptions) {
         names,
         limits: { maxMessages, maxBytes },
         clock,
-        onKept: readers.ringAll,
-        onPassing: readers.pass,
+        onKept: readers.notifyAll,
+        onTransient: readers.addTransient,
         onLost(why) {
           onLost(why);
-          ringAll();
+          notifyAll();
         },
       });
       try {
@@ -78,53 +83,53 @@ export function createNatsBus(options: NatsBusOptions) {
     },
   });
 
-  /** Where one who comes now begins to read. */
-  async function start(session: Session, after: string | undefined): Promise<number> {
+  /** Returns the sequence behind which a reader with this `after` starts. */
+  async function startSequence(session: Session, after: string | undefined): Promise<number> {
     const last = await session.lastSequence();
     return after === undefined ? last : session.sequenceOf(after, last);
   }
 
   async function* read({ filter, signal, after }: SubscribeOptions): AsyncGenerator<BusMessage> {
     if (signal.aborted) return;
-    const session = link.session();
-    const before = dropped;
-    const { reader, from } = await turns.alone(async () => {
-      const from = await start(session, after);
-      return { reader: readers.join(filter), from };
+    const session = connection.current();
+    const earlierDrops = dropped;
+    const { reader, start } = await lock.exclusive(async () => {
+      const start = await startSequence(session, after);
+      return { reader: readers.join(filter), start };
     });
-    signal.addEventListener("abort", reader.bell.ring);
+    signal.addEventListener("abort", reader.changed.notify);
     try {
-      await before;
-      yield* messagesFor(reader, session, from, signal);
+      await earlierDrops;
+      yield* readMessages(reader, session, start, signal);
     } finally {
-      signal.removeEventListener("abort", reader.bell.ring);
+      signal.removeEventListener("abort", reader.changed.notify);
       readers.leave(reader);
     }
   }
 
-  async function* share(of: ConsumeOptions): AsyncGenerator<BusDelivery> {
-    const { signal } = of;
+  async function* consume(asked: ConsumeOptions): AsyncGenerator<BusDelivery> {
+    const { signal } = asked;
     if (signal.aborted) return;
-    const session = link.session();
-    const before = dropped;
-    const { group, member } = await turns.alone(async () => {
-      const group = await groups.open(session, of, () => start(session, of.after));
-      return { group, member: group.join(session, of) };
+    const session = connection.current();
+    const earlierDrops = dropped;
+    const { group, member } = await lock.exclusive(async () => {
+      const group = await groups.open(session, asked, () => startSequence(session, asked.after));
+      return { group, member: group.join(session, asked) };
     });
-    signal.addEventListener("abort", member.bell.ring);
+    signal.addEventListener("abort", member.changed.notify);
     try {
-      await before;
+      await earlierDrops;
       while (!signal.aborted) {
-        session.mustLive();
+        session.assertOpen();
         if (group.isRemoved()) return;
         const delivery = group.take(member);
         if (delivery) yield delivery;
-        else await member.bell.rung();
+        else await member.changed.wait();
       }
     } finally {
-      signal.removeEventListener("abort", member.bell.ring);
+      signal.removeEventListener("abort", member.changed.notify);
       group.leave(member);
-      groups.left(group);
+      groups.onLeave(group);
     }
   }
 
@@ -132,62 +137,51 @@ export function createNatsBus(options: NatsBusOptions) {
     name: "nats",
     capabilities: { durable: true },
     async publish({ topic, payload, from, reply_to }, { keep = true } = {}) {
-      const session = link.session();
-      const stamp = {
-        atMs: clock.now(),
-        ...(from === undefined ? {} : { from }),
-        ...(reply_to === undefined ? {} : { reply_to }),
+      const session = connection.current();
+      // A copy of the payload, since the caller may reuse its buffer.
+      const message = {
+        topic,
+        payload: Uint8Array.from(payload),
+        metadata: { atMs: clock.now(), from, reply_to },
       };
-      // A copy: what the caller does with its bytes later changes nothing here.
-      const message = { topic, payload: Uint8Array.from(payload), stamp };
-      if (keep) {
-        return { position: await turns.beside(() => session.keep(message)) };
-      }
-      await turns.alone(() => session.pass(message));
+      if (keep) return { position: await lock.shared(() => session.publishKept(message)) };
+      await lock.exclusive(() => session.publishTransient(message));
       return {};
     },
-    subscribe(of) {
-      mustBePosition(of.after);
-      return read(of);
+    subscribe(asked) {
+      assertPosition(asked.after, POSITION);
+      return read(asked);
     },
-    consume(of) {
-      mustBePosition(of.after);
-      return share(of);
+    consume(asked) {
+      assertPosition(asked.after, POSITION);
+      return consume(asked);
     },
-    async removeGroup(of) {
-      link.session();
-      await turns.alone(() => groups.remove(of));
+    async removeGroup(name) {
+      connection.current();
+      await lock.exclusive(() => groups.remove(name));
     },
     async drop(filter) {
-      const session = link.session();
-      const begun = turns.alone(async () => {
+      const session = connection.current();
+      const started = lock.exclusive(async () => {
         await groups.drop(filter);
         const last = await session.lastSequence();
-        session.tail.forget(last);
+        session.recent.clear(last);
         return last;
       });
-      const done = begun.then((last) => session.remove(filter, last));
+      const done = started.then((last) => session.remove(filter, last));
       dropped = Promise.allSettled([dropped, done]);
       await done;
     },
-    health: () => notYet() ?? link.problem(),
+    health: () => whyNotYet() ?? connection.problem(),
   };
   return {
     bus,
-    /** Resolves when it was tried, whatever came of it: it goes on trying. */
-    connect: link.tryNow,
+    /** Resolves after the first attempt, successful or not; further ones follow by themselves. */
+    connect: connection.connect,
     async stop(): Promise<void> {
       groups.leaveAll();
-      await link.stop();
-      ringAll();
+      await connection.stop();
+      notifyAll();
     },
   };
-}
-
-function mustBePosition(after: string | undefined): void {
-  if (after === undefined || /^(0|\d{1,16}-\d{1,16})$/.test(after)) return;
-  throw new OpenStarryError("input_invalid", {
-    detail: '"after" is not a position of this bus',
-    hint: 'give the position of a message, or "0" for everything that is kept',
-  });
 }

@@ -8,67 +8,64 @@ import {
   type NodeConnectionOptions,
 } from "@nats-io/transport-node";
 import { type BusMessage, type Clock, sleep } from "../../core/index.js";
-import { isNoStream, isNotDeleted, isUnanswered, unavailable, wordsOf } from "./failures.js";
-import { type Names, openStream } from "./kept-stream.js";
-import { addressOf, messageOf, type Outgoing } from "./messages.js";
+import { errorText, isDeleteFailed, isNoResponders, isStreamNotFound, unavailable } from "./failures.js";
+import { decodeMessage, encodeMessage, type Outgoing } from "./messages.js";
+import { createRecentCache, type Found, type RecentCache } from "./recent-cache.js";
+import { type Names, openStream } from "./stream.js";
 import { filterSubjectOf } from "./subjects.js";
-import { createTail, type Found, type Tail } from "./tail.js";
 
-/** One who answers slower than this is taken for gone. */
-const ANSWER_MS = 10_000;
+/** A server that takes longer to answer counts as gone. */
+const ANSWER_TIMEOUT_MS = 10_000;
 const PING_MS = 5_000;
 const MIN_PAYLOAD_BYTES = 2 ** 20;
-/** So long the last words may take. */
-const GOODBYE_MS = 1_000;
+/** How long closing waits for the last messages to be sent. */
+const FLUSH_TIMEOUT_MS = 1_000;
 
 export interface SessionOptions {
   connection: NodeConnectionOptions;
   names: Names;
   limits: { maxMessages: number; maxBytes: number };
   clock: Clock;
-  /** Something new in the stream. */
+  /** Called when the stream has a new message. */
   onKept: () => void;
-  onPassing: (message: BusMessage, behind: number) => void;
-  /** Told once, in words; not for an end that was asked for. */
+  onTransient: (message: BusMessage, afterSequence: number) => void;
+  /** Called once with the reason when the session ends, unless `close` ended it. */
   onLost: (why: string) => void;
 }
 
-/**
- * One connection to the server, with what this bus has there. When it is lost it is over, and with it all that
- * was waited for on it.
- */
+/** One connection to the server, with the stream of this bus. A lost connection ends it, and all its requests. */
 export interface Session {
   readonly jsm: JetStreamManager;
-  readonly tail: Tail;
+  readonly recent: RecentCache;
   isOver(): boolean;
-  /** Throws `bus_unavailable` when it is over. */
-  mustLive(): void;
-  /** A message of the stream, as the server hands it over. */
-  keptOf(subject: string, headers: MsgHdrs | undefined, data: Uint8Array, sequence: number): BusMessage;
-  /** The sequence that a position stands for; 0, before them all, for one of another stream. */
+  /** Throws `bus_unavailable` when the session is over. */
+  assertOpen(): void;
+  /** Decodes a message of the stream. */
+  keptMessage(subject: string, headers: MsgHdrs | undefined, data: Uint8Array, sequence: number): BusMessage;
+  /** Returns the sequence of a position; 0, before all messages, for a position of another stream. */
   sequenceOf(position: string, last: number): number;
   lastSequence(): Promise<number>;
-  /** Resolves with its position when the stream has it. */
-  keep(message: Outgoing): Promise<string>;
-  /** For those who are there, behind all that is confirmed. Resolves when the server has it. */
-  pass(message: Outgoing): Promise<void>;
+  /** Publishes a kept message. Resolves with its position when the stream has stored it. */
+  publishKept(message: Outgoing): Promise<string>;
+  /** Publishes a message with `keep: false` behind all confirmed ones. Resolves when the server has it. */
+  publishTransient(message: Outgoing): Promise<void>;
   find(filter: string, after: number, upTo: number): Promise<Found | undefined>;
-  /** Settles a delivery: one that its group has no more settles nothing. */
-  settle(reply: string, how: string): Promise<void>;
-  /** As `settle`, and nobody waits for the answer. */
-  tell(reply: string, how: string): void;
-  /** One request to the server's own, with its answers; the returned function ends that. */
-  ask(subject: string, request: unknown, onAnswer: (answer: Msg) => void): () => void;
+  /** Acknowledges a delivery. Has no effect when the consumer does not have it any more. */
+  acknowledge(reply: string, ack: string): Promise<void>;
+  /** Publishes to a reply subject without waiting for an answer. */
+  send(reply: string, text: string): void;
+  /** Sends a request to the server's API, and calls back with its answers. Returns a function that ends that. */
+  request(subject: string, request: unknown, onAnswer: (answer: Msg) => void): () => void;
   /**
-   * Removes what is kept for this filter up to a sequence, one by one: a purge of some subjects takes consumers of
-   * others past messages that they have not seen (nats-server 2.9.10).
+   * Deletes the kept messages that match a filter up to a sequence, one by one: a purge by subject makes consumers of
+   * other subjects skip messages (nats-server 2.9.10).
    */
   remove(filter: string, upTo: number): Promise<void>;
-  /** What was told is sent before. */
+  /** Closes the connection when everything that was sent is out. */
   close(): Promise<void>;
 }
 
-/** Rejects with a sentence that says why not. No credentials are in it. */
+/** Connects and opens the stream. Rejects with a reason that contains no credentials. */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { names } = options;
   const nc = await connect({
@@ -78,21 +75,21 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     noAsyncTraces: true,
     ignoreClusterUpdates: true,
     pingInterval: PING_MS,
-    timeout: ANSWER_MS,
+    timeout: ANSWER_TIMEOUT_MS,
   });
   try {
     const { max_payload: maxBytes = 0 } = nc.info ?? {};
     if (maxBytes < MIN_PAYLOAD_BYTES) {
       throw new Error(
-        `it takes messages of at most ${maxBytes} bytes: set max_payload to 1MB or more in its config`,
+        `the server's limit for a message is ${maxBytes} bytes: set max_payload to 1MB or more in its config`,
       );
     }
-    const jsm = await jetstreamManager(nc, { timeout: ANSWER_MS });
+    const jsm = await jetstreamManager(nc, { timeout: ANSWER_TIMEOUT_MS });
     const stream = await openStream(jsm, names, options.limits);
     const session = createSession(nc, jsm, stream, options);
-    session.tail.reach(await session.lastSequence());
-    // A subscription may have been refused meanwhile.
-    session.mustLive();
+    session.recent.advance(await session.lastSequence());
+    // The server may have refused a subscription meanwhile.
+    session.assertOpen();
     return session;
   } catch (error) {
     await nc.close();
@@ -100,130 +97,137 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   }
 }
 
+// Longer than 100 lines: the parts of one connection share its state, and each is a few lines.
 function createSession(
   nc: NatsConnection,
   jsm: JetStreamManager,
   stream: StreamInfo,
-  { names, clock, onKept, onPassing, onLost }: SessionOptions,
+  { names, clock, onKept, onTransient, onLost }: SessionOptions,
 ): Session {
-  const tail = createTail();
+  const recent = createRecentCache();
   const epoch = Date.parse(stream.created);
   const maxBytes = nc.info?.max_payload ?? 0;
+  /** Why the session is over. */
   let over: string | undefined;
-  /** The greatest sequence that the server has confirmed to us. */
+  /** The highest sequence that the server has confirmed to this session. */
   let confirmed = 0;
 
   const positionOf = (sequence: number) => `${epoch}-${sequence}`;
-  const keptOf = (subject: string, headers: MsgHdrs | undefined, data: Uint8Array, sequence: number) =>
-    messageOf({ subject: names.rest(subject), headers, data }, positionOf(sequence)).message;
-  const end = (why: string, isAsked = false) => {
+  const keptMessage: Session["keptMessage"] = (subject, headers, data, sequence) =>
+    decodeMessage({ subject: names.withoutPrefix(subject), headers, data }, positionOf(sequence)).message;
+  const end = (why: string, isRequested = false) => {
     if (over !== undefined) return;
     over = why;
     void nc.close();
-    if (!isAsked) onLost(why);
+    if (!isRequested) onLost(why);
+  };
+  const failure = (error: unknown) =>
+    over === undefined ? unavailable(errorText(error), error) : unavailable(over);
+  const assertOpen = () => {
+    if (over !== undefined) throw unavailable(over);
   };
 
-  /** What goes wrong with the server is `bus_unavailable`, and what is gone from it ends the session. */
+  /** Turns errors into `bus_unavailable`, and ends the session when the stream does not exist any more. */
   async function attempt<T>(act: () => Promise<T>): Promise<T> {
     try {
-      if (over !== undefined) throw unavailable(over);
+      assertOpen();
       return await act();
     } catch (error) {
-      if (isUnanswered(error) || isNoStream(error)) end(`the stream ${names.stream} is gone from the server`);
-      throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
+      if (isNoResponders(error) || isStreamNotFound(error))
+        end(`the stream ${names.stream} is gone from the server`);
+      throw failure(error);
     }
   }
 
-  /** The first message at or after a sequence. */
-  const next = (query: { seq: number; next_by_subj: string }) => jsm.streams.getMessage(names.stream, query);
+  /** Returns the first message of a subject at or after a sequence. */
+  const getNext = (query: { seq: number; next_by_subj: string }) =>
+    jsm.streams.getMessage(names.stream, query);
 
   nc.subscribe(`${names.live}.>`, {
     callback(error, { subject, headers, data }) {
-      if (error) return end(wordsOf(error));
+      if (error) return end(errorText(error));
       const sequence = Number(headers?.get("Nats-Sequence"));
       if (!sequence) return;
-      tail.append(sequence, keptOf(subject, headers, data, sequence));
+      recent.append(sequence, keptMessage(subject, headers, data, sequence));
       onKept();
     },
   });
-  nc.subscribe(`${names.passing}.>`, {
+  nc.subscribe(`${names.transient}.>`, {
     callback(error, { subject, headers, data }) {
-      if (error) return end(wordsOf(error));
-      const { message, behind } = messageOf({ subject: names.rest(subject), headers, data });
-      onPassing(message, behind);
+      if (error) return end(errorText(error));
+      const decoded = decodeMessage({ subject: names.withoutPrefix(subject), headers, data });
+      onTransient(decoded.message, decoded.afterSequence);
     },
   });
-  // Another daemon may make it anew, and its sequences begin anew then. Who may not listen to this is told later, by
-  // the next call.
+  // Another daemon may create the stream anew, and its sequences start anew then. Without permission to subscribe to
+  // this, the next call finds out.
   nc.subscribe(`$JS.EVENT.ADVISORY.STREAM.DELETED.${names.stream}`, {
     callback: (error) => void (error ?? end(`the stream ${names.stream} was deleted from the server`)),
   });
-  void nc.closed().then((error) => end(error ? wordsOf(error) : "the connection was lost"));
+  void nc.closed().then((error) => end(error ? errorText(error) : "lost the connection"));
 
   return {
     jsm,
-    tail,
+    recent,
     isOver: () => over !== undefined,
-    mustLive() {
-      if (over !== undefined) throw unavailable(over);
-    },
-    keptOf,
+    assertOpen,
+    keptMessage,
     sequenceOf(position, last) {
-      const [of, sequence] = position.split("-").map(Number);
-      return of === epoch && sequence !== undefined && sequence <= last ? sequence : 0;
+      const [ofEpoch, sequence] = position.split("-").map(Number);
+      return ofEpoch === epoch && sequence !== undefined && sequence <= last ? sequence : 0;
     },
     lastSequence: () => attempt(async () => (await jsm.streams.info(names.stream)).state.last_seq),
-    keep: (message) =>
+    publishKept: (message) =>
       attempt(async () => {
-        const { subject, headers } = addressOf(message, maxBytes);
-        const options = { timeout: ANSWER_MS, ...(headers ? { headers } : {}) };
+        const { subject, headers } = encodeMessage(message, maxBytes);
+        const options = { timeout: ANSWER_TIMEOUT_MS, headers };
         const answer = await nc.request(`${names.kept}.${subject}`, message.payload, options);
         const { seq, error } = answer.json<{ seq?: number; error?: { description: string } }>();
-        if (seq === undefined) throw new Error(error?.description ?? "the server did not keep it");
+        if (seq === undefined) throw new Error(error?.description ?? "the server did not store the message");
         confirmed = Math.max(confirmed, seq);
         return positionOf(seq);
       }),
-    pass: ({ stamp, ...message }) =>
+    publishTransient: ({ metadata, ...message }) =>
       attempt(async () => {
-        const behind = Math.max(confirmed, tail.last());
-        const { subject, headers } = addressOf({ ...message, stamp: { ...stamp, behind } }, maxBytes);
-        nc.publish(`${names.passing}.${subject}`, message.payload, headers ? { headers } : {});
+        const afterSequence = Math.max(confirmed, recent.lastSequence());
+        const outgoing = { ...message, metadata: { ...metadata, afterSequence } };
+        const { subject, headers } = encodeMessage(outgoing, maxBytes);
+        nc.publish(`${names.transient}.${subject}`, message.payload, { headers });
         await nc.flush();
       }),
     remove: (filter, upTo) =>
       attempt(async () => {
         const query = { seq: 1, next_by_subj: `${names.kept}.${filterSubjectOf(filter)}` };
-        for (let found = await next(query); found && found.seq <= upTo; ) {
+        for (let found = await getNext(query); found && found.seq <= upTo; ) {
           const { seq } = found;
           const removed = jsm.streams.deleteMessage(names.stream, seq).catch(async (error) => {
-            // It made room for a newer one, or another daemon was quicker.
-            if (!isNotDeleted(error) || (await next({ ...query, seq }))?.seq === seq) throw error;
+            // No error when it is gone: evicted, or deleted by another daemon.
+            if (!isDeleteFailed(error) || (await getNext({ ...query, seq }))?.seq === seq) throw error;
           });
-          [found] = await Promise.all([next({ ...query, seq: seq + 1 }), removed]);
+          [found] = await Promise.all([getNext({ ...query, seq: seq + 1 }), removed]);
         }
       }),
     async find(filter, after, upTo) {
-      if (tail.covers(after)) return tail.find(filter, after, upTo);
+      if (recent.covers(after)) return recent.find(filter, after, upTo);
       const query = { seq: after + 1, next_by_subj: `${names.kept}.${filterSubjectOf(filter)}` };
-      const found = await attempt(() => next(query));
+      const found = await attempt(() => getNext(query));
       if (!found || found.seq > upTo) return undefined;
       const { subject, header: headers, data, seq: sequence } = found;
-      return { sequence, message: keptOf(subject, headers, data, sequence) };
+      return { sequence, message: keptMessage(subject, headers, data, sequence) };
     },
-    async settle(reply, how) {
+    async acknowledge(reply, ack) {
       try {
-        if (over !== undefined) throw unavailable(over);
-        await nc.request(reply, how, { timeout: ANSWER_MS });
+        assertOpen();
+        await nc.request(reply, ack, { timeout: ANSWER_TIMEOUT_MS });
       } catch (error) {
-        if (!isUnanswered(error))
-          throw over === undefined ? unavailable(wordsOf(error), error) : unavailable(over);
+        if (!isNoResponders(error)) throw failure(error);
       }
     },
-    tell(reply, how) {
-      if (!nc.isClosed()) nc.publish(reply, how);
+    send(reply, text) {
+      if (!nc.isClosed()) nc.publish(reply, text);
     },
-    ask(subject, request, onAnswer) {
-      // Lost, and not told yet: whoever waits for the answer is about to be.
+    request(subject, request, onAnswer) {
+      // A closed connection ends the members that wait for the answer.
       if (nc.isClosed()) return () => {};
       const inbox = createInbox();
       const subscription = nc.subscribe(inbox, {
@@ -233,10 +237,10 @@ function createSession(
       return () => subscription.unsubscribe();
     },
     async close() {
-      const enough = sleep(clock, GOODBYE_MS);
-      if (over === undefined) await Promise.race([nc.flush(), nc.closed(), enough]).catch(() => {});
-      end("it is stopped", true);
-      await Promise.race([nc.closed(), enough]);
+      const timeout = sleep(clock, FLUSH_TIMEOUT_MS);
+      if (over === undefined) await Promise.race([nc.flush(), nc.closed(), timeout]).catch(() => {});
+      end("the bus is stopped", true);
+      await Promise.race([nc.closed(), timeout]);
     },
   };
 }

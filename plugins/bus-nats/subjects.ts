@@ -1,33 +1,33 @@
-/** The last token of a subject, unless it is the stamp of a large message. */
-const NO_STAMP = "_";
+/** The last token of a subject, unless it holds the metadata of a large message. */
+const NO_METADATA = "_";
 
 /**
- * A topic as a subject: a token for each level, and one more, so that `agents/a/#` is one filter, `agents.a.>`:
- * NATS's `>` stands for one token or more, and `#` for none too.
+ * Returns the subject of a topic: a token for each level, and one more. With that one, `agents/a/#` is a single NATS
+ * filter, `agents.a.>`: NATS's `>` needs at least one token, while `#` matches zero levels too.
  */
-export function subjectOf(topic: string, stamp = NO_STAMP): string {
-  return [...topic.split("/").map(encode), stamp].join(".");
+export function subjectOf(topic: string, metadata = NO_METADATA): string {
+  return [...topic.split("/").map(encodeToken), metadata].join(".");
 }
 
-/** What NATS filters by: `a/b` is `a.b.*`, `a/+` is `a.*.*`, `a/#` is `a.>`. */
+/** Returns the NATS filter of a topic filter: `a/b` is `a.b.*`, `a/+` is `a.*.*`, `a/#` is `a.>`. */
 export function filterSubjectOf(filter: string): string {
   const levels = filter.split("/");
-  const tokens = levels.map((level) => (level === "+" ? "*" : level === "#" ? ">" : encode(level)));
+  const tokens = levels.map((level) => (level === "+" ? "*" : level === "#" ? ">" : encodeToken(level)));
   return (levels.at(-1) === "#" ? tokens : [...tokens, "*"]).join(".");
 }
 
-/** The topic of a subject, and its stamp. */
-export function readSubject(subject: string): { topic: string; stamp: string | undefined } {
+/** Splits a subject into its topic and the metadata that it holds. */
+export function parseSubject(subject: string): { topic: string; metadata: string | undefined } {
   const tokens = subject.split(".");
-  const stamp = tokens.pop();
-  return { topic: tokens.map(decode).join("/"), stamp: stamp === NO_STAMP ? undefined : stamp };
+  const last = tokens.pop();
+  return { topic: tokens.map(decodeToken).join("/"), metadata: last === NO_METADATA ? undefined : last };
 }
 
 /**
- * Any text as one token of a subject, which is a header's value too: what is more than a letter, a digit, `-`
- * or `_` becomes `%` and two digits for each byte of UTF-8.
+ * Encodes any text as one token of a subject, which is also a valid header value: whatever is not a letter, a digit,
+ * `-` or `_` becomes `%` and two hexadecimal digits for each byte of UTF-8.
  */
-export function encode(text: string): string {
+export function encodeToken(text: string): string {
   if (/^[\w-]+$/.test(text)) return text;
   let token = "";
   for (const byte of Buffer.from(text)) {
@@ -37,8 +37,8 @@ export function encode(text: string): string {
   return token;
 }
 
-/** The other way. What was not made by `encode` stays as it is. */
-export function decode(token: string): string {
+/** Reverses `encodeToken`. Returns a token that it did not produce unchanged. */
+export function decodeToken(token: string): string {
   if (!token.includes("%")) return token;
   try {
     return decodeURIComponent(token);

@@ -33,7 +33,7 @@ const ready = (it: TestDaemon, id = ID) => it.client.agents.wait(id, { for: "rea
 /** The command line of a process. */
 const argumentsOf = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").filter(Boolean);
 
-/** Publishes when the bus is there. */
+/** Publishes as soon as the bus can be used. */
 const publish = (it: TestDaemon, topic: string, payload: unknown) =>
   waitFor(() => it.client.bus.publish(topic, payload), { what: "the bus", timeoutMs: 20_000 });
 
@@ -47,8 +47,8 @@ async function first(it: TestDaemon, count: number, topic: string, after = "0") 
   return seen;
 }
 
-describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () => {
-  it("is started at the first need, and is adopted with its messages after a kill -9 of the daemon", async () => {
+describe.skipIf(missing !== undefined)("a managed NATS server", () => {
+  it("the server is started on first use, and adopted with its messages after kill -9 of the daemon", async () => {
     const it = await start({ managed: true });
     await expect(it.client.agents.get(ID)).rejects.toMatchObject({ code: "agent_not_found" });
     await it.client.agents.create({ agent_id: "a", template_id: "Needs" });
@@ -59,8 +59,8 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
       const how = { group: "g", after: "0", ackWaitMs: 1_000, signal: AbortSignal.timeout(20_000) };
       return it.client.bus.consume("shared/t", how);
     };
-    const unsettled = await member().next();
-    expect(unsettled.value).toMatchObject({ attempt: 1, message: { payload: 1 } });
+    const unacknowledged = await member().next();
+    expect(unacknowledged.value).toMatchObject({ attempt: 1, message: { payload: 1 } });
     process.kill(it.pid() as number, "SIGKILL");
     await waitFor(() => it.pid() === undefined, { what: "the lock to be free" });
     await it.start();
@@ -81,7 +81,7 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
     );
   });
 
-  it("keeps messages and groups over a stop, and comes back at its address", async () => {
+  it("messages, groups and the server's address survive a stop of the daemon", async () => {
     const it = await start({ managed: true, eager: true });
     const addressOf = async () => argumentsOf((await ready(it)).pid as number).slice(-4);
     const address = await addressOf();
@@ -96,7 +96,7 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
     expect((await first(it, 2, "shared/t")).map(({ payload }) => payload)).toEqual([1, 2]);
   });
 
-  it("lets in nobody without its key, shows it to nobody, and is reached from this machine only", async () => {
+  it("the server accepts only clients with its key, which appears nowhere, and listens on loopback only", async () => {
     const it = await start({ managed: true, eager: true });
     const { pid } = await ready(it);
     await publish(it, "shared/t", "secret");
@@ -121,12 +121,12 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
     for (const text of shown) expect(text).not.toContain(key.slice(2));
   });
 
-  it("that is not installed is told at the start, with what to do", async () => {
+  it("a missing nats-server fails the daemon's start with a hint to install it", async () => {
     const config = { plugins: [["bus-nats", { managed: true, program: "/nowhere/nats-server" }]] };
     await expect(startDaemon({ config })).rejects.toThrow(/nats-server.*apt install nats-server/s);
   });
 
-  it("whose folder is a link, or cannot keep its port, is told at the start", async () => {
+  it("a folder that is a symbolic link or cannot store the port fails the daemon's start", async () => {
     const config = { plugins: [["bus-nats", { managed: true }]] };
     const folder = mkdtempSync(join(tmpdir(), "openstarry-nats-home-"));
     try {
@@ -139,21 +139,21 @@ describe.skipIf(missing !== undefined)("a NATS server of the daemon's own", () =
       expect(readdirSync(elsewhere)).toEqual([]);
       rmSync(join(home, "nats"));
       mkdirSync(join(home, "nats", "port.json"), { recursive: true, mode: 0o700 });
-      await expect(startDaemon({ config, home })).rejects.toThrow(/the port of svc:nats cannot be kept/);
+      await expect(startDaemon({ config, home })).rejects.toThrow(/cannot store the port of svc:nats/);
     } finally {
       rmSync(folder, { recursive: true });
     }
   });
 });
 
-describe.skipIf(missing !== undefined)("a NATS server of somebody else's", () => {
+describe.skipIf(missing !== undefined)("an external NATS server", () => {
   const PASSWORD = "hunter2-hunter2";
   const problemOf = async (it: TestDaemon) => {
     const { items } = await it.client.plugins();
     return items.find(({ name }) => name === "bus-nats")?.problem;
   };
 
-  it("that is away at the start is waited for, and its password is shown nowhere", async () => {
+  it("a server that is down at the start is used when it is up, and its password appears nowhere", async () => {
     server = await startNatsServer({ config: `authorization { user: u, password: "${PASSWORD}" }` });
     await server.kill();
     const it = await start({ url: `nats://u:${PASSWORD}@127.0.0.1:${server.port}` });
@@ -173,13 +173,13 @@ describe.skipIf(missing !== undefined)("a NATS server of somebody else's", () =>
       expect(one).not.toContain("hunter2");
   });
 
-  it("that does not let it in, or has no JetStream, is told in words", async () => {
+  it("rejected credentials and missing JetStream are reported in plain words", async () => {
     server = await startNatsServer({
       config: `authorization { user: u, password: "${PASSWORD}" }`,
       jetstream: false,
     });
     const it = await start({ url: `nats://u:wrong@127.0.0.1:${server.port}` });
-    expect(await problemOf(it)).toContain("the server refuses these credentials");
+    expect(await problemOf(it)).toContain("the server rejects these credentials");
     await daemon?.stop();
     const other = await start({ url: `nats://u:${PASSWORD}@127.0.0.1:${server.port}` });
     expect(await problemOf(other)).toContain("JetStream is not enabled");

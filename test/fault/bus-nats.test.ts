@@ -5,9 +5,9 @@ import { waitFor } from "../helpers/wait-for.js";
 
 const missing = missingNatsServer();
 const ID = "svc:nats";
-const LANES = 4;
+const PUBLISHERS = 4;
 const KILLS = 3;
-/** Acknowledged between one kill and the next. */
+/** How many messages are acknowledged between two kills. */
 const STRETCH = 150;
 
 let daemon: TestDaemon | undefined;
@@ -18,8 +18,8 @@ afterEach(async () => {
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 
-/** Runs it again and again until the signal aborts: what is lost with the bus is asked for anew. */
-async function keepAt(signal: AbortSignal, act: () => Promise<unknown>): Promise<void> {
+/** Repeats an action until the signal aborts: iterators that the loss of the server ended are opened again. */
+async function repeat(signal: AbortSignal, act: () => Promise<unknown>): Promise<void> {
   while (!signal.aborted) {
     await act().catch((error) => {
       if (!signal.aborted) expect(error).toMatchObject({ code: "bus_unavailable" });
@@ -28,8 +28,8 @@ async function keepAt(signal: AbortSignal, act: () => Promise<unknown>): Promise
   }
 }
 
-describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server amid traffic", () => {
-  it("loses nothing that was acknowledged, keeps every reader's order, and the daemon goes on", async () => {
+describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server under load", () => {
+  it("no acknowledged message is lost, every reader sees the same order, and the daemon keeps running", async () => {
     const options = { managed: true, eager: true };
     const it = await startDaemon({ config: { plugins: [["bus-nats", options]] } });
     daemon = it;
@@ -50,10 +50,10 @@ describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server amid 
     const acknowledged = new Map<number, string>();
     let number = 0;
     let isWriting = true;
-    const lane = async () => {
+    const publisher = async () => {
       while (isWriting) {
         const mine = number++;
-        // Refused or unanswered: it may be there or not, and another one is sent.
+        // After an error the message may be kept or not; the next number is sent.
         const sent = await client.bus.publish("shared/t", mine).catch(() => pause());
         if (sent && typeof sent === "object" && "position" in sent)
           acknowledged.set(mine, String(sent.position));
@@ -61,13 +61,13 @@ describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server amid 
     };
 
     const read: { number: number; position: string }[] = [];
-    const reading = keepAt(signal, async () => {
+    const reading = repeat(signal, async () => {
       const after = read.at(-1)?.position ?? "0";
       for await (const { payload, position } of client.bus.subscribe("shared/#", { after, signal }))
         read.push({ number: payload as number, position: position as string });
     });
     const worked = new Set<number>();
-    const working = keepAt(signal, async () => {
+    const working = repeat(signal, async () => {
       const how = { group: "workers", after: "0", ackWaitMs: 1_000, maxInFlight: 8, signal };
       for await (const { message, ack } of client.bus.consume("shared/t", how)) {
         worked.add(message.payload as number);
@@ -75,7 +75,7 @@ describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server amid 
       }
     });
 
-    const lanes = Array.from({ length: LANES }, lane);
+    const publishers = Array.from({ length: PUBLISHERS }, publisher);
     for (let kill = 1; kill <= KILLS; kill++) {
       await waitFor(() => acknowledged.size >= kill * STRETCH, { what: "messages", timeoutMs: 30_000 });
       const pid = await waitFor(running, { what: "the server", timeoutMs: 20_000 });
@@ -88,7 +88,7 @@ describe.skipIf(missing !== undefined)("kill -9 of the managed nats-server amid 
       timeoutMs: 30_000,
     });
     isWriting = false;
-    await Promise.all(lanes);
+    await Promise.all(publishers);
 
     const all = [...acknowledged.keys()];
     const readNumbers = () => new Set(read.map((it) => it.number));

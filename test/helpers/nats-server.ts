@@ -7,29 +7,29 @@ import { join } from "node:path";
 import { missingProgram } from "./programs.js";
 import { waitFor } from "./wait-for.js";
 
-/** Why there is no `nats-server` here, for `test.skipIf`. */
+/** Returns why `nats-server` cannot be run here, for `test.skipIf`. */
 export const missingNatsServer = () => missingProgram("nats-server", "nats-server");
 
 export interface NatsServer {
   readonly port: number;
   readonly url: string;
   pid(): number | undefined;
-  /** Ends it as a crash does, at once. Its data stay. */
+  /** Kills it with SIGKILL. Its data stay. */
   kill(): Promise<void>;
   /** Starts it again on the same port and data. */
   start(): Promise<void>;
-  /** Ends it and removes its folder. */
+  /** Kills it and removes its folder. */
   stop(): Promise<void>;
 }
 
 export interface NatsServerOptions {
-  /** Further lines of its config. */
+  /** Further lines of the config file. */
   config?: string;
-  /** Default true. */
+  /** Whether JetStream is enabled. Default true. */
   jetstream?: boolean;
 }
 
-/** A NATS server of the test's own on a loopback port. A test run that ends without `stop` takes it along. */
+/** Starts a NATS server on a loopback port. It is killed at the end of the test process at the latest. */
 export async function startNatsServer(options: NatsServerOptions = {}): Promise<NatsServer> {
   const folder = mkdtempSync(join(tmpdir(), "openstarry-nats-"));
   const port = await freePort();
@@ -54,11 +54,11 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     async start() {
       const started = spawn("nats-server", ["-c", config], { stdio: ["ignore", "ignore", "pipe"] });
       child = started;
-      let said = "";
+      let output = "";
       started.stderr?.setEncoding("utf8").on("data", (text) => {
-        said += text;
+        output += text;
       });
-      await waitFor(() => answers(port), { what: "nats-server", timeoutMs: 20_000, diagnose: () => said });
+      await waitFor(() => answers(port), { what: "nats-server", timeoutMs: 20_000, diagnose: () => output });
     },
     async stop() {
       await server.kill();
@@ -79,7 +79,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** It says its first line when JetStream is ready too. */
+/** Returns whether the server has sent its first line, which it does when JetStream is ready too. */
 function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");

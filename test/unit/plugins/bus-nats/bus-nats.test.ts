@@ -28,9 +28,9 @@ import {
   validateSync,
 } from "../../../../core/index.js";
 import busNats from "../../../../plugins/bus-nats/index.js";
-import { listenerOf } from "../../../../plugins/bus-nats/listener.js";
 import { createNatsBus } from "../../../../plugins/bus-nats/nats-bus.js";
 import { optionsSchema } from "../../../../plugins/bus-nats/options.js";
+import { ownerOfPort } from "../../../../plugins/bus-nats/port-owner.js";
 import { type MessageBusSubject, testMessageBus } from "../../../contract/index.js";
 import {
   freePort,
@@ -55,7 +55,7 @@ function subject(prefix = `t-${randomBytes(6).toString("hex")}`, limits: Partial
     ...limits,
     clock: systemClock,
     log: silent,
-    where: "the test's server",
+    address: "the test's server",
     connection,
   });
   const made: MessageBusSubject = { bus, start: connect, stop, reopen: () => subject(prefix, limits) };
@@ -81,15 +81,15 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     await start?.();
     onTestFinished(async () => stop?.());
     const send = (topic: string, text: string) => bus.publish({ topic, payload: Buffer.from(text) });
-    const share = (filter: string, more: Partial<ConsumeOptions> = {}) => {
+    const consume = (filter: string, more: Partial<ConsumeOptions> = {}) => {
       const options = { filter, group: "g", ackWaitMs: 60_000, maxInFlight: 1, signal: over.signal, ...more };
       return bus.consume(options)[Symbol.asyncIterator]();
     };
-    return { bus, send, share };
+    return { bus, send, consume };
   }
   const textOf = ({ value }: IteratorResult<BusDelivery>) => Buffer.from(value.message.payload).toString();
 
-  it("a message as large as the server takes arrives with all that is said of it", async () => {
+  it("a message of the largest size arrives with its sender and reply topic", async () => {
     const { bus } = await opened();
     const seen = bus.subscribe({ filter: "a/#", signal: over.signal })[Symbol.asyncIterator]();
     const both = [seen.next()];
@@ -103,15 +103,15 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     const [kept] = await Promise.all(both);
     expect(kept?.value).toMatchObject({ topic: "a/_", from: "agent:é", reply_to: "_reply/ü b", position });
     await bus.publish(message, { keep: false });
-    const passing = (await seen.next()).value as BusMessage;
-    expect(passing).toMatchObject({ topic: "a/_", from: "agent:é", reply_to: "_reply/ü b" });
-    expect(passing.position).toBeUndefined();
-    expect(Buffer.compare(passing.payload, message.payload)).toBe(0);
+    const transient = (await seen.next()).value as BusMessage;
+    expect(transient).toMatchObject({ topic: "a/_", from: "agent:é", reply_to: "_reply/ü b" });
+    expect(transient.position).toBeUndefined();
+    expect(Buffer.compare(transient.payload, message.payload)).toBe(0);
     const other = bus.subscribe({ filter: "a/_", after: "0", signal: over.signal })[Symbol.asyncIterator]();
     expect((await other.next()).value).toMatchObject({ from: "agent:é", position });
   });
 
-  it("every topic is a subject of its own, and comes back as it was", async () => {
+  it("topics with any characters arrive unchanged, and each is a subject of its own", async () => {
     const { bus } = await opened();
     const topics = [
       "a.b",
@@ -137,25 +137,25 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     }
   });
 
-  it("what waits for its next delivery and is dropped holds up nobody", async () => {
-    const { bus, send, share } = await opened();
-    const member = share("+", { after: "0" });
+  it("a dropped message that waits for redelivery does not block other messages", async () => {
+    const { bus, send, consume } = await opened();
+    const member = consume("+", { after: "0" });
     for (const topic of ["x", "y", "z"]) await send(topic, topic);
     const first = await member.next();
     await first.value.nack(200);
     await bus.drop("x");
     expect(textOf(await member.next())).toBe("y");
     await sleep(300);
-    const other = share("+");
+    const other = consume("+");
     expect(textOf(await other.next())).toBe("z");
     await send("x", "anew");
-    const third = share("+");
+    const third = consume("+");
     expect(textOf(await third.next())).toBe("anew");
   });
 
-  it("a group gets what is left of what the bus could not keep", async () => {
-    const { send, share } = await opened({ maxMessages: 3 });
-    const member = share("t", { after: "0", maxInFlight: 10 });
+  it("a group gets the messages that are left after eviction", async () => {
+    const { send, consume } = await opened({ maxMessages: 3 });
+    const member = consume("t", { after: "0", maxInFlight: 10 });
     await send("t", "0");
     const [first] = [await member.next()];
     for (let index = 1; index < 10; index++) await send("t", String(index));
@@ -165,26 +165,26 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     expect(seen.map(({ value }) => value.attempt)).toEqual([1, 1, 1]);
   });
 
-  it("one that left while it waited is no attempt, and who comes next gets it at once", async () => {
-    const { send, share } = await opened();
+  it("a message for a member that left while it waited goes to the next member at once, as its first attempt", async () => {
+    const { send, consume } = await opened();
     const ends = new AbortController();
-    const gone = share("t", { signal: ends.signal });
+    const gone = consume("t", { signal: ends.signal });
     const asked = gone.next();
     await send("other", "time for the pull to arrive");
     ends.abort();
     expect((await asked).done).toBe(true);
     await send("t", "1");
-    const { value } = await share("t").next();
+    const { value } = await consume("t").next();
     expect([Buffer.from(value.message.payload).toString(), value.attempt]).toEqual(["1", 1]);
   });
 
-  it("each member has its own time", async () => {
-    const { send, share } = await opened();
-    const patient = share("t", { ackWaitMs: 60_000 });
+  it("each member has its own ackWaitMs", async () => {
+    const { send, consume } = await opened();
+    const patient = consume("t", { ackWaitMs: 60_000 });
     const asked = patient.next();
     await send("t", "1");
     expect((await asked).value.attempt).toBe(1);
-    const hasty = share("t", { ackWaitMs: 50, maxInFlight: 2 });
+    const hasty = consume("t", { ackWaitMs: 50, maxInFlight: 2 });
     const other = hasty.next();
     await send("t", "2");
     expect(textOf(await other)).toBe("2");
@@ -192,16 +192,16 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     expect([Buffer.from(again.message.payload).toString(), again.attempt]).toEqual(["2", 2]);
   });
 
-  it("too many groups: the one that has been without members for longest is forgotten", async () => {
-    const { send, share } = await opened({ maxGroups: 2 });
+  it("above max_groups, the group without members for the longest time is removed", async () => {
+    const { send, consume } = await opened({ maxGroups: 2 });
     const visit = async (group: string) => {
-      const member = share("#", { group, after: "0" });
+      const member = consume("#", { group, after: "0" });
       const text = textOf(await member.next());
       await member.return?.();
       return text;
     };
     await send("t", "1");
-    const first = share("#", { group: "a", after: "0" });
+    const first = consume("#", { group: "a", after: "0" });
     await (await first.next()).value.ack();
     await first.return?.();
     for (const group of ["b", "c"]) await visit(group);
@@ -209,7 +209,7 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     expect(await visit("a")).toBe("1");
   });
 
-  it("calls take effect in the order in which they were made, waited for or not", async () => {
+  it("calls take effect in the order in which they were made, awaited or not", async () => {
     const { bus } = await opened();
     const publish = (text: string, keep: boolean) =>
       bus.publish({ topic: "t", payload: Buffer.from(text) }, { keep });
@@ -228,7 +228,7 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
     expect(textOfMessage(await again.next())).toBe("last");
   });
 
-  it("a drop of many holds up nobody who publishes, and who comes to read later sees none of them", async () => {
+  it("a drop of many messages does not delay publishers, and later readers see none of them", async () => {
     const { bus } = await opened();
     const publish = (topic: string, text: string) => bus.publish({ topic, payload: Buffer.from(text) });
     await Promise.all(Array.from({ length: 1_000 }, (_, index) => publish("a/many", String(index))));
@@ -246,7 +246,7 @@ describe.skipIf(missing !== undefined)("bus-nats", () => {
   });
 });
 
-describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () => {
+describe.skipIf(missing !== undefined)("bus-nats after the loss of its server", () => {
   let own: NatsServer;
   beforeEach(async () => {
     own = await startNatsServer();
@@ -264,24 +264,24 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     const send = (topic: string, text: string) => bus.publish({ topic, payload: Buffer.from(text) });
     const restart = async () => {
       await own.kill();
-      await waitFor(() => bus.health(), { what: "the loss to be told" });
+      await waitFor(() => bus.health(), { what: "the loss to be reported" });
       await own.start();
       await waitFor(() => bus.health() === undefined, { what: "the bus to be back" });
     };
     return { bus, send, restart };
   }
 
-  it("readers and members are told, go on with it, and an ack from before counts", async () => {
+  it("readers and members reject, continue after a restart, and an earlier delivery can still be acknowledged", async () => {
     const { bus, send, restart } = await opened();
     const read = (after?: string) =>
       bus.subscribe({ filter: "t", signal, ...(after ? { after } : {}) })[Symbol.asyncIterator]();
-    const share = () =>
+    const consume = () =>
       bus
         .consume({ filter: "t", group: "g", after: "0", ackWaitMs: 500, maxInFlight: 10, signal })
         [Symbol.asyncIterator]();
     const { position } = await send("t", "1");
     const reader = read();
-    const member = share();
+    const member = consume();
     const { value: delivery } = await member.next();
     const waits = [reader.next(), member.next()].map((it) =>
       expect(it).rejects.toMatchObject({ code: "bus_unavailable" }),
@@ -291,11 +291,11 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     await delivery.ack();
     await send("t", "2");
     expect(textOfMessage(await read(position).next())).toBe("2");
-    const again = share();
+    const again = consume();
     const text = ({ message }: BusDelivery) => Buffer.from(message.payload).toString();
     let { value: second } = await again.next();
-    // The server writes down a moment later what it has delivered: killed before, it knows of no delivery that the
-    // ack could settle, and the message comes once more.
+    // The server stores deliveries with a delay. Killed before, it knows no delivery that the ack could complete, and
+    // delivers the message once more.
     if (text(second) === "1") {
       await second.ack();
       ({ value: second } = await again.next());
@@ -306,7 +306,7 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     expect(await silence).toBe("nothing");
   });
 
-  it("what was dropped stays dropped, and what was acknowledged is there", async () => {
+  it("dropped messages stay dropped, and acknowledged ones are kept", async () => {
     const { bus, send, restart } = await opened();
     for (let index = 0; index < 20; index++) await send(index % 2 ? "a" : "b", String(index));
     await bus.drop("a");
@@ -318,7 +318,7 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     expect(seen).toEqual([...Array.from({ length: 10 }, (_, index) => String(index * 2)), "last"]);
   });
 
-  it("a stream that was deleted is made anew, and positions of the old one are before all of the new", async () => {
+  it("a deleted stream is created anew, and positions of the old one come before all of the new", async () => {
     const { bus, send } = await opened();
     for (const text of ["1", "2"]) await send("t", text);
     const { position } = await send("t", "3");
@@ -334,7 +334,7 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     expect(seen.map(textOfMessage)).toEqual(["4", "5", "6", "7"]);
   });
 
-  it("a stream that was deleted and that another daemon made anew: readers are told, and miss nothing of it", async () => {
+  it("readers reject when another daemon recreates a deleted stream, and miss nothing of the new one", async () => {
     const one = subject();
     const other = one.reopen?.() as MessageBusSubject;
     for (const it of [one, other]) {
@@ -350,21 +350,21 @@ describe.skipIf(missing !== undefined)("bus-nats and the end of its server", () 
     const first = reader.next();
     await send("1", other.bus);
     const { position } = (await first).value;
-    const told = reader.next().catch(({ code }) => code);
+    const rejection = reader.next().catch(({ code }) => code);
     const nc = await connectNats({ servers: `127.0.0.1:${own.port}` });
     const jsm = await jetstreamManager(nc);
     for await (const { config } of jsm.streams.list()) await jsm.streams.delete(config.name);
     await nc.close();
     await waitFor(() => send("2"), { what: "the new stream" });
-    await waitFor(() => other.bus.health() === undefined, { what: "the other one to see it" });
+    await waitFor(() => other.bus.health() === undefined, { what: "the other bus to connect to it" });
     await send("3");
-    expect(await told).toBe("bus_unavailable");
+    expect(await rejection).toBe("bus_unavailable");
     const again = from(position);
     expect([await again.next(), await again.next()].map(textOfMessage)).toEqual(["2", "3"]);
   });
 });
 
-describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () => {
+describe.skipIf(missing !== undefined)("bus-nats with a restricted server", () => {
   const permissions = (subscribe: string) => `authorization { users: [ { user: u, password: p, permissions: {
     publish: [ "bus.>", "_INBOX.>", "$JS.API.>", "$JS.ACK.bus.>" ], subscribe: [ ${subscribe}, "_INBOX.>" ] } } ] }`;
 
@@ -378,7 +378,7 @@ describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () =
     return { host, bus: host.use(messageBus) };
   }
 
-  it("it needs its own subjects and JetStream's, and nothing else", async () => {
+  it("the documented permissions are enough", async () => {
     const { bus } = await opened(permissions('"bus.>"'), { url: "u:p" });
     expect(bus.health()).toBeUndefined();
     const over = new AbortController();
@@ -395,23 +395,23 @@ describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () =
     await bus.drop("#");
   });
 
-  it("a subject that it may not read is told", async () => {
+  it("a missing permission to subscribe is reported", async () => {
     const { bus, host } = await opened(permissions('"bus.passing.>"'), { url: "u:p" });
     expect(bus.health()).toMatch(/permissions violation.*bus\.live/i);
     expect(host.problems).toEqual([expect.stringMatching(/permissions violation/i)]);
   });
 
-  it("a token may stand in a file", async () => {
+  it("the token is read from token_file, again at each attempt to connect", async () => {
     const folder = mkdtempSync(join(tmpdir(), "openstarry-token-"));
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const token_file = join(folder, "token");
     const { bus } = await opened("authorization { token: hunter2 }", { token_file });
-    expect(bus.health()).toContain(`${token_file} cannot be read (ENOENT)`);
+    expect(bus.health()).toContain(`cannot read ${token_file} (ENOENT)`);
     writeFileSync(token_file, "hunter2\n");
     await waitFor(() => bus.health() === undefined, { what: "the bus", timeoutMs: 20_000 });
   });
 
-  it("a stream of its name that is something else is left alone", async () => {
+  it("an existing stream with another configuration is not used", async () => {
     const own = await startNatsServer();
     onTestFinished(() => own.stop());
     const nc = await connectNats({ servers: `127.0.0.1:${own.port}` });
@@ -424,41 +424,45 @@ describe.skipIf(missing !== undefined)("bus-nats and what a server allows", () =
   });
 });
 
-describe("who listens at a port", () => {
+describe("the owner of a port", () => {
   const isRoot = process.geteuid?.() === 0;
-  if (!isRoot) console.warn("left out: only root can listen as somebody else");
+  if (!isRoot) console.warn("skipped: only root can listen as another user");
 
-  it("is told by its user id", async () => {
+  it("the owner of a listening port is this user", async () => {
     const listener = createServer().listen(0, "127.0.0.1");
     await once(listener, "listening");
     const { port } = listener.address() as { port: number };
-    expect(listenerOf(port)).toBe(process.geteuid?.());
+    expect(ownerOfPort(port)).toBe(process.geteuid?.());
     listener.close();
     await once(listener, "close");
-    expect(listenerOf(port)).toBeUndefined();
+    expect(ownerOfPort(port)).toBeUndefined();
   });
 
-  it.skipIf(!isRoot)("also when it is another user's", async () => {
+  it.skipIf(!isRoot)("the owner of a port on which another user listens is that user", async () => {
     const port = await freePort();
     const script = `require("node:net").createServer().listen(${port}, "127.0.0.1", () => console.log("up"))`;
     const child = spawn(process.execPath, ["-e", script], { uid: 65_534, gid: 65_534 });
     onTestFinished(() => void child.kill("SIGKILL"));
     await once(child.stdout, "data");
-    expect(listenerOf(port)).toBe(65_534);
+    expect(ownerOfPort(port)).toBe(65_534);
   });
 });
 
 describe("options of bus-nats", () => {
   const refusals: [string, Record<string, unknown>, RegExp][] = [
-    ["neither", {}, /url.*expected either.*neither was given/s],
-    ["both", { managed: true, url: "nats://h:1" }, /both were given/],
-    ["no address", { url: "http://u:hunter2@h" }, /expected nats:\/\/host:port/],
-    ["two ways in", { url: "nats://u:hunter2@h", token_file: "/t" }, /expected one way to be let in/],
-    ["a file of no certain place", { url: "nats://h", token_file: "token" }, /token_file.*absolute path/],
-    ["a program elsewhere", { url: "nats://h", program: "/p" }, /program.*"managed": true/s],
+    ["neither managed nor url", {}, /url.*expected either.*neither was given/s],
+    ["both managed and url", { managed: true, url: "nats://h:1" }, /both were given/],
+    ["a url of another protocol", { url: "http://u:hunter2@h" }, /expected nats:\/\/host:port/],
+    [
+      "credentials in two places",
+      { url: "nats://u:hunter2@h", token_file: "/t" },
+      /expected credentials in one place only/,
+    ],
+    ["a relative path", { url: "nats://h", token_file: "token" }, /token_file.*absolute path/],
+    ["program without managed", { url: "nats://h", program: "/p" }, /program.*"managed": true/s],
   ];
   for (const [what, options, words] of refusals) {
-    it(`${what}: refused, and no password is repeated`, () => {
+    it(`${what} is refused, and the message contains no password`, () => {
       const what = "options of bus-nats";
       const check = () => validateSync(optionsSchema, options, { code: "config_invalid", what });
       expect(check).toThrow(words);

@@ -1,32 +1,32 @@
 import type { JetStreamManager, StreamConfig, StreamInfo } from "@nats-io/jetstream";
-import { isNoStream } from "./failures.js";
+import { isStreamNotFound } from "./failures.js";
 
-/** What this bus has on the server, all of it under its prefix. */
+/** The names that this bus uses on the server, all under its prefix. */
 export type Names = ReturnType<typeof namesOf>;
 
 export function namesOf(prefix: string) {
   return {
     stream: prefix,
-    /** Where messages are kept. */
+    /** Where kept messages are published: the stream's subjects. */
     kept: `${prefix}.kept`,
-    /** Where the stream tells what it has kept, in its order, with its sequences. */
+    /** Where the stream republishes what it has stored, in order and with its sequences. */
     live: `${prefix}.live`,
-    /** Where messages go that are not kept. */
-    passing: `${prefix}.passing`,
-    /** A subject under one of these, without it. */
-    rest: (subject: string) => subject.slice(subject.indexOf(".", prefix.length + 1) + 1),
+    /** Where messages with `keep: false` are published. */
+    transient: `${prefix}.passing`,
+    /** Returns a subject without the part that is one of these names. */
+    withoutPrefix: (subject: string) => subject.slice(subject.indexOf(".", prefix.length + 1) + 1),
   };
 }
 
-/** The stream of this bus, made or brought to these limits. Refuses one of the same name that is something else. */
+/** Creates the stream, or updates its limits. Throws when a stream of this name exists and is a different one. */
 export async function openStream(
   jsm: JetStreamManager,
   { stream, kept, live }: Names,
   { maxMessages, maxBytes }: { maxMessages: number; maxBytes: number },
 ): Promise<StreamInfo> {
   const limits = { max_msgs: maxMessages, max_bytes: maxBytes };
-  const found = await find(jsm, stream);
-  if (!found) {
+  const existing = await find(jsm, stream);
+  if (!existing) {
     return jsm.streams.add({
       name: stream,
       description: "openstarry-daemon: the message bus",
@@ -38,11 +38,11 @@ export async function openStream(
       ...limits,
     });
   }
-  const { config } = found;
+  const { config } = existing;
   if (!isOurs(config, kept, live)) {
     throw new Error(`the stream ${stream} on the server was not made by this plugin: choose another prefix`);
   }
-  if (config.max_msgs === maxMessages && config.max_bytes === maxBytes) return found;
+  if (config.max_msgs === maxMessages && config.max_bytes === maxBytes) return existing;
   return jsm.streams.update(stream, limits);
 }
 
@@ -50,12 +50,12 @@ async function find(jsm: JetStreamManager, stream: string): Promise<StreamInfo |
   try {
     return await jsm.streams.info(stream);
   } catch (error) {
-    if (isNoStream(error)) return undefined;
+    if (isStreamNotFound(error)) return undefined;
     throw error;
   }
 }
 
-/** What a replica count or a placement may have been changed to is the operator's own. */
+/** Compares only what this plugin depends on: operators may change replicas and placement. */
 function isOurs(
   { subjects, storage, republish, retention, discard }: StreamConfig,
   kept: string,
