@@ -1,40 +1,40 @@
 import assert from "node:assert/strict";
 import type { BusDelivery, BusMessage, ConsumeOptions, MessageBus } from "../../core/index.js";
 
-/** One implementation under test, over storage that no other test uses. */
+/** One implementation under test, with storage that no other test uses. */
 export interface MessageBusSubject {
   bus: MessageBus;
   start?(): Promise<void> | void;
   stop?(): Promise<void> | void;
-  /** A second subject over the same storage, as a later daemon would open it. Needed when `durable`. */
+  /** Creates a second subject on the same storage, as a later daemon would open it. Required when `durable`. */
   reopen?(): Promise<MessageBusSubject> | MessageBusSubject;
 }
 
 export interface MessageBusSuite {
   /** Registers one test: `test` of vitest, node:test, mocha and others. */
   test: (name: string, run: () => Promise<void>) => void;
-  /** Makes a subject, not started. It keeps at least 1,000 messages, and 10 groups. */
+  /** Creates a subject that is not started. It must keep at least 1,000 messages and 10 groups. */
   factory: () => Promise<MessageBusSubject> | MessageBusSubject;
-  /** What the implementation promises: it selects the tests. */
+  /** The capabilities of the implementation. They select the tests. */
   capabilities: MessageBus["capabilities"];
 }
 
 /**
- * The contract of `core/contracts/message-bus.ts` as tests. They drive the implementation directly and in
+ * Registers the tests of the contract in `core/contracts/message-bus.ts`. They call the implementation directly, in
  * real time.
  */
 export function testMessageBus(suite: MessageBusSuite): void {
   testMessages(suite);
   testFilters(suite);
   testPositions(suite);
-  testPassing(suite);
+  testTransient(suite);
   testGroups(suite);
-  testSettling(suite);
+  testAcknowledging(suite);
   testAvailability(suite);
   if (suite.capabilities.durable) testDurability(suite);
 }
 
-/** Runs one test on a subject that is started before it and stopped after it; the signal ends what it reads. */
+/** Runs each test on a started subject, and stops it afterwards. The signal ends the test's iterations. */
 function withBus({ test, factory }: MessageBusSuite) {
   return (
     name: string,
@@ -56,7 +56,7 @@ function withBus({ test, factory }: MessageBusSuite) {
 function testMessages(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  it("a message arrives as it was published", async (bus, signal) => {
+  it("a message arrives unchanged, with its sender and reply topic", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "#", signal }));
     const bytes = Uint8Array.from([0, 255, 128, 10]);
     const { position } = await bus.publish({
@@ -77,7 +77,7 @@ function testMessages(suite: MessageBusSuite): void {
     assert.deepEqual([second.payload.byteLength, second.from, second.reply_to], [0, undefined, undefined]);
   });
 
-  it("a large message arrives whole", async (bus, signal) => {
+  it("a message of 1 MiB arrives complete", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "large", signal }));
     const payload = new Uint8Array(2 ** 20).map((_, index) => index % 251);
     await bus.publish({ topic: "large", payload });
@@ -85,7 +85,7 @@ function testMessages(suite: MessageBusSuite): void {
     assert.equal(Buffer.compare(message?.payload ?? new Uint8Array(), payload), 0);
   });
 
-  it("all readers see one order, also of what was published at the same time", async (bus, signal) => {
+  it("all readers see the same order, also of messages published concurrently", async (bus, signal) => {
     const readers = ["#", "t/+", "t/#"].map((filter) => reader(bus.subscribe({ filter, signal })));
     await Promise.all(Array.from({ length: 100 }, (_, index) => send(bus, `t/${index % 7}`, String(index))));
     const seen = await Promise.all(readers.map(async (one) => texts(await one.take(100))));
@@ -93,7 +93,7 @@ function testMessages(suite: MessageBusSuite): void {
     for (const other of seen) assert.deepEqual(other, seen[0]);
   });
 
-  it("one after the other is the order of publishing", async (bus, signal) => {
+  it("messages published one after the other arrive in that order", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "t", signal }));
     const sent = Array.from({ length: 50 }, (_, index) => String(index));
     for (const text of sent) await send(bus, "t", text);
@@ -101,7 +101,7 @@ function testMessages(suite: MessageBusSuite): void {
   });
 }
 
-/** A filter, what it takes, what it leaves. */
+/** A filter, topics that it matches, and topics that it does not match. */
 const FILTERS: [string, string[], string[]][] = [
   ["a/b", ["a/b"], ["a", "a/b/c", "a/B", "a/bb"]],
   ["+", ["a", "é"], ["a/b"]],
@@ -114,16 +114,16 @@ const FILTERS: [string, string[], string[]][] = [
 function testFilters(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  for (const [filter, taken, left] of FILTERS) {
-    it(`"${filter}" takes what fits, and leaves the rest`, async (bus, signal) => {
+  for (const [filter, matching, others] of FILTERS) {
+    it(`the filter "${filter}" matches the right topics only`, async (bus, signal) => {
       const messages = reader(bus.subscribe({ filter, signal }));
       const members = reader(bus.consume(consuming({ filter, signal })));
-      for (const topic of [...left, ...taken]) await send(bus, topic, topic);
-      assert.deepEqual(texts(await messages.take(taken.length)), taken);
-      const shared = await members.take(taken.length);
-      assert.deepEqual(texts(shared.map(({ message }) => message)), taken);
+      for (const topic of [...others, ...matching]) await send(bus, topic, topic);
+      assert.deepEqual(texts(await messages.take(matching.length)), matching);
+      const shared = await members.take(matching.length);
+      assert.deepEqual(texts(shared.map(({ message }) => message)), matching);
       const again = reader(bus.subscribe({ filter, after: "0", signal }));
-      assert.deepEqual(texts(await again.take(taken.length)), taken);
+      assert.deepEqual(texts(await again.take(matching.length)), matching);
     });
   }
 }
@@ -131,14 +131,14 @@ function testFilters(suite: MessageBusSuite): void {
 function testPositions(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  it("without a position only what comes is read", async (bus, signal) => {
+  it("a subscription without a position gets new messages only", async (bus, signal) => {
     await send(bus, "t", "before");
     const messages = reader(bus.subscribe({ filter: "t", signal }));
     await send(bus, "t", "after");
     assert.deepEqual(texts(await messages.take(1)), ["after"]);
   });
 
-  it("after a position come the kept ones, then what comes, each once", async (bus, signal) => {
+  it("a subscription after a position gets the kept messages and then new ones, each once", async (bus, signal) => {
     await send(bus, "t", "1");
     const { position } = await send(bus, "t", "2");
     for (const text of ["3", "4"]) await send(bus, "t", text);
@@ -149,7 +149,7 @@ function testPositions(suite: MessageBusSuite): void {
     assert.deepEqual(texts(await all.take(5)), ["1", "2", "3", "4", "5"]);
   });
 
-  it("a position of another topic is as good as one's own", async (bus, signal) => {
+  it("a position of a message on another topic is valid", async (bus, signal) => {
     await send(bus, "a", "1");
     const { position } = await send(bus, "b", "2");
     await send(bus, "a", "3");
@@ -157,7 +157,7 @@ function testPositions(suite: MessageBusSuite): void {
     assert.deepEqual(texts(await messages.take(1)), ["3"]);
   });
 
-  it("a reader that broke off goes on where it was", async (bus, signal) => {
+  it("a reader that resumes after its last position misses and repeats nothing", async (bus, signal) => {
     for (let index = 0; index < 30; index++) await send(bus, "t", String(index));
     const seen: BusMessage[] = [];
     while (seen.length < 30) {
@@ -176,32 +176,32 @@ function testPositions(suite: MessageBusSuite): void {
     );
   });
 
-  it("a reader that is slow gets kept messages later", async (bus, signal) => {
+  it("a slow reader gets all kept messages later", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "t", signal }));
     const sent = Array.from({ length: 900 }, (_, index) => String(index));
     await Promise.all(sent.map((text) => send(bus, "t", text)));
     assert.deepEqual(texts(await messages.take(900)), sent);
   });
 
-  it("what cannot be a position is refused at once", async (bus, signal) => {
+  it("an invalid position is refused at once", async (bus, signal) => {
     const wrong = { filter: "t", after: "no position\n", signal };
     assert.throws(() => bus.subscribe(wrong), { code: "input_invalid" });
     assert.throws(() => bus.consume(consuming(wrong)), { code: "input_invalid" });
   });
 }
 
-function testPassing(suite: MessageBusSuite): void {
+function testTransient(suite: MessageBusSuite): void {
   const it = withBus(suite);
-  const pass = (bus: MessageBus, topic: string, text: string) =>
+  const publishTransient = (bus: MessageBus, topic: string, text: string) =>
     bus.publish({ topic, payload: Buffer.from(text) }, { keep: false });
 
-  it("what is not kept goes to those who are there, in its turn, and to nobody later", async (bus, signal) => {
+  it("a message with keep: false goes to current subscribers only, in its place in the order", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "t", signal }));
     const others = reader(bus.subscribe({ filter: "other", signal }));
     const group = reader(bus.consume(consuming({ filter: "t", signal })));
     await send(bus, "t", "0");
     await send(bus, "t", "1");
-    assert.deepEqual(await pass(bus, "t", "2"), {});
+    assert.deepEqual(await publishTransient(bus, "t", "2"), {});
     await send(bus, "t", "3");
     await send(bus, "other", "end");
     const seen = await messages.take(4);
@@ -213,7 +213,7 @@ function testPassing(suite: MessageBusSuite): void {
     assert.deepEqual(texts((await group.take(3)).map(({ message }) => message)), ["0", "1", "3"]);
   });
 
-  it("what is not kept and not read takes no place for ever", async (bus, signal) => {
+  it("unread messages with keep: false do not accumulate without limit", async (bus, signal) => {
     const messages = reader(bus.subscribe({ filter: "t", signal }));
     for (let index = 0; index < 100; index++) {
       await bus.publish({ topic: "t", payload: new Uint8Array(2 ** 20) }, { keep: false });
@@ -229,7 +229,7 @@ function testPassing(suite: MessageBusSuite): void {
 function testGroups(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  it("members share what comes, and two groups get it all", async (bus, signal) => {
+  it("members of a group share the messages, and every group gets all of them", async (bus, signal) => {
     const one = consuming({ filter: "t", group: "one", maxInFlight: 100, signal });
     const ends = new AbortController();
     const members = [0, 1].map(() => reader(bus.consume({ ...one, signal: ends.signal })));
@@ -246,7 +246,7 @@ function testGroups(suite: MessageBusSuite): void {
       }
     });
     const work = Promise.all(working);
-    // What goes wrong before it is waited for is told by what is missing.
+    // An error before `work` is awaited shows in the deliveries that are missing.
     work.catch(() => {});
     await waitUntil(() => seen.length === 40, "40 deliveries");
     const numbers = Array.from({ length: 40 }, (_, index) => String(index));
@@ -258,7 +258,7 @@ function testGroups(suite: MessageBusSuite): void {
     await work;
   });
 
-  it("a group goes on where it was, without members too", async (bus, signal) => {
+  it("a group continues where it was after a time without members", async (bus, signal) => {
     const options = consuming({ filter: "t", signal });
     await send(bus, "t", "before");
     const first = reader(bus.consume(options));
@@ -274,7 +274,7 @@ function testGroups(suite: MessageBusSuite): void {
     assert.deepEqual([next && textOf(next.message), next?.attempt], ["2", 1]);
   });
 
-  it("a new group begins where it is told", async (bus, signal) => {
+  it("a new group starts after the given position", async (bus, signal) => {
     const { position } = await send(bus, "t", "1");
     await send(bus, "t", "2");
     const all = reader(bus.consume(consuming({ filter: "t", group: "all", after: "0", signal })));
@@ -283,7 +283,7 @@ function testGroups(suite: MessageBusSuite): void {
     assert.deepEqual(texts((await rest.take(1)).map(({ message }) => message)), ["2"]);
   });
 
-  it("a group that was removed is a new one, and its members end", async (bus, signal) => {
+  it("removing a group ends its members, and its name is a new group afterwards", async (bus, signal) => {
     const options = consuming({ filter: "t", group: "g", signal });
     const member = reader(bus.consume(options));
     await send(bus, "t", "1");
@@ -297,7 +297,7 @@ function testGroups(suite: MessageBusSuite): void {
     assert.deepEqual([again && textOf(again.message), again?.attempt], ["1", 1]);
   });
 
-  it("what was dropped is gone, with the groups in it, and the rest stays", async (bus, signal) => {
+  it("a drop removes the matching messages and groups, and nothing else", async (bus, signal) => {
     const on = (filter: string) => consuming({ filter, after: "0", maxInFlight: 1, signal });
     const inside = reader(bus.consume(on("a/x/#")));
     const across = reader(bus.consume(on("a/+/i")));
@@ -316,7 +316,7 @@ function testGroups(suite: MessageBusSuite): void {
     assert.deepEqual(texts(anew.map(({ message }) => message)), ["anew"]);
   });
 
-  it("a member gets no more than it can settle", async (bus, signal) => {
+  it("a member gets at most maxInFlight unacknowledged messages", async (bus, signal) => {
     const member = reader(bus.consume(consuming({ filter: "t", maxInFlight: 2, signal })));
     for (const text of ["1", "2", "3", "4"]) await send(bus, "t", text);
     const [one, two] = await member.take(2);
@@ -330,47 +330,47 @@ function testGroups(suite: MessageBusSuite): void {
   });
 }
 
-function testSettling(suite: MessageBusSuite): void {
+function testAcknowledging(suite: MessageBusSuite): void {
   const it = withBus(suite);
-  const told = (delivery: BusDelivery | undefined) =>
+  const describe = (delivery: BusDelivery | undefined) =>
     delivery && `${textOf(delivery.message)} attempt ${delivery.attempt}`;
 
-  it("what is given back is delivered again, at once or later", async (bus, signal) => {
+  it("a message is delivered again after nack, at once or after the delay", async (bus, signal) => {
     const member = reader(bus.consume(consuming({ filter: "t", maxInFlight: 10, signal })));
     await send(bus, "t", "1");
     const [first] = await member.take(1);
     await first?.nack();
     await first?.nack();
     const [second] = await member.take(1);
-    assert.equal(told(second), "1 attempt 2");
+    assert.equal(describe(second), "1 attempt 2");
     await first?.nack();
     const started = performance.now();
     await second?.nack(200);
     await send(bus, "t", "2");
-    assert.deepEqual((await member.take(2)).map(told), ["2 attempt 1", "1 attempt 3"]);
-    assert(performance.now() - started >= 190, "not before its delay");
+    assert.deepEqual((await member.take(2)).map(describe), ["2 attempt 1", "1 attempt 3"]);
+    assert(performance.now() - started >= 190, "it was delivered again before its delay");
     assert.equal(await member.isQuiet(), true);
   });
 
-  it("what is not settled in time is delivered again, and a late ack settles it", async (bus, signal) => {
+  it("a message that is not acknowledged in time is delivered again, and a late ack completes it", async (bus, signal) => {
     const options = consuming({ filter: "t", ackWaitMs: 100, signal });
     const member = reader(bus.consume(options));
     await send(bus, "t", "1");
     const [first] = await member.take(1);
     const [second] = await member.take(1);
-    assert.equal(told(second), "1 attempt 2");
+    assert.equal(describe(second), "1 attempt 2");
     await first?.ack();
     await first?.ack();
     await second?.nack();
     await send(bus, "t", "2");
     const [next] = await member.take(1);
-    assert.equal(told(next), "2 attempt 1");
+    assert.equal(describe(next), "2 attempt 1");
     await next?.ack();
     await next?.nack();
     assert.equal(await member.isQuiet(300), true);
   });
 
-  it("what a member leaves goes to another", async (bus, signal) => {
+  it("unacknowledged messages of a member that leaves go to another member", async (bus, signal) => {
     const options = consuming({ filter: "t", ackWaitMs: 2_000, maxInFlight: 3, signal });
     const ends = new AbortController();
     const first = reader(bus.consume({ ...options, signal: ends.signal }));
@@ -380,7 +380,7 @@ function testSettling(suite: MessageBusSuite): void {
     ends.abort();
     assert.deepEqual(await first.take(1), []);
     const other = reader(bus.consume(options));
-    const seen = (await other.take(3)).map(told);
+    const seen = (await other.take(3)).map(describe);
     assert.deepEqual(seen.sort(), ["2 attempt 2", "3 attempt 2", "4 attempt 1"]);
   });
 }
@@ -388,7 +388,7 @@ function testSettling(suite: MessageBusSuite): void {
 function testAvailability(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  it("readers end when asked to, and when nobody reads on", async (bus, signal) => {
+  it("an iteration ends by its signal, and by leaving the loop", async (bus, signal) => {
     const ends = new AbortController();
     const message = reader(bus.subscribe({ filter: "#", signal: ends.signal }));
     const delivery = reader(bus.consume(consuming({ filter: "#", signal: ends.signal })));
@@ -407,7 +407,7 @@ function testAvailability(suite: MessageBusSuite): void {
     }
   });
 
-  it("it is healthy while it is started, and may be stopped twice", async (bus, signal, subject) => {
+  it("a started bus is healthy, and stopping it twice is safe", async (bus, signal, subject) => {
     assert.equal(bus.health(), undefined);
     const messages = bus.subscribe({ filter: "#", signal })[Symbol.asyncIterator]().next();
     const deliveries = bus
@@ -429,7 +429,7 @@ function testAvailability(suite: MessageBusSuite): void {
 function testDurability(suite: MessageBusSuite): void {
   const it = withBus(suite);
 
-  it("a later daemon finds messages, positions and groups as they were", async (bus, signal, subject) => {
+  it("messages, positions and groups survive a restart", async (bus, signal, subject) => {
     const options = consuming({ filter: "t", maxInFlight: 10, signal });
     const member = reader(bus.consume(options));
     const { position } = await send(bus, "t", "1");
@@ -439,7 +439,7 @@ function testDurability(suite: MessageBusSuite): void {
     await member.end();
     await subject.stop?.();
     const later = await subject.reopen?.();
-    assert(later, "a durable bus's subject can be opened again");
+    assert(later, "a subject with `durable` needs `reopen`");
     await later.start?.();
     try {
       await send(later.bus, "t", "4");
@@ -453,10 +453,10 @@ function testDurability(suite: MessageBusSuite): void {
   });
 }
 
-const PATIENCE_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 const QUIET_MS = 100;
 
-/** Reads in the background from the moment this returns, one item at a time as they are asked for. */
+/** Starts reading at once, and reads one item at a time as they are asked for. */
 function reader<T>(source: AsyncIterable<T>) {
   const iterator = source[Symbol.asyncIterator]();
   let asked: Promise<IteratorResult<T>> | undefined = iterator.next();
@@ -466,18 +466,18 @@ function reader<T>(source: AsyncIterable<T>) {
     return asked;
   };
   return {
-    /** So many items, or fewer when the source ends. */
+    /** Resolves with this many items, or fewer when the source ends. */
     async take(count: number): Promise<T[]> {
       const items: T[] = [];
       while (items.length < count) {
-        const result = await Promise.race([next(), late(`${items.length} of ${count} items came`)]);
+        const result = await Promise.race([next(), timeout(`${items.length} of ${count} items came`)]);
         if (result.done) break;
         asked = undefined;
         items.push(result.value);
       }
       return items;
     },
-    /** Nothing comes for a while. What does come is not lost. */
+    /** Resolves with whether no item comes for a while. An item that comes is not lost. */
     isQuiet: (ms = QUIET_MS) =>
       Promise.race([
         next().then(
@@ -517,20 +517,20 @@ function byNumber(left: string, right: string): number {
   return Number(left) - Number(right);
 }
 
-async function waitUntil(isSo: () => boolean, what: string): Promise<void> {
+async function waitUntil(condition: () => boolean, what: string): Promise<void> {
   let isLate = false;
-  void pause(PATIENCE_MS).then(() => {
+  void pause(TIMEOUT_MS).then(() => {
     isLate = true;
   });
-  while (!isSo()) {
-    assert(!isLate, `${what} did not come within ${PATIENCE_MS} ms`);
+  while (!condition()) {
+    assert(!isLate, `${what} did not come within ${TIMEOUT_MS} ms`);
     await pause(5);
   }
 }
 
-async function late(what: string): Promise<never> {
-  await pause(PATIENCE_MS);
-  throw new assert.AssertionError({ message: `only ${what} within ${PATIENCE_MS} ms` });
+async function timeout(what: string): Promise<never> {
+  await pause(TIMEOUT_MS);
+  throw new assert.AssertionError({ message: `only ${what} within ${TIMEOUT_MS} ms` });
 }
 
 function pause(ms: number): Promise<void> {

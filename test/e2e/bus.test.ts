@@ -5,7 +5,7 @@ import { createAgentManagerTool } from "../../plugins/agent-manager-tool/tools/t
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
 
 const IDLE = "setInterval(() => {}, 1000)";
-/** An agent that knows HTTP and its environment: it answers what comes into its inbox. */
+/** An agent that uses only HTTP and its environment: it answers the messages in its inbox. */
 const ANSWER = `
   const { readFileSync } = require("node:fs");
   const { OPENSTARRY_BUS_URL: bus, OPENSTARRY_AGENT_ID: me, OPENSTARRY_TOKEN_FILE: file } = process.env;
@@ -64,11 +64,11 @@ afterAll(async () => {
 });
 
 describe("agents with a bus", () => {
-  it("one asks another by its inbox, and learns of its end", async () => {
+  it("an agent sends a request to another's inbox, gets the reply, and sees its exit event", async () => {
     const tool = createAgentManagerTool({ env });
     const start = { template_id: "Answerer_v1", agent_id: "answerer" };
     expect(await tool.execute("agent:start", start)).toMatchObject({ ok: true });
-    // It may not have opened its inbox yet: what was sent waits for it.
+    // The message waits if the agent has not opened its inbox yet.
     const message = '{"question": "are you there?"}';
     const ask = { agent_id: "answerer", message, wait_for_reply: true, timeout: "30s" };
     expect(await tool.execute("agent:send", ask)).toMatchObject({
@@ -88,7 +88,7 @@ describe("agents with a bus", () => {
     expect(presence).toEqual([true, false]);
   });
 
-  it("one that is unknown has no inbox, and the hint names those that there are", async () => {
+  it("sending to an unknown agent is refused, with the known agents in the hint", async () => {
     const tool = createAgentManagerTool({ env });
     const sent = await tool.execute("agent:send", { agent_id: "answrer", message: "x" });
     expect(sent).toMatchObject({

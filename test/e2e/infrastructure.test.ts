@@ -22,7 +22,7 @@ const PROGRAMS = [
   },
 ];
 
-/** What each program sees, whatever is behind the API. */
+/** The results of each program, the same for every bus and store. */
 const EXPECTED = {
   value: { second: true },
   versions_rise: true,
@@ -58,7 +58,7 @@ const EXPECTED = {
   no_topic: "input_invalid",
 };
 
-/** What an operator writes into the config for each, and what has to be installed for it. */
+/** The config of each bus, and the program that must be installed for it. */
 const BUSES = {
   mqtt: { plugins: ["bus-mqtt"], missing: () => undefined },
   nats: {
@@ -85,13 +85,13 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-describe("one program, whatever is behind the API", () => {
+describe("the same agents on every bus and state store", () => {
   const noPython = missingProgram("python3", "python3");
   for (const [bus, ofBus] of Object.entries(BUSES)) {
     for (const [store, ofStore] of Object.entries(STORES)) {
       const missing = ofBus.missing() ?? ofStore.missing();
       test.skipIf(missing)(
-        `bus ${bus}, state ${store}`,
+        `agents in two languages get the same results with bus ${bus} and state store ${store}`,
         async () => {
           const plugins = [...ofBus.plugins, ...ofStore.plugins];
           const it = await startDaemon({ templates: PROGRAMS, config: { plugins } });
@@ -117,7 +117,7 @@ describe("one program, whatever is behind the API", () => {
   }
 });
 
-/** Answers what is asked on shared/echo, as the operator. */
+/** Answers requests on shared/echo as the operator. */
 async function echo({ client }: TestDaemon, signal: AbortSignal): Promise<void> {
   for await (const { reply_to, payload } of client.bus.subscribe("shared/echo", { after: "0", signal })) {
     if (reply_to !== undefined) await client.bus.publish(reply_to, { echo: payload });

@@ -14,12 +14,12 @@ afterEach(async () => {
   daemon = undefined;
 });
 
-/** "PUBLISHER/NUMBER", each publisher's in rising order, until `signal`; answers what was acknowledged. */
+/** Publishes "PUBLISHER/NUMBER" with rising numbers until the signal aborts. Resolves with the acknowledged ones. */
 async function publishNumbers(it: TestDaemon, publisher: number, signal: AbortSignal): Promise<Set<string>> {
   const acknowledged = new Set<string>();
   for (let number = 0; !signal.aborted; number++) {
     const text = `${publisher}/${number}`;
-    // One that failed may be kept or not: it is published again until it is acknowledged.
+    // After an error the message may be kept or not: it is published again until it is acknowledged.
     while (!acknowledged.has(text)) {
       await it.client.bus.publish("shared/numbers", text).then(
         () => acknowledged.add(text),
@@ -31,7 +31,7 @@ async function publishNumbers(it: TestDaemon, publisher: number, signal: AbortSi
   return acknowledged;
 }
 
-/** Reads on after the last position, whatever happens. */
+/** Reads until the signal aborts, and resumes after the last position whenever the stream fails. */
 async function readAll(it: TestDaemon, seen: string[], signal: AbortSignal): Promise<void> {
   let after = "0";
   while (!signal.aborted) {
@@ -60,7 +60,7 @@ async function consumeAll(it: TestDaemon, group: string, seen: string[], signal:
   }
 }
 
-/** Without repetitions, each publisher's numbers rise. */
+/** Checks that each publisher's numbers rise, repetitions left out. */
 function expectOrder(seen: readonly string[]): void {
   for (let publisher = 0; publisher < PUBLISHERS; publisher++) {
     const numbers = [...new Set(seen)].flatMap((text) => {
@@ -79,7 +79,7 @@ const rssMiB = (pid: number) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1_024;
 const problems = async (it: TestDaemon) => (await it.client.daemon.status()).problems.join();
 
-test("kill -9 of the broker amid traffic: nothing that was acknowledged is lost, and order is kept", async () => {
+test("no acknowledged message is lost or reordered by kill -9 of the broker under load", async () => {
   const it = await startDaemon();
   daemon = it;
   const stopPublishing = new AbortController();
@@ -103,7 +103,9 @@ test("kill -9 of the broker amid traffic: nothing that was acknowledged is lost,
     await waitFor(() => seen.length > before + 50, { what: "traffic", timeoutMs: 30_000 });
     const pid = await waitFor(() => broker(it), { what: "the broker" });
     process.kill(pid, "SIGKILL");
-    await waitFor(async () => /message broker/.test(await problems(it)), { what: "it to be told" });
+    await waitFor(async () => /message broker/.test(await problems(it)), {
+      what: "the problem to be reported",
+    });
     await waitFor(async () => (await problems(it)) === "", { what: "the end of the problem" });
   }
   const before = seen.length;
@@ -119,11 +121,11 @@ test("kill -9 of the broker amid traffic: nothing that was acknowledged is lost,
   expectOrder(seen);
   expect(it.pid()).toBe(daemonPid);
   expect((await it.client.agents.get("svc:bus")).restarts).toBe(KILLS);
-  // Some 70 MiB are Node's own.
+  // About 70 MiB of it are Node itself.
   expect(rssMiB((await broker(it)) as number)).toBeLessThan(400);
 }, 120_000);
 
-test("kill -9 of the daemon: the broker runs on as it was, and readers go on without a gap", async () => {
+test("the broker survives kill -9 of the daemon, and readers resume without a gap", async () => {
   const it = await startDaemon();
   daemon = it;
   for (let number = 0; number < 20; number++) await it.client.bus.publish("shared/numbers", `0/${number}`);
@@ -132,7 +134,7 @@ test("kill -9 of the daemon: the broker runs on as it was, and readers go on wit
   await first?.ack();
   const seen: string[] = [];
   const read = readAll(it, seen, over.signal);
-  await waitFor(() => seen.length === 20, { what: "what is kept" });
+  await waitFor(() => seen.length === 20, { what: "the kept messages" });
   const { pid } = await it.client.agents.get("svc:bus");
 
   process.kill(it.pid() as number, "SIGKILL");
@@ -149,7 +151,7 @@ test("kill -9 of the daemon: the broker runs on as it was, and readers go on wit
 
   expect((await it.cli(["restart"])).code).toBe(0);
   await it.client.bus.publish("shared/numbers", "0/40");
-  await waitFor(() => seen.includes("0/40"), { what: "what came after the restart" });
+  await waitFor(() => seen.includes("0/40"), { what: "the message published after the restart" });
   expect(seen).toHaveLength(41);
   expect(await it.client.agents.get("svc:bus")).toMatchObject({ pid, restarts: 0 });
   over.abort();

@@ -73,7 +73,7 @@ export function tryFaults<F extends DriverFault>(
   afterAll(() => restorePatience());
 
   test.concurrent.for([...faults])(
-    `a ${what} that $name fails where that is named`,
+    `the contract suite gives the right verdict on a ${what} that $name`,
     { timeout: TIMEOUT_MS },
     async (fault, { expect }) => {
       const names = await failing(testsOf((test) => register(fault, test)));

@@ -9,85 +9,82 @@ import { createMemoryBus } from "../../../plugins/bus-memory/memory-bus.js";
 import { type MessageBusSubject, testMessageBus } from "../../contract/index.js";
 import { type DriverFault, tryFaults } from "../../helpers/suite-run.js";
 
-/** A mistake that a driver may have: what it does otherwise than the good one that it is put around. */
+/** A fault of a bus: the methods that it replaces in a correct one. */
 interface Fault extends DriverFault {
   breakIt: (good: MessageBus) => Partial<MessageBus>;
   durable?: boolean;
-  /** It goes on after it is stopped. */
-  goesOn?: boolean;
+  /** Whether the bus has no `stop`. */
+  keepsWorking?: boolean;
 }
 
 type Subscribe = MessageBus["subscribe"];
 type Consume = MessageBus["consume"];
 
-/** Messages to subscribers, each made into what is told instead. */
-const retell =
+/** Returns a `subscribe` that maps each message, or leaves it out. */
+const mapMessages =
   (
     good: MessageBus,
-    tell: (message: BusMessage, options: SubscribeOptions) => BusMessage | undefined,
+    map: (message: BusMessage, options: SubscribeOptions) => BusMessage | undefined,
   ): Subscribe =>
   (options) => {
     const source = good.subscribe(options);
     return (async function* () {
       for await (const message of source) {
-        const told = tell(message, options);
-        if (told) yield told;
+        const mapped = map(message, options);
+        if (mapped) yield mapped;
       }
     })();
   };
-/** Deliveries to members, each made into what is delivered instead. */
-const redeliver =
-  (
-    good: MessageBus,
-    deliver: (it: BusDelivery, index: number) => Promise<BusDelivery | undefined>,
-  ): Consume =>
+/** Returns a `consume` that maps each delivery, or leaves it out. */
+const mapDeliveries =
+  (good: MessageBus, map: (it: BusDelivery, index: number) => Promise<BusDelivery | undefined>): Consume =>
   (options) => {
     const source = good.consume(options);
     return (async function* () {
       let index = 0;
       for await (const delivery of source) {
-        const told = await deliver(delivery, index++);
-        if (told) yield told;
+        const mapped = await map(delivery, index++);
+        if (mapped) yield mapped;
       }
     })();
   };
-/** Reads ahead, as far as it goes, and hands out of that what `pick` takes. */
+/** Returns a `subscribe` that reads ahead without limit, and yields the message that `pick` takes. */
 const readingAhead =
   (good: MessageBus, pick: (ready: BusMessage[]) => BusMessage | undefined): Subscribe =>
   (options) => {
     const source = good.subscribe(options);
     return (async function* () {
       const ready: BusMessage[] = [];
-      let ring = () => {};
+      let notify = () => {};
       let isOver = false;
       const read = async () => {
         for await (const message of source) {
           ready.push(message);
-          ring();
+          notify();
         }
       };
       const reading = read().finally(() => {
         isOver = true;
-        ring();
+        notify();
       });
       reading.catch(() => {});
       while (!isOver || ready.length > 0) {
-        const rung = new Promise<void>((resolve) => {
-          ring = resolve;
+        const changed = new Promise<void>((resolve) => {
+          notify = resolve;
         });
         const message = pick(ready);
         if (message) yield message;
-        else await rung;
+        else await changed;
       }
       await reading;
     })();
   };
-/** Everything by another filter. */
+/** Replaces every filter. */
 const filtering = (good: MessageBus, change: (filter: string) => string): Partial<MessageBus> => ({
   subscribe: (options) => good.subscribe({ ...options, filter: change(options.filter) }),
   consume: (options) => good.consume({ ...options, filter: change(options.filter) }),
 });
-/** Every position, where one is given. */
+/** Replaces every position. */
 const starting = (good: MessageBus, change: (after: string) => { after?: string }): Partial<MessageBus> => ({
   subscribe: ({ after, ...options }) =>
     good.subscribe({ ...options, ...(after === undefined ? {} : change(after)) }),
@@ -98,17 +95,17 @@ const forever = () => new AbortController().signal;
 const isPosition = (after: string | undefined) => after === undefined || /^\d+$/.test(after);
 
 const FAULTS: readonly Fault[] = [
-  { name: "does nothing wrong", breakIt: () => ({}), noticed: [] },
+  { name: "has no fault", breakIt: () => ({}), noticed: [] },
   {
-    name: "loses what is not text",
+    name: "corrupts payloads that are not text",
     breakIt: (good) => ({
       publish: ({ payload, ...message }, options) =>
         good.publish({ ...message, payload: Buffer.from(Buffer.from(payload).toString()) }, options),
     }),
-    noticed: ["a message arrives as it was published"],
+    noticed: ["a message arrives unchanged, with its sender and reply topic"],
   },
   {
-    name: "keeps the publisher's bytes instead of a copy",
+    name: "keeps the publisher's buffer instead of a copy",
     breakIt(good) {
       const given = new Map<string, Uint8Array>();
       return {
@@ -116,33 +113,33 @@ const FAULTS: readonly Fault[] = [
           given.set(message.topic, message.payload);
           return good.publish(message, options);
         },
-        subscribe: retell(good, (it) => ({ ...it, payload: given.get(it.topic) ?? it.payload })),
+        subscribe: mapMessages(good, (it) => ({ ...it, payload: given.get(it.topic) ?? it.payload })),
       };
     },
-    noticed: ["a message arrives as it was published"],
+    noticed: ["a message arrives unchanged, with its sender and reply topic"],
   },
   {
-    name: "forgets who has published, and where an answer is waited for",
+    name: "loses the sender and the reply topic",
     breakIt: (good) => ({
       publish: ({ topic, payload }, options) => good.publish({ topic, payload }, options),
     }),
-    noticed: ["a message arrives as it was published"],
+    noticed: ["a message arrives unchanged, with its sender and reply topic"],
   },
   {
-    name: "cuts a large message",
+    name: "truncates large messages",
     breakIt: (good) => ({
       publish: (message, options) =>
         good.publish({ ...message, payload: message.payload.subarray(0, 65_536) }, options),
     }),
-    noticed: ["a large message arrives whole"],
+    noticed: ["a message of 1 MiB arrives complete"],
   },
   {
-    name: "gives each reader an order of its own",
+    name: "gives each reader another order",
     breakIt: (good) => ({ subscribe: readingAhead(good, (ready) => ready.pop()) }),
-    noticed: ["one after the other is the order of publishing"],
+    noticed: ["messages published one after the other arrive in that order"],
   },
   {
-    name: "lets one message overtake another",
+    name: "reorders messages",
     breakIt(good) {
       let count = 0;
       return {
@@ -154,81 +151,84 @@ const FAULTS: readonly Fault[] = [
         },
       };
     },
-    noticed: ["one after the other is the order of publishing"],
+    noticed: ["messages published one after the other arrive in that order"],
   },
   {
-    name: "takes + for any number of levels",
+    name: "matches any number of levels with +",
     breakIt: (good) => filtering(good, (filter) => filter.replace(/\+\/.*|\+$/, "#")),
-    noticed: ['"+" takes what fits, and leaves the rest', '"a/+/c" takes what fits, and leaves the rest'],
+    noticed: [
+      'the filter "+" matches the right topics only',
+      'the filter "a/+/c" matches the right topics only',
+    ],
   },
   {
-    name: "takes no level for #",
+    name: "does not match zero levels with #",
     breakIt: (good) => ({
-      subscribe: retell(good, (message, { filter }) =>
+      subscribe: mapMessages(good, (message, { filter }) =>
         filter === `${message.topic}/#` ? undefined : message,
       ),
     }),
-    noticed: ['"a/#" takes what fits, and leaves the rest'],
+    noticed: ['the filter "a/#" matches the right topics only'],
   },
   {
-    name: "takes a filter for the beginning of a topic",
+    name: "matches a filter as a prefix of the topic",
     breakIt: (good) => ({
       subscribe(options) {
         const beginning = options.filter.replace(/\/?#$/, "");
         if (/[+#]/.test(beginning)) return good.subscribe(options);
         const isMeant = (message: BusMessage) => (message.topic.startsWith(beginning) ? message : undefined);
-        return retell(good, isMeant)({ ...options, filter: "#" });
+        return mapMessages(good, isMeant)({ ...options, filter: "#" });
       },
     }),
-    noticed: ['"a/b" takes what fits, and leaves the rest'],
+    noticed: ['the filter "a/b" matches the right topics only'],
   },
   {
-    name: "does not tell letters by their case",
+    name: "ignores the case of letters",
     breakIt: (good) => ({
       publish: (message, options) =>
         good.publish({ ...message, topic: message.topic.toLowerCase() }, options),
     }),
-    noticed: ['"a/b" takes what fits, and leaves the rest'],
+    noticed: ['the filter "a/b" matches the right topics only'],
   },
   {
-    name: "begins a subscription with what is kept",
+    name: "starts a subscription with the kept messages",
     breakIt: (good) => ({ subscribe: (options) => good.subscribe({ after: "0", ...options }) }),
-    noticed: ["without a position only what comes is read"],
+    noticed: ["a subscription without a position gets new messages only"],
   },
   {
-    name: "begins a new group with what is kept",
+    name: "starts a new group with the kept messages",
     breakIt: (good) => ({ consume: (options) => good.consume({ after: "0", ...options }) }),
-    noticed: ["a group goes on where it was, without members too"],
+    noticed: ["a group continues where it was after a time without members"],
   },
   {
-    name: "does not look where a reader was",
+    name: "ignores the position of a reader",
     breakIt: (good) => starting(good, (after) => (after === "0" ? { after } : {})),
     noticed: [
-      "after a position come the kept ones, then what comes, each once",
-      "a reader that broke off goes on where it was",
+      "a subscription after a position gets the kept messages and then new ones, each once",
+      "a reader that resumes after its last position misses and repeats nothing",
     ],
   },
   {
-    name: "begins anew for one who comes back",
+    name: "starts at the beginning for a reader that resumes",
     breakIt: (good) => starting(good, (after) => ({ after: isPosition(after) ? "0" : after })),
     noticed: [
-      "after a position come the kept ones, then what comes, each once",
-      "a reader that broke off goes on where it was",
+      "a subscription after a position gets the kept messages and then new ones, each once",
+      "a reader that resumes after its last position misses and repeats nothing",
     ],
   },
   {
-    name: "tells the message at the position once more",
+    name: "repeats the message at the position",
     breakIt: (good) =>
       starting(good, (after) => ({
         after: isPosition(after) ? String(Math.max(0, Number(after) - 1)) : after,
       })),
     noticed: [
-      "after a position come the kept ones, then what comes, each once",
-      "a reader that broke off goes on where it was",
+      "a subscription after a position gets the kept messages and then new ones, each once",
+      "a reader that resumes after its last position misses and repeats nothing",
     ],
   },
   {
-    name: "counts positions by topic",
+    name: "numbers positions separately for each topic",
     breakIt: (good) => {
       const topics = new Map<string, string>();
       return {
@@ -246,97 +246,97 @@ const FAULTS: readonly Fault[] = [
         },
       };
     },
-    noticed: ["a position of another topic is as good as one's own"],
+    noticed: ["a position of a message on another topic is valid"],
   },
   {
-    name: "loses what one who is slow has not read",
+    name: "loses messages of a slow reader",
     breakIt(good) {
       return {
         subscribe(options) {
           let count = 0;
-          return retell(good, (message) => (++count <= 500 ? message : undefined))(options);
+          return mapMessages(good, (message) => (++count <= 500 ? message : undefined))(options);
         },
       };
     },
-    noticed: ["a reader that is slow gets kept messages later"],
+    noticed: ["a slow reader gets all kept messages later"],
   },
   {
-    name: "takes any text for a position",
+    name: "accepts any text as a position",
     breakIt: (good) => starting(good, (after) => ({ after: isPosition(after) ? after : "0" })),
-    noticed: ["what cannot be a position is refused at once"],
+    noticed: ["an invalid position is refused at once"],
   },
   {
-    name: "subscribes a moment late",
+    name: "subscribes with a delay",
     breakIt: (good) => ({
       async *subscribe(options) {
         await new Promise(setImmediate);
         yield* good.subscribe(options);
       },
     }),
-    noticed: ["without a position only what comes is read"],
+    noticed: ["a subscription without a position gets new messages only"],
     isBroad: true,
   },
   {
-    name: "joins a group a moment late",
+    name: "joins a group with a delay",
     breakIt: (good) => ({
       async *consume(options) {
         await new Promise(setImmediate);
         yield* good.consume(options);
       },
     }),
-    noticed: ["a group goes on where it was, without members too"],
+    noticed: ["a group continues where it was after a time without members"],
     isBroad: true,
   },
   {
-    name: "keeps what is not to be kept",
+    name: "keeps messages with keep: false",
     breakIt: (good) => ({
       async publish(message, options) {
         const answer = await good.publish(message, {});
         return options?.keep === false ? {} : answer;
       },
     }),
-    noticed: ["what is not kept goes to those who are there, in its turn, and to nobody later"],
+    noticed: ["a message with keep: false goes to current subscribers only, in its place in the order"],
   },
   {
-    name: "loses what is not to be kept",
+    name: "loses messages with keep: false",
     breakIt: (good) => ({
       publish: async (message, options) => (options?.keep === false ? {} : good.publish(message, options)),
     }),
-    noticed: ["what is not kept goes to those who are there, in its turn, and to nobody later"],
+    noticed: ["a message with keep: false goes to current subscribers only, in its place in the order"],
   },
   {
-    name: "lets what is not kept overtake what is",
+    name: "delivers messages with keep: false before kept ones",
     breakIt: (good) => ({
       subscribe: readingAhead(good, (ready) => {
         const first = ready.findIndex(({ position }) => position === undefined);
         return ready.splice(Math.max(0, first), 1)[0];
       }),
     }),
-    noticed: ["what is not kept goes to those who are there, in its turn, and to nobody later"],
+    noticed: ["a message with keep: false goes to current subscribers only, in its place in the order"],
   },
   {
-    name: "holds everything for one who does not read",
+    name: "buffers without limit for a reader that does not read",
     breakIt: (good) => ({
       async publish(message, options) {
         const answer = await good.publish(message, options);
-        // Time for those who read ahead.
+        // Lets readers that read ahead run.
         await new Promise(setImmediate);
         return answer;
       },
       subscribe: readingAhead(good, (ready) => ready.shift()),
     }),
-    noticed: ["what is not kept and not read takes no place for ever"],
+    noticed: ["unread messages with keep: false do not accumulate without limit"],
   },
   {
     name: "loses a message of a group",
     breakIt: (good) => ({
-      consume: redeliver(good, async (delivery, index) => {
+      consume: mapDeliveries(good, async (delivery, index) => {
         if (index !== 15) return delivery;
         await delivery.ack();
         return undefined;
       }),
     }),
-    noticed: ["members share what comes, and two groups get it all"],
+    noticed: ["members of a group share the messages, and every group gets all of them"],
   },
   {
     name: "delivers to every member of a group",
@@ -346,15 +346,15 @@ const FAULTS: readonly Fault[] = [
         consume: (options) => good.consume({ ...options, group: `${options.group}-${++members}` }),
       };
     },
-    noticed: ["members share what comes, and two groups get it all"],
+    noticed: ["members of a group share the messages, and every group gets all of them"],
   },
   {
-    name: "has one group for all names",
+    name: "treats all groups as one",
     breakIt: (good) => ({ consume: (options) => good.consume({ ...options, group: "all" }) }),
-    noticed: ["members share what comes, and two groups get it all"],
+    noticed: ["members of a group share the messages, and every group gets all of them"],
   },
   {
-    name: "tells groups apart by their name alone",
+    name: "distinguishes groups by their name alone",
     breakIt(good) {
       const filters = new Map<string, string>();
       return {
@@ -365,10 +365,10 @@ const FAULTS: readonly Fault[] = [
         },
       };
     },
-    noticed: ["members share what comes, and two groups get it all"],
+    noticed: ["members of a group share the messages, and every group gets all of them"],
   },
   {
-    name: "forgets a group with its last member",
+    name: "removes a group with its last member",
     breakIt: (good) => ({
       async *consume(options) {
         try {
@@ -378,76 +378,76 @@ const FAULTS: readonly Fault[] = [
         }
       },
     }),
-    noticed: ["a group goes on where it was, without members too"],
+    noticed: ["a group continues where it was after a time without members"],
   },
   {
-    name: "begins a group again where its next member says",
+    name: "restarts a group at the position that a later member gives",
     breakIt: (good) => ({
       async *consume(options) {
         if (options.after !== undefined) await good.removeGroup(options);
         yield* good.consume(options);
       },
     }),
-    noticed: ["a group goes on where it was, without members too"],
+    noticed: ["a group continues where it was after a time without members"],
   },
   {
-    name: "delivers again what is done with",
-    breakIt: (good) => ({ consume: redeliver(good, async (it) => ({ ...it, ack: () => it.nack(5) })) }),
-    noticed: ["what is not settled in time is delivered again, and a late ack settles it"],
+    name: "delivers acknowledged messages again",
+    breakIt: (good) => ({ consume: mapDeliveries(good, async (it) => ({ ...it, ack: () => it.nack(5) })) }),
+    noticed: ["a message that is not acknowledged in time is delivered again, and a late ack completes it"],
   },
   {
-    name: "takes no late ack",
+    name: "ignores a late ack",
     breakIt(good) {
       const latest = new Map<unknown, number>();
       return {
-        consume: redeliver(good, async (it) => {
+        consume: mapDeliveries(good, async (it) => {
           latest.set(it.message.position, it.attempt);
           const isLate = () => latest.get(it.message.position) !== it.attempt;
           return { ...it, ack: async () => (isLate() ? undefined : it.ack()) };
         }),
       };
     },
-    noticed: ["what is not settled in time is delivered again, and a late ack settles it"],
+    noticed: ["a message that is not acknowledged in time is delivered again, and a late ack completes it"],
   },
   {
-    name: "takes a late nack",
+    name: "accepts a late nack",
     breakIt(good) {
       const latest = new Map<unknown, BusDelivery>();
       return {
-        consume: redeliver(good, async (it) => {
+        consume: mapDeliveries(good, async (it) => {
           latest.set(it.message.position, it);
           return { ...it, nack: async (delayMs) => latest.get(it.message.position)?.nack(delayMs) };
         }),
       };
     },
-    noticed: ["what is given back is delivered again, at once or later"],
+    noticed: ["a message is delivered again after nack, at once or after the delay"],
   },
   {
-    name: "does not deliver again what was given back",
-    breakIt: (good) => ({ consume: redeliver(good, async (it) => ({ ...it, nack: () => it.ack() })) }),
-    noticed: ["what is given back is delivered again, at once or later"],
+    name: "does not deliver again after nack",
+    breakIt: (good) => ({ consume: mapDeliveries(good, async (it) => ({ ...it, nack: () => it.ack() })) }),
+    noticed: ["a message is delivered again after nack, at once or after the delay"],
   },
   {
-    name: "delivers again without the delay",
-    breakIt: (good) => ({ consume: redeliver(good, async (it) => ({ ...it, nack: () => it.nack() })) }),
-    noticed: ["what is given back is delivered again, at once or later"],
+    name: "ignores the delay of nack",
+    breakIt: (good) => ({ consume: mapDeliveries(good, async (it) => ({ ...it, nack: () => it.nack() })) }),
+    noticed: ["a message is delivered again after nack, at once or after the delay"],
   },
   {
     name: "does not count attempts",
-    breakIt: (good) => ({ consume: redeliver(good, async (it) => ({ ...it, attempt: 1 })) }),
+    breakIt: (good) => ({ consume: mapDeliveries(good, async (it) => ({ ...it, attempt: 1 })) }),
     noticed: [
-      "what is given back is delivered again, at once or later",
-      "what is not settled in time is delivered again, and a late ack settles it",
-      "what a member leaves goes to another",
+      "a message is delivered again after nack, at once or after the delay",
+      "a message that is not acknowledged in time is delivered again, and a late ack completes it",
+      "unacknowledged messages of a member that leaves go to another member",
     ],
   },
   {
-    name: "never delivers again what is not settled in time",
+    name: "ignores ackWaitMs",
     breakIt: (good) => ({ consume: (options) => good.consume({ ...options, ackWaitMs: 2 ** 31 }) }),
-    noticed: ["what is not settled in time is delivered again, and a late ack settles it"],
+    noticed: ["a message that is not acknowledged in time is delivered again, and a late ack completes it"],
   },
   {
-    name: "takes a member's end for its ack",
+    name: "acknowledges the messages of a member that leaves",
     breakIt: (good) => ({
       async *consume(options) {
         const open: BusDelivery[] = [];
@@ -461,98 +461,98 @@ const FAULTS: readonly Fault[] = [
         }
       },
     }),
-    noticed: ["what a member leaves goes to another"],
+    noticed: ["unacknowledged messages of a member that leaves go to another member"],
   },
   {
-    name: "gives a member more than it can settle",
+    name: "ignores maxInFlight",
     breakIt: (good) => ({ consume: (options) => good.consume({ ...options, maxInFlight: 1_000 }) }),
-    noticed: ["a member gets no more than it can settle"],
+    noticed: ["a member gets at most maxInFlight unacknowledged messages"],
   },
   {
-    name: "gives one at a time",
+    name: "delivers one message at a time",
     breakIt: (good) => ({ consume: (options) => good.consume({ ...options, maxInFlight: 1 }) }),
-    noticed: ["a member gets no more than it can settle"],
+    noticed: ["a member gets at most maxInFlight unacknowledged messages"],
     isBroad: true,
   },
   {
-    name: "removes no group",
+    name: "does not remove groups",
     breakIt: () => ({ removeGroup: async () => {} }),
-    noticed: ["a group that was removed is a new one, and its members end"],
+    noticed: ["removing a group ends its members, and its name is a new group afterwards"],
   },
   {
     name: "drops nothing",
     breakIt: () => ({ drop: async () => {} }),
-    noticed: ["what was dropped is gone, with the groups in it, and the rest stays"],
+    noticed: ["a drop removes the matching messages and groups, and nothing else"],
   },
   {
     name: "drops everything",
     breakIt: (good) => ({ drop: () => good.drop("#") }),
-    noticed: ["what was dropped is gone, with the groups in it, and the rest stays"],
+    noticed: ["a drop removes the matching messages and groups, and nothing else"],
   },
   {
-    name: "drops messages, and not the groups",
+    name: "drops messages but not groups",
     breakIt(good) {
       let dropped: string | undefined;
       return {
         async drop(filter) {
           dropped = filter.replace(/\/#$/, "");
         },
-        subscribe: retell(good, (message) => {
+        subscribe: mapMessages(good, (message) => {
           const isDropped = dropped !== undefined && `${message.topic}/`.startsWith(`${dropped}/`);
           return isDropped && Buffer.from(message.payload).toString() !== "anew" ? undefined : message;
         }),
       };
     },
-    noticed: ["what was dropped is gone, with the groups in it, and the rest stays"],
+    noticed: ["a drop removes the matching messages and groups, and nothing else"],
   },
   {
     name: "does not end readers",
     breakIt: (good) => ({ subscribe: (options) => good.subscribe({ ...options, signal: forever() }) }),
-    noticed: ["readers end when asked to, and when nobody reads on"],
+    noticed: ["an iteration ends by its signal, and by leaving the loop"],
   },
   {
     name: "does not end members",
     breakIt: (good) => ({ consume: (options) => good.consume({ ...options, signal: forever() }) }),
-    noticed: ["readers end when asked to, and when nobody reads on"],
+    noticed: ["an iteration ends by its signal, and by leaving the loop"],
   },
   {
-    name: "is not well while it is started",
-    breakIt: () => ({ health: () => "it is not" }),
-    noticed: ["it is healthy while it is started, and may be stopped twice"],
+    name: "is unhealthy while it is started",
+    breakIt: () => ({ health: () => "always unhealthy" }),
+    noticed: ["a started bus is healthy, and stopping it twice is safe"],
   },
   {
-    name: "goes on after it is stopped",
+    name: "keeps working after it is stopped",
     breakIt: () => ({}),
-    goesOn: true,
-    noticed: ["it is healthy while it is started, and may be stopped twice"],
+    keepsWorking: true,
+    noticed: ["a started bus is healthy, and stopping it twice is safe"],
   },
   {
-    name: "ends readers without a word when it is stopped",
+    name: "ends readers without an error when it is stopped",
     breakIt: (good) => ({
       async *subscribe(options) {
         try {
           yield* good.subscribe(options);
         } catch {
-          // As if nothing came any more.
+          // Ends as if there were no more messages.
         }
       },
     }),
-    noticed: ["it is healthy while it is started, and may be stopped twice"],
+    noticed: ["a started bus is healthy, and stopping it twice is safe"],
   },
   {
-    name: "says that it is durable, and is not",
+    name: "claims to be durable and is not",
     breakIt: () => ({}),
     durable: true,
-    noticed: ["a later daemon finds messages, positions and groups as they were"],
+    noticed: ["messages, positions and groups survive a restart"],
   },
 ];
 
 const LIMITS = { maxMessages: 10_000, maxBytes: 64 * 2 ** 20, maxGroups: 1_000 };
 
-function subjectOf({ breakIt, goesOn = false }: Fault): MessageBusSubject {
+function subjectOf({ breakIt, keepsWorking = false }: Fault): MessageBusSubject {
   const open = () => {
     const { bus, stop } = createMemoryBus(systemClock, LIMITS);
-    return { bus: { ...bus, ...breakIt(bus) }, ...(goesOn ? {} : { stop }) };
+    return { bus: { ...bus, ...breakIt(bus) }, ...(keepsWorking ? {} : { stop }) };
   };
   return { ...open(), reopen: open };
 }
