@@ -6,7 +6,7 @@ import { OpenStarryError } from "../contracts/errors.js";
 import { type Journal, journal as journalSlot } from "../contracts/journal.js";
 import type { JournalAccess } from "../contracts/journal-access.js";
 import { spawner } from "../contracts/spawner.js";
-import type { StoredAgent } from "../contracts/stored-agent.js";
+import type { Ending, StoredAgent } from "../contracts/stored-agent.js";
 import { rfc3339 } from "../lib/clock.js";
 import type { AgentDrafts } from "./drafts.js";
 import { addUsage, ancestorsOf, risen } from "./spending.js";
@@ -40,12 +40,12 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
   /** Whose own words are newer than the journal's. */
   const unwritten = new WeakSet<AgentWorker>();
 
-  async function startAgent(agentId: string, cause?: StoredAgent["ending"]): Promise<Agent> {
+  async function startAgent(agentId: string, cause?: Ending | undefined): Promise<Agent> {
     const worker = await changeable(agentId);
     const idle = (state = worker.stored.agent.state) => isEnded(state) || state === "backoff";
     if (!idle() && !cause) {
       // A start of what runs changes nothing; of what is being stopped, it comes after the end.
-      await worker.intend({}, { agent: { desired: "running" } });
+      await worker.setDesired({}, { agent: { desired: "running" } });
       return worker.stored.agent;
     }
     const pins = await drafts.repin(worker.stored);
@@ -57,14 +57,14 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       ...(pins ? { template_revision: pins.template.revision } : {}),
     };
     const ending = isLive(worker.stored.agent.state) ? cause : undefined;
-    await worker.intend({ ...pins, restart_memory: undefined, ending }, { agent, event: "start" });
+    await worker.setDesired({ ...pins, restart_memory: undefined, ending }, { agent, event: "start" });
     return worker.stored.agent;
   }
 
   /** Its restart rules decide what follows. What ends already is left to that. */
-  async function failRun(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<Agent> {
+  async function failRun(worker: AgentWorker, ending: Ending): Promise<Agent> {
     const { agent, ending: before } = worker.stored;
-    if (isLive(agent.state) && agent.desired === "running" && !before) await worker.intend({ ending });
+    if (isLive(agent.state) && agent.desired === "running" && !before) await worker.setDesired({ ending });
     return worker.stored.agent;
   }
 
@@ -73,7 +73,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
    * not take it for the agent's own. Rejects with `journal_unavailable`, and nothing is ended: the start
    * could not follow.
    */
-  async function announceEnd(worker: AgentWorker, ending: NonNullable<StoredAgent["ending"]>): Promise<void> {
+  async function announceEnd(worker: AgentWorker, ending: Ending): Promise<void> {
     const { agent_id } = worker.stored.agent;
     await deps.write({ put: [{ ...worker.stored, ending }] });
     if ((await changeable(agent_id)) === worker) return;
@@ -100,7 +100,7 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
   ): Promise<Agent> {
     const { state } = worker.stored.agent;
     const waits = state === "pending" || state === "backoff";
-    await worker.intend(
+    await worker.setDesired(
       { ...endingBy(intent, worker), ...(deleting ? { deleting } : {}) },
       {
         agent: { desired: "stopped", ...(waits ? { reason: intent.reason } : {}) },
@@ -200,18 +200,18 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return worker.stored.agent;
     },
     async hold(agentId, { actor, reason }) {
-      await (await changeable(agentId)).intend({ held: { by: actor, reason } });
+      await (await changeable(agentId)).setDesired({ held: { by: actor, reason } });
     },
     async release(agentId) {
-      await (await changeable(agentId)).intend({ held: undefined });
+      await (await changeable(agentId)).setDesired({ held: undefined });
     },
   };
   const reports: AgentReports = {
-    ready: (agentId, runId) => need(agentId).markReady(runId),
-    starting: (agentId, runId, note) => need(agentId).markStarting(runId, note),
-    health: (agentId, runId, health, reason) => need(agentId).markHealth(runId, health, reason),
-    limit: (agentId, runId, report) => need(agentId).markLimit(runId, report),
-    progress: (agentId, runId, step, reason) => need(agentId).markProgress(runId, step, reason),
+    ready: (agentId, runId) => need(agentId).reportReady(runId),
+    starting: (agentId, runId, note) => need(agentId).reportStarting(runId, note),
+    health: (agentId, runId, health, reason) => need(agentId).reportHealth(runId, health, reason),
+    limit: (agentId, runId, report) => need(agentId).reportLimit(runId, report),
+    progress: (agentId, runId, step, reason) => need(agentId).reportProgress(runId, step, reason),
     async heartbeat(agentId, run_id, { usage: said, ...signs }, { later = false } = {}) {
       const worker = need(agentId);
       const { agent } = worker.stored;

@@ -41,14 +41,14 @@ export function createFamilies(table: AgentTable, log: Logger): Families {
     } else if (agent.desired === "running" && !isEnded(agent.state)) {
       const reason = `its parent ${agent_id} is over`;
       const ending = { cause: "parent_exit", actor: "daemon", reason } as const;
-      const change = child.intend({ ending }, { agent: { desired: "stopped", reason } });
+      const change = child.setDesired({ ending }, { agent: { desired: "stopped", reason } });
       change.catch((error) => log.error({ err: error }, "the end of a child could not be journaled"));
     }
   }
 
   /** Whoever it is handed to may be over too, and have rules of its own. */
   function handUp(child: AgentWorker, parent_id: string | undefined, passed: ReadonlySet<string>) {
-    const change = child.intend({}, { agent: { parent_id } });
+    const change = child.setDesired({}, { agent: { parent_id } });
     change.catch((error) => log.error({ err: error }, "a child could not be handed up"));
     const parent = parent_id === undefined || passed.has(parent_id) ? undefined : workers.get(parent_id);
     if (parent && isOver(parent)) seeTo(child, parent, passed);

@@ -96,7 +96,7 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
       return agent.run_id;
     }
     if (found.handle) worker.adopt(found.handle);
-    else worker.settleLater(found.outcome);
+    else worker.recordExit(found.outcome);
     return found.handle ? agent.run_id : undefined;
   }
 
@@ -130,12 +130,12 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
       const { agent } = worker.stored;
       if (fresh && !named.has(agent.agent_id) && !isService(agent)) {
         const reason = "the daemon was started with --fresh";
-        await worker.intend(
+        await worker.setDesired(
           isLive(agent.state) ? { ending: { cause: "stop_request", actor: "operator", reason } } : {},
           { agent: { desired: "stopped", reason } },
         );
       } else if (agent.state === "stopped" && agent.desired === "running") {
-        await worker.intend({}, { agent: { reason: undefined }, event: "start" });
+        await worker.setDesired({}, { agent: { reason: undefined }, event: "start" });
       }
       worker.resume();
     }
@@ -166,7 +166,7 @@ export function createRecovery(deps: RecoveryDeps): Recovery {
       const params = parseParams(template, wanted.params);
       await slots.use(journal).secrets.set(wanted.agent_id, wanted.env);
       const agent = { template_id: wanted.template_id, template_revision: template.revision };
-      await worker.intend({ template, params, origin: "config" }, { agent });
+      await worker.setDesired({ template, params, origin: "config" }, { agent });
     } catch (error) {
       // It has run before: what it was pinned to is better than nothing.
       deps.problem(

@@ -61,7 +61,7 @@ export function createServices({ table, drafts, create, wait }: ServicesDeps): S
     const { agent, template } = worker.stored;
     if (template.revision !== wanted.template?.revision) return change(worker, wanted, intent);
     if (isEnded(agent.state) || agent.desired !== "running") {
-      await worker.intend(
+      await worker.setDesired(
         { restart_memory: undefined },
         { agent: { desired: "running", reason: undefined }, event: "start" },
       );
@@ -73,7 +73,7 @@ export function createServices({ table, drafts, create, wait }: ServicesDeps): S
     const { template, params, agent } = await drafts.draft(wanted, "service");
     const { template_revision } = agent;
     const ending = isLive(worker.stored.agent.state) ? { cause: "restart" as const, ...intent } : undefined;
-    await worker.intend(
+    await worker.setDesired(
       { template, params, ending, restart_memory: undefined },
       { agent: { desired: "running", reason: undefined, template_revision }, event: "start" },
     );
@@ -102,7 +102,7 @@ export function createServices({ table, drafts, create, wait }: ServicesDeps): S
         const { agent } = worker.stored;
         if (!isService(agent) || owners.has(agent.agent_id)) continue;
         const ending = { cause: "stop_request" as const, actor: "daemon", reason };
-        await worker.intend(
+        await worker.setDesired(
           { deleting: true, ...(isLive(agent.state) ? { ending } : {}) },
           { agent: { desired: "stopped", reason } },
         );

@@ -22,7 +22,7 @@ import { stopWaves } from "./stop-waves.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { createAgentTable } from "./table.js";
 import { createWaiters } from "./waiters.js";
-import { type AgentWorker, createAgentWorker, type WorkerDeps } from "./worker/worker.js";
+import { AgentWorker, type WorkerDeps, type WorkerObserver } from "./worker/worker.js";
 
 export interface StopAllOptions {
   reason: string;
@@ -96,7 +96,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     }
   }
 
-  const workerDeps: WorkerDeps = {
+  const workerDeps: WorkerDeps & WorkerObserver = {
     clock,
     log,
     hooks,
@@ -105,7 +105,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     policy: () => slots.use(restartPolicy),
     prepare: drafts.prepare,
     limits: drafts.limits,
-    want: ({ template }) => awaited.want(template.template.requires),
+    requestRequired: ({ template }) => awaited.want(template.template.requires),
     blocker,
     changed(worker) {
       waiters.look(worker);
@@ -161,7 +161,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
         events: [{ type: "agent.created", at: now(), agent_id: agent.agent_id, data }],
         ...(spec.memo ? { memos: [spec.memo] } : {}),
       });
-      worker = createAgentWorker(stored, workerDeps, written);
+      worker = new AgentWorker(stored, workerDeps, written);
       table.add(worker);
       worker.resume();
       await written;
@@ -175,7 +175,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   /** Of an agent whose record could not be written: its process, if there is one, was not let go. */
   function withdraw(worker: AgentWorker) {
-    worker.halt();
+    worker.noMoreStarts();
     worker.dispose();
     table.remove(worker);
   }
@@ -207,7 +207,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     drafts,
     masterFirst,
     families,
-    worker: (stored) => createAgentWorker(stored, workerDeps),
+    worker: (stored) => new AgentWorker(stored, workerDeps),
     create: (spec, intent) => create(spec, intent, "config"),
     emit,
   });
@@ -237,12 +237,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     awaited.dispose();
     const ending = { cause: "daemon_stop", actor: "daemon", reason: options.reason } as const;
     const all = [...workers.values()];
-    for (const worker of all) if (!isLive(worker.stored.agent.state)) worker.halt();
+    for (const worker of all) if (!isLive(worker.stored.agent.state)) worker.noMoreStarts();
     // Whoever takes longer than the budget, or than the one who asked is ready to wait, is killed.
     let graceMs: number | undefined;
     const hurry = () => {
       graceMs = 0;
-      for (const worker of all) if (worker.stored.ending) worker.halt(ending, 0);
+      for (const worker of all) if (worker.stored.ending) worker.noMoreStarts(ending, 0);
     };
     const end = clock.monotonic() + options.budgetMs;
     const cancelBudget = clock.after(options.budgetMs, hurry);
@@ -251,7 +251,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const live = all.filter(({ stored: { agent } }) => isLive(agent.state) || agent.state === "pending");
     for (const wave of stopWaves(live.map(({ stored }) => stored))) {
       const inWave = wave.flatMap((id) => workers.get(id) ?? []);
-      for (const worker of inWave) worker.halt(ending, graceMs);
+      for (const worker of inWave) worker.noMoreStarts(ending, graceMs);
       await Promise.all(inWave.map((worker) => awaitOver(worker, Math.max(0, end - clock.monotonic()))));
     }
     cancelBudget();
@@ -268,7 +268,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     table.close();
     awaited.dispose();
     for (const worker of workers.values()) {
-      worker.halt();
+      worker.noMoreStarts();
       worker.dispose();
     }
   }

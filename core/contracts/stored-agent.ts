@@ -1,5 +1,13 @@
-import type { Agent, Exit, RunRecord } from "./agent.js";
+import type { Agent, Cause, RunRecord } from "./agent.js";
 import type { PinnedTemplate } from "./template-source.js";
+
+/** Why a run is being ended: what its exit will be attributed to. `uncounted`: it is not a failure of the run. */
+export interface Ending {
+  cause: Cause;
+  actor: string;
+  reason: string;
+  uncounted?: boolean;
+}
 
 /** An agent as the journal keeps it: what the API shows, and what is needed to start it again. */
 export interface StoredAgent {
@@ -16,7 +24,7 @@ export interface StoredAgent {
   /** What the restart policy wants to be reminded of: opaque to everybody else. */
   restart_memory?: unknown;
   /** Set while the run is being ended: what its exit will be attributed to. */
-  ending?: { cause: Exit["cause"]; actor: string; reason: string; uncounted?: boolean };
+  ending?: Ending;
   /** A finished run whose `afterExit` has not been completed. */
   unreported?: RunRecord;
   /** The record goes when the run is over: an unfinished DELETE survives a crash. */

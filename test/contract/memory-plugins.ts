@@ -280,6 +280,9 @@ export const operatorOnly: Authorizer = {
       : { verdict: "deny", code: "forbidden", detail: `${id} may not do ${operation}` },
 };
 
+/** Lets every principal do everything: for tests of what operations themselves show and refuse. */
+export const allowAll: Authorizer = { authorize: () => ({ verdict: "allow" }) };
+
 /** One plugin that provides all that the kernel needs. */
 export function memoryPlugin(parts: {
   journal: Journal;

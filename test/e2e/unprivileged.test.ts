@@ -141,7 +141,7 @@ test.runIf(isRoot)(
     expect(seeProcess(pid)).toBeUndefined();
     expect(await client.agents.get("sudoer")).toMatchObject({
       state: "stopping",
-      reason: `these could not be ended: sleep (${root})`,
+      reason: `these processes could not be killed: sleep (${root})`,
     });
     process.kill(root, "SIGKILL");
     const gone = waitFor(async () => (await client?.agents.list())?.items.length === 0, {

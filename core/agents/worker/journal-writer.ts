@@ -6,7 +6,7 @@ import type { Logger } from "../../contracts/plugin.js";
 import type { StoredAgent } from "../../contracts/stored-agent.js";
 
 /** What has happened to one agent, on its way into the journal. */
-export interface FactLog {
+export interface JournalWriter {
   /**
    * Journals the record as it is, with these; runs and events that cannot be written go with the next that
    * can. `put`: the records of others.
@@ -16,14 +16,14 @@ export interface FactLog {
   readonly isBehind: boolean;
 }
 
-export interface FactLogDeps {
+export interface JournalWriterDeps {
   current: () => StoredAgent;
   append: (batch: JournalBatch) => Promise<void>;
   log: Logger;
 }
 
 /** What happens does not wait for the journal, and must not be lost by it either. */
-export function createFactLog({ current, append, log }: FactLogDeps): FactLog {
+export function createJournalWriter({ current, append, log }: JournalWriterDeps): JournalWriter {
   let unwritten: { runs: RunRecord[]; events: NewEvent[] } = { runs: [], events: [] };
   let isBehind = false;
   return {

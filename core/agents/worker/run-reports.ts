@@ -1,154 +1,129 @@
-import type { Agent, Health, Limit, LimitReport } from "../../contracts/agent.js";
+import type { Agent, Health, LimitReport } from "../../contracts/agent.js";
 import type { Intent } from "../../contracts/agent-control.js";
 import type { ProgressStep } from "../../contracts/agent-reports.js";
 import { OpenStarryError } from "../../contracts/errors.js";
-import type { EventType, NewEvent } from "../../contracts/events.js";
+import type { NewEvent } from "../../contracts/events.js";
 import type { RunHandle } from "../../contracts/spawner.js";
 import type { StoredAgent } from "../../contracts/stored-agent.js";
-import type { Hooks } from "../../host/hooks.js";
 import { isLive } from "../state.js";
-import type { HookQueue } from "./hook-queue.js";
+import { eventOf, move, nowOf, quietly, show, type WorkerContext } from "./context.js";
+import { endRun } from "./stop-run.js";
 
-/** What is told of a live run, and what is done to it without ending it. About a run that is over: nothing. */
-export interface RunReports {
-  /** Rejects with `agent_not_running`. */
-  signal(signal: string): Promise<void>;
-  /** Rejects with `agent_not_running`, or `throttle_unavailable`. */
-  throttle(percent: number | undefined, intent: Intent): Promise<void>;
-  markReady(runId: string): Promise<void>;
-  markStarting(runId: string, note: { reason?: string; withinMs?: number }): Promise<void>;
-  markHealth(runId: string, health: Health, reason: string): Promise<void>;
-  markLimit(runId: string, report: LimitReport & { actor: string }): Promise<void>;
-  markProgress(runId: string, step: ProgressStep, reason: string): Promise<void>;
-  /**
-   * Live signs and figures: kept in memory, journaled with the next change. With an event they are journaled
-   * now, and with them these others, in one.
-   */
-  observe(
-    patch: Partial<Agent>,
-    event?: NewEvent,
-    others?: readonly { readonly stored: StoredAgent }[],
-  ): Promise<void>;
+/** Whether a report about this run counts: the run is current, in one of these states, and not being ended. */
+function isAbout({ state }: WorkerContext, runId: string, ...states: Agent["state"][]): boolean {
+  const { agent, ending } = state.stored;
+  return agent.run_id === runId && states.includes(agent.state) && !ending;
 }
 
-/** The agent that the run is of. */
-export interface ReportsDeps {
-  stored: StoredAgent;
-  /** The live process, if there is one. */
-  handle(): RunHandle | undefined;
-  end(runId: string, ending: NonNullable<StoredAgent["ending"]>): void;
-  event(type: EventType, data: Record<string, unknown>): NewEvent;
-  write(events: NewEvent[], put?: StoredAgent[]): Promise<void>;
-  becomeReady(patch: Partial<Agent>): Promise<void>;
-  extendStart(withinMs: number): void;
-  now(): string;
-  hooks: Hooks;
-  hookQueue: HookQueue;
+function liveHandle({ state, id }: WorkerContext): RunHandle {
+  if (state.handle) return state.handle;
+  throw new OpenStarryError("agent_not_running", { detail: `agent ${id} has no live process` });
 }
 
-export interface OwnRunReports {
-  readonly verbs: RunReports;
-  /** What an end by itself is put down to: the run was interrupted, and has not got on since. */
-  interrupted(): StoredAgent["ending"];
-  /** Another run: nothing has been told of it. */
-  begin(): void;
-  queueReady(): void;
+/** Queues `onReady`. */
+export function queueReady({ state, deps, hookQueue }: WorkerContext): void {
+  const { agent } = state.stored;
+  hookQueue.add(() => deps.hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
 }
 
-/** Where a failure to journal must not undo what was seen. */
-async function quietly(recorded: Promise<void>): Promise<void> {
-  await recorded.catch(() => {});
+/** Rejects with `agent_not_running`. */
+export async function signalRun(context: WorkerContext, signal: string): Promise<void> {
+  await liveHandle(context).signal(signal);
 }
 
-export function createRunReports(of: ReportsDeps): OwnRunReports {
-  const { hooks, hookQueue, event } = of;
-  let interrupted: StoredAgent["ending"];
-
-  const isAbout = (runId: string, ...states: Agent["state"][]) =>
-    of.stored.agent.run_id === runId && states.includes(of.stored.agent.state) && !of.stored.ending;
-
-  function show(patch: Partial<Agent>) {
-    of.stored = { ...of.stored, agent: { ...of.stored.agent, ...patch } };
+/** Rejects with `agent_not_running`, or `throttle_unavailable`. */
+export async function throttleRun(
+  context: WorkerContext,
+  percent: number | undefined,
+  { actor, reason }: Intent,
+): Promise<void> {
+  const { state, journal, id } = context;
+  const handle = liveHandle(context);
+  if (!handle.throttle) {
+    throw new OpenStarryError("throttle_unavailable", {
+      detail: `the spawner ${state.stored.agent.spawner} cannot throttle agent ${id}`,
+    });
   }
+  const by = await handle.throttle(percent);
+  if (handle !== state.handle) return;
+  // What could not be given back is still shown, with what it was.
+  const kept = percent ?? state.stored.agent.throttle?.percent;
+  const throttle = by === undefined || kept === undefined ? undefined : { percent: kept, by, actor, reason };
+  show(context, { throttle });
+  await journal.write({ events: [eventOf(context, "agent.throttled", { percent, by, actor, reason })] });
+}
 
-  function liveHandle(): RunHandle {
-    const handle = of.handle();
-    if (handle) return handle;
-    const { agent_id } = of.stored.agent;
-    throw new OpenStarryError("agent_not_running", { detail: `agent ${agent_id} has no live process` });
-  }
+export async function recordReady(context: WorkerContext, runId: string): Promise<void> {
+  if (!isAbout(context, runId, "starting")) return;
+  await quietly(move(context, "ready", { ready_at: nowOf(context) }));
+  queueReady(context);
+}
 
-  function queueReady() {
-    const { agent } = of.stored;
-    hookQueue.add(() => hooks.onReady.promise({ agent, run_id: agent.run_id ?? "" }));
-  }
+export async function recordStarting(
+  context: WorkerContext,
+  runId: string,
+  { reason, withinMs }: { reason?: string; withinMs?: number },
+): Promise<void> {
+  if (!isAbout(context, runId, "starting")) return;
+  if (reason !== undefined) show(context, { reason });
+  if (withinMs !== undefined) context.timers.extendStart(withinMs);
+}
 
-  const verbs: RunReports = {
-    async signal(name) {
-      await liveHandle().signal(name);
-    },
-    async throttle(percent, { actor, reason }) {
-      const slowed = liveHandle();
-      const { agent_id, spawner } = of.stored.agent;
-      if (!slowed.throttle) {
-        throw new OpenStarryError("throttle_unavailable", {
-          detail: `the spawner ${spawner} cannot slow agent ${agent_id} down`,
-        });
-      }
-      const by = await slowed.throttle(percent);
-      if (slowed !== of.handle()) return;
-      // What could not be given back is still told, with what it was.
-      const kept = percent ?? of.stored.agent.throttle?.percent;
-      const shown = by === undefined || kept === undefined ? undefined : { percent: kept, by, actor, reason };
-      show({ throttle: shown });
-      await of.write([event("agent.throttled", { percent, by, actor, reason })]);
-    },
-    async markReady(runId) {
-      if (!isAbout(runId, "starting")) return;
-      await of.becomeReady({ ready_at: of.now() });
-      queueReady();
-    },
-    async markStarting(runId, { reason, withinMs }) {
-      if (!isAbout(runId, "starting")) return;
-      if (reason !== undefined) show({ reason });
-      if (withinMs !== undefined) of.extendStart(withinMs);
-    },
-    async markHealth(runId, to, reason) {
-      const { run_id, state, health: from } = of.stored.agent;
-      if (run_id !== runId || !isLive(state) || from === to) return;
-      show({ health: to });
-      const { agent } = of.stored;
-      hookQueue.add(() => hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
-      await quietly(of.write([event("agent.health", { from, to, reason })]));
-      if (to === "unhealthy") of.end(runId, { cause: "unhealthy", actor: "daemon", reason });
-    },
-    async markLimit(runId, report) {
-      const { run_id, state } = of.stored.agent;
-      if (run_id !== runId || !isLive(state)) return;
-      const limits: Partial<Record<string, Limit>> = of.stored.agent.limits ?? {};
-      const held_by = limits[report.limit]?.held_by;
-      // It may go on for some time: it hears of it in the answers to its heartbeats.
-      if (report.action === "stop" && !of.stored.ending) show({ reason: report.reason });
-      await of.write([event("agent.limit", { ...report, held_by })]);
-    },
-    async markProgress(runId, step, reason) {
-      if (!isAbout(runId, "running")) return;
-      interrupted = step === "interrupt" ? { cause: "unhealthy", actor: "daemon", reason } : undefined;
-      show({ reason: step === "resumed" ? undefined : reason });
-      await quietly(of.write([event("agent.progress", { step, reason })]));
-    },
-    async observe(patch, observed, others = []) {
-      show(patch);
-      const put = others.map((other) => other.stored);
-      if (observed) await of.write([observed], put);
-    },
-  };
-  return {
-    verbs,
-    interrupted: () => interrupted,
-    begin() {
-      interrupted = undefined;
-    },
-    queueReady,
-  };
+/** An unhealthy run is ended; its restart rules decide what follows. */
+export async function recordHealth(
+  context: WorkerContext,
+  runId: string,
+  to: Health,
+  reason: string,
+): Promise<void> {
+  const { state, deps, hookQueue, journal } = context;
+  const { run_id, state: now, health: from } = state.stored.agent;
+  if (run_id !== runId || !isLive(now) || from === to) return;
+  show(context, { health: to });
+  const { agent } = state.stored;
+  hookQueue.add(() => deps.hooks.onHealthChange.promise({ agent, run_id: runId, from, to }));
+  await quietly(journal.write({ events: [eventOf(context, "agent.health", { from, to, reason })] }));
+  if (to === "unhealthy") endRun(context, runId, { cause: "unhealthy", actor: "daemon", reason });
+}
+
+export async function recordLimit(
+  context: WorkerContext,
+  runId: string,
+  report: LimitReport & { actor: string },
+): Promise<void> {
+  const { state, journal } = context;
+  const { run_id, state: now, limits = {} } = state.stored.agent;
+  if (run_id !== runId || !isLive(now)) return;
+  const held_by = (limits as Partial<Record<string, { held_by: string }>>)[report.limit]?.held_by;
+  // It may run for some time yet: the answers to its heartbeats tell it.
+  if (report.action === "stop" && !state.stored.ending) show(context, { reason: report.reason });
+  await journal.write({ events: [eventOf(context, "agent.limit", { ...report, held_by })] });
+}
+
+/** A run that ends by itself after `interrupt` and before `resumed` is put down to that. */
+export async function recordProgress(
+  context: WorkerContext,
+  runId: string,
+  step: ProgressStep,
+  reason: string,
+): Promise<void> {
+  if (!isAbout(context, runId, "running")) return;
+  const { state, journal } = context;
+  state.interrupted = step === "interrupt" ? { cause: "unhealthy", actor: "daemon", reason } : undefined;
+  show(context, { reason: step === "resumed" ? undefined : reason });
+  await quietly(journal.write({ events: [eventOf(context, "agent.progress", { step, reason })] }));
+}
+
+/**
+ * Shows signs of life and figures: in memory, until the next write takes them along. With an event they are journaled
+ * now, in one batch with the records of these others.
+ */
+export async function observe(
+  context: WorkerContext,
+  patch: Partial<Agent>,
+  event?: NewEvent,
+  others: readonly { readonly stored: StoredAgent }[] = [],
+): Promise<void> {
+  show(context, patch);
+  if (event) await context.journal.write({ events: [event], put: others.map(({ stored }) => stored) });
 }

@@ -5,8 +5,8 @@ import { isEnded } from "../state.js";
 
 /** What an agent's timers lead to. */
 export interface TimerActions {
-  /** The backoff is over. */
-  due(): void;
+  /** The backoff is over: the agent is due. */
+  backoffOver(): void;
   /** The run did not become ready in time. */
   notReady(runId: string, reason: string): void;
   /** The record has been kept long enough. */
@@ -57,7 +57,7 @@ export function createAgentTimers(clock: Clock, actions: TimerActions): AgentTim
       if (state === "backoff") {
         const left = agent.next_start_at === undefined ? 0 : Date.parse(agent.next_start_at) - clock.now();
         // The clock may have been set back since: nobody waits longer than the longest backoff.
-        arm("due", Math.min(Math.max(0, left), template.restart.backoff.maxMs), actions.due);
+        arm("due", Math.min(Math.max(0, left), template.restart.backoff.maxMs), actions.backoffOver);
       }
       if (state === "starting" && template.readiness && run_id !== undefined) {
         const { timeoutMs } = template.readiness;

@@ -186,7 +186,7 @@ it("what cannot be removed of an agent does not keep its record", async () => {
   await kernel.control.remove("a", operator);
   await waitFor(() => !kernel.agents.get("a"), { what: "the record to go" });
   expect(kernel.state.events.filter(({ type }) => type === "agent.deleted")).toHaveLength(1);
-  expect(kernel.logged.some(({ message }) => message.includes("could not all be removed"))).toBe(true);
+  expect(kernel.logged.some(({ message }) => message.includes("could not remove everything"))).toBe(true);
 });
 
 it("nothing is started once a stop has begun", async () => {

@@ -19,7 +19,12 @@ import {
 } from "../../../../core/index.js";
 import operationAgents from "../../../../plugins/operation-agents/index.js";
 import { agentSchema } from "../../../../plugins/operation-agents/schemas.js";
-import { type MemorySpawner, memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
+import {
+  allowAll,
+  type MemorySpawner,
+  memoryJournalState,
+  memorySpawner,
+} from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
 import { waitFor } from "../../../helpers/wait-for.js";
@@ -44,6 +49,7 @@ async function started(options: TestKernelOptions = {}): Promise<TestKernel> {
     }),
   });
   const kernel = createTestKernel({
+    authorizer: allowAll,
     ...options,
     plugins: [operationAgents(), reader(), ...(options.plugins ?? [])],
   });

@@ -14,7 +14,7 @@ import {
 import { openApiDocument } from "../../../../plugins/http-api/openapi.js";
 import operationTemplates from "../../../../plugins/operation-templates/index.js";
 import templatesFile from "../../../../plugins/template-source-file/index.js";
-import { createTestKernel } from "../../../contract/index.js";
+import { allowAll, createTestKernel } from "../../../contract/index.js";
 
 const cleanups: (() => unknown)[] = [];
 
@@ -51,6 +51,7 @@ async function setUp({
     }),
   });
   const kernel = createTestKernel({
+    authorizer: allowAll,
     plugins: [...(writable ? [templatesFile()] : []), operationTemplates(), spy()],
     templates: { Plain: { description: "A plain one" } },
     dataDir: home,

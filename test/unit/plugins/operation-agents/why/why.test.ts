@@ -24,6 +24,7 @@ import resourcePolicy from "../../../../../plugins/policy-resources/index.js";
 import healthChecker from "../../../../../plugins/probe-runner/index.js";
 import { decide, used } from "../../../../../plugins/restart-policy-intensity/decide.js";
 import {
+  allowAll,
   type MemorySpawner,
   memoryJournalState,
   memorySpawner,
@@ -102,6 +103,7 @@ async function onStage(options: TestKernelOptions = {}): Promise<Stage> {
     },
   });
   const kernel = createTestKernel({
+    authorizer: allowAll,
     clock,
     templates: TEMPLATES,
     policy: { decide: (input) => decide(input, { jitter: "none", random: () => 0 }), used },
@@ -545,7 +547,7 @@ const scenes: Record<string, Scene> = {
     },
     state: "stopping",
     summary:
-      /^a is being ended: these could not be ended: python3 \(4711\)\. Why: the operator asked for a restart\.$/,
+      /^a is being ended: these processes could not be killed: python3 \(4711\)\. Why: the operator asked for a restart\.$/,
     next: /^the daemon goes on trying; once all its processes are gone it is started again$/,
     hint: /^look at what these hang in \(pid 4711\)/,
     evidence: [/^survivors: could not be ended: python3 \(pid 4711\)$/],
