@@ -58,6 +58,8 @@ export type {
 } from "./contracts/standard-schema.js";
 export * from "./contracts/state-store.js";
 export * from "./contracts/stored-agent.js";
+export * from "./contracts/template.js";
+export * from "./contracts/template-section.js";
 export * from "./contracts/template-source.js";
 export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
 export { rfc3339, sleep, systemClock } from "./lib/clock.js";
@@ -65,17 +67,9 @@ export { timeOfUuidv7 } from "./lib/ids.js";
 export { nearest } from "./lib/nearest.js";
 export { formatDuration, formatSize, parseDuration, parseSize } from "./lib/units.js";
 export { validate, validateSync } from "./lib/validate.js";
-export {
-  type BudgetRules,
-  envSchema,
-  idSchema,
-  labelsSchema,
-  type ProgressRules,
-  paramsJsonSchema,
-  parseTemplate,
-  type RestartRules,
-  type Template,
-  type TemplateInput,
-  templateSchema,
-} from "./template/template.js";
+export { envSchema, idSchema, labelsSchema } from "./template/keys.js";
+export { createTemplateLanguage, type TemplateLanguage } from "./template/language.js";
+export { paramsJsonSchema } from "./template/params.js";
+export { fillPlaceholders, hasPlaceholders } from "./template/placeholders.js";
+export { resourcesSchema } from "./template/resources.js";
 export { duration, percent, size } from "./template/unit-schemas.js";

@@ -23,13 +23,15 @@ import type {
 import { restartPolicy } from "./contracts/restart-policy.js";
 import type { Slot } from "./contracts/slot.js";
 import { spawner } from "./contracts/spawner.js";
-import { templateSource } from "./contracts/template-source.js";
+import { templateSection } from "./contracts/template-section.js";
+import { type TemplateLookup, templateSource } from "./contracts/template-source.js";
 import { createHooks } from "./host/hooks.js";
 import { createDispatch } from "./host/operations.js";
 import { orderPlugins } from "./host/plugin-graph.js";
 import { createPluginHost, type PluginHost, type SharedContext } from "./host/plugin-lifecycle.js";
 import { createSlotRegistry } from "./host/slots.js";
 import { rfc3339, systemClock } from "./lib/clock.js";
+import { createTemplateLanguage, type TemplateLanguage } from "./template/language.js";
 import { createTemplates } from "./template/templates.js";
 
 export interface KernelOptions {
@@ -42,6 +44,8 @@ export interface KernelOptions {
   fresh?: boolean;
   /** The daemon's home. */
   dataDir: string;
+  /** Plugins that could be added, by the template section that each would provide; for messages. */
+  sectionOrigins?: ReadonlyMap<string, string>;
   version: string;
   pid: number;
   log: Logger;
@@ -83,6 +87,7 @@ export interface Kernel {
   reconfigure(config: Config): Promise<{ applied: string[] }>;
   readonly dispatch: Dispatch;
   readonly agents: AgentLookup;
+  readonly templates: TemplateLookup;
   readonly control: AgentControl;
   readonly reports: AgentReports;
   readonly journal: JournalAccess;
@@ -116,8 +121,17 @@ export function createKernel(options: KernelOptions): Kernel {
   let config = options.config;
   let state: DaemonStatus["state"] = "starting";
   let host: PluginHost | undefined;
+  let language: TemplateLanguage | undefined;
   let stopped: Promise<void> | undefined;
   let cancelRecheck = () => {};
+
+  const templates = createTemplates({
+    sources: () => slots.use(templateSource),
+    language() {
+      if (language) return language;
+      throw new Error("templates can be read from start() on, when all plugins are set up");
+    },
+  });
 
   const supervisor = createSupervisor({
     clock,
@@ -127,7 +141,7 @@ export function createKernel(options: KernelOptions): Kernel {
     config: () => config,
     configFile: options.configFile,
     dataDir: options.dataDir,
-    templates: createTemplates(() => slots.use(templateSource)),
+    templates,
     endpoints: () => endpoints,
     publish,
     problem,
@@ -180,6 +194,7 @@ export function createKernel(options: KernelOptions): Kernel {
     use: (slot) => slots.use(slot),
     has: (slot) => slots.has(slot),
     dispatch,
+    templates,
     ...supervisor.commands,
     services: {
       publishEndpoint,
@@ -214,6 +229,7 @@ export function createKernel(options: KernelOptions): Kernel {
     host = createPluginHost({ plugins: ordered, hooks, slots, clock, log, limits, shared, onFault });
     host.setup();
     for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missingSlot(slot);
+    language = createTemplateLanguage(slots.use(templateSection).values(), options.sectionOrigins);
     try {
       await host.startProviders(KERNEL_SLOTS);
       await supervisor.load();
@@ -273,6 +289,7 @@ export function createKernel(options: KernelOptions): Kernel {
       return { applied };
     },
     dispatch,
+    templates,
     ...supervisor.commands,
     status,
     plugins: () => host?.info() ?? [],

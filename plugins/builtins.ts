@@ -4,6 +4,8 @@ import type { PluginFactory } from "../core/index.js";
 export interface BuiltinPlugin {
   /** Loads without being named in the config. */
   readonly default: boolean;
+  /** The template sections that it provides. */
+  readonly sections?: readonly string[];
   load(): Promise<{ readonly default: PluginFactory<never> }>;
 }
 
@@ -24,11 +26,23 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["bus-nats", { default: false, load: () => import("./bus-nats/index.js") }],
   ["template-source-file", { default: true, load: () => import("./template-source-file/index.js") }],
   ["template-source-http", { default: false, load: () => import("./template-source-http/index.js") }],
-  ["restart-policy-intensity", { default: true, load: () => import("./restart-policy-intensity/index.js") }],
-  ["policy-resources", { default: true, load: () => import("./policy-resources/index.js") }],
-  ["policy-budget", { default: true, load: () => import("./policy-budget/index.js") }],
-  ["policy-memory-pressure", { default: true, load: () => import("./policy-memory-pressure/index.js") }],
-  ["spawner-process", { default: true, load: () => import("./spawner-process/index.js") }],
+  [
+    "restart-policy-intensity",
+    { default: true, sections: ["restart"], load: () => import("./restart-policy-intensity/index.js") },
+  ],
+  [
+    "policy-resources",
+    { default: true, sections: ["resources"], load: () => import("./policy-resources/index.js") },
+  ],
+  ["policy-budget", { default: true, sections: ["budget"], load: () => import("./policy-budget/index.js") }],
+  [
+    "policy-memory-pressure",
+    { default: true, sections: ["priority"], load: () => import("./policy-memory-pressure/index.js") },
+  ],
+  [
+    "spawner-process",
+    { default: true, sections: ["stop", "logs"], load: () => import("./spawner-process/index.js") },
+  ],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],
   ["authenticator-tokens", { default: true, load: () => import("./authenticator-tokens/index.js") }],
@@ -39,7 +53,14 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["operation-bus", { default: true, load: () => import("./operation-bus/index.js") }],
   ["operation-daemon", { default: true, load: () => import("./operation-daemon/index.js") }],
   ["agent-manager-tool", { default: true, load: () => import("./agent-manager-tool/index.js") }],
-  ["probe-runner", { default: true, load: () => import("./probe-runner/index.js") }],
+  [
+    "probe-runner",
+    {
+      default: true,
+      sections: ["startup", "readiness", "liveness", "progress"],
+      load: () => import("./probe-runner/index.js"),
+    },
+  ],
   ["probe-pid", { default: true, load: () => import("./probe-pid/index.js") }],
   ["probe-heartbeat", { default: true, load: () => import("./probe-heartbeat/index.js") }],
   ["probe-notify", { default: true, load: () => import("./probe-notify/index.js") }],
@@ -64,3 +85,10 @@ export const renamedBuiltins: ReadonlyMap<string, readonly [string, ...string[]]
   ["templates-file", ["template-source-file"]],
   ["templates-http", ["template-source-http"]],
 ]);
+
+/** Which of them provides which template section: a template may have one whose plugin is left out. */
+export const sectionOrigins: ReadonlyMap<string, string> = new Map(
+  [...builtins].flatMap(([plugin, { sections = [] }]) =>
+    sections.map((section) => [section, plugin] as const),
+  ),
+);

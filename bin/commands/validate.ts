@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { checkSetup, problemText } from "../../core/config/check-setup.js";
 import { type LoadedConfig, loadConfig } from "../../core/config/load-config.js";
 import { type BuiltinPlugins, loadPlugins, type RenamedPlugins } from "../../core/config/load-plugins.js";
+import { sectionOrigins } from "../../plugins/builtins.js";
 import { withTemplateFolders } from "../daemon/daemon-setup.js";
 
 export interface ValidateOptions {
@@ -60,7 +61,7 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
     // The templates are looked at all the same, with what comes with the daemon.
     return loadPlugins({ ...from, entries: [] });
   });
-  const report = await checkSetup({ config, plugins, dataDir: home });
+  const report = await checkSetup({ config, plugins, dataDir: home, sectionOrigins });
   return {
     ...(file === undefined ? {} : { file }),
     agents: config.agents.map(({ agent_id }) => agent_id),

@@ -1,5 +1,6 @@
 import { isService } from "../../core/contracts/agent.js";
 import { createKernel, type Kernel } from "../../core/kernel.js";
+import { sectionOrigins } from "../../plugins/builtins.js";
 import { packageVersion } from "../version.js";
 import { type DaemonInfo, writeDaemonInfo } from "./daemon-info.js";
 import type { ReadyReport } from "./parent-channel.js";
@@ -24,6 +25,7 @@ export async function bootKernel(
     ...(setup.path === undefined ? {} : { configFile: setup.path }),
     fresh,
     dataDir: options.home,
+    sectionOrigins,
     version: packageVersion(),
     pid: process.pid,
     log: daemon.log,

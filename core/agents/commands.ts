@@ -17,7 +17,7 @@ import type { Waiters } from "./waiters.js";
 import type { AgentWorker } from "./worker/worker.js";
 
 export interface CommandDeps
-  extends Pick<SupervisorDeps, "clock" | "config" | "templates" | "publish" | "problem" | "slots"> {
+  extends Pick<SupervisorDeps, "clock" | "config" | "publish" | "problem" | "slots"> {
   table: AgentTable;
   drafts: AgentDrafts;
   waiters: Waiters;
@@ -141,9 +141,6 @@ export function createAgentCommands(deps: CommandDeps): AgentCommands {
       return worker && { stored: worker.stored, survivors: worker.survivors };
     },
     template: (agentId) => table.workers.get(agentId)?.stored.template,
-    probe: (agentId, role) => drafts.probe(need(agentId).stored, role),
-    findTemplate: (templateId) => deps.templates.find(templateId),
-    templates: () => deps.templates.list(),
     async check(spec) {
       if (spec.agent_id !== undefined) table.refuseTaken(spec.agent_id);
       return (await drafts.draft(spec, "request")).agent;

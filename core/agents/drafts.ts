@@ -9,15 +9,15 @@ import type { CreateAgent } from "../contracts/agent-control.js";
 import { authenticator } from "../contracts/authenticator.js";
 import { OpenStarryError } from "../contracts/errors.js";
 import { journal } from "../contracts/journal.js";
-import type { ChosenProbe, ProbeRole } from "../contracts/probe.js";
 import { type Spawner, type SpawnSpec, spawner } from "../contracts/spawner.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
+import type { TemplateValues } from "../contracts/template-section.js";
 import { rfc3339 } from "../lib/clock.js";
 import { shortId } from "../lib/ids.js";
+import { parseParams } from "../template/params.js";
+import { checkRequires } from "../template/requires.js";
 import { limitsOf } from "../template/resources.js";
 import { buildSpec, protectSpec, type SpecSources } from "../template/spawn-spec.js";
-import { parseParams, parseTemplate } from "../template/template.js";
-import { checkProbes, checkRequires, chooseProbe, type TemplateValues } from "../template/template-checks.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 
 /** From templates to records, and from records to what is started. */
@@ -30,8 +30,6 @@ export interface AgentDrafts {
   prepare(stored: StoredAgent, runId: string): Promise<SpawnSpec>;
   /** What its next run may use. */
   limits(stored: StoredAgent): AgentLimits;
-  /** The probe that its template names for a role. */
-  probe(stored: StoredAgent, role: ProbeRole): ChosenProbe | undefined;
   /** Rejects with `spawner_not_found`. */
   spawner(name: string): Spawner;
 }
@@ -61,7 +59,7 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
 
   async function draft(spec: CreateAgent, origin: StoredAgent["origin"]): Promise<StoredAgent> {
     const template = spec.template
-      ? parseTemplate(spec.template)
+      ? deps.templates.parse(spec.template)
       : await deps.templates.find(spec.template_id);
     const agentId = spec.agent_id ?? `${spec.template_id.slice(0, 56)}-${shortId()}`;
     if (!(origin === "service" ? SERVICE_ID_PATTERN : ID_PATTERN).test(agentId)) {
@@ -97,13 +95,12 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
 
   /** What can be said before a start. */
   async function checkStart(stored: StoredAgent, secrets: SpecSources["secrets"]): Promise<void> {
-    checkProbes(stored.template, slots, valuesOf(stored));
+    deps.templates.checkStart(stored.template, valuesOf(stored));
     await findSpawner(stored.template.template.spawner).check(buildSpec(stored, NO_RUN, sources(secrets)));
   }
 
   return {
     draft,
-    probe: (stored, role) => chooseProbe(stored.template, role, slots, valuesOf(stored)),
     spawner: findSpawner,
     limits: ({ agent, template }) =>
       limitsOf(template.template.resources, isService(agent) ? undefined : deps.config().defaults.resources),
@@ -116,8 +113,8 @@ export function createAgentDrafts(deps: SupervisorDeps): AgentDrafts {
     },
     async prepare(stored, runId) {
       const agentId = stored.agent.agent_id;
-      // The probe may have gone with its plugin since the template was pinned: nothing would make it ready.
-      checkProbes(stored.template, slots, valuesOf(stored));
+      // A plugin may have gone since the template was pinned: without a probe nothing would make it ready.
+      deps.templates.checkStart(stored.template, valuesOf(stored));
       const mints = slots.has(authenticator) && !isService(stored.agent);
       const token = mints ? slots.use(authenticator).mint({ agentId, runId }) : undefined;
       const plain = { ...sources(await secretsOf(agentId)), ...(token === undefined ? {} : { token }) };

@@ -5,7 +5,7 @@ import { toOpenStarryError } from "../contracts/errors.js";
 import { journal } from "../contracts/journal.js";
 import { type AdoptSpec, type Stray, spawner } from "../contracts/spawner.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
-import { parseParams } from "../template/template.js";
+import { parseParams } from "../template/params.js";
 import { checkConfigAgents } from "./config-agents.js";
 import type { AgentDrafts } from "./drafts.js";
 import type { Families } from "./families.js";

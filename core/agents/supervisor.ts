@@ -183,7 +183,6 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   const commands = createAgentCommands({
     clock,
     config: deps.config,
-    templates: deps.templates,
     publish: deps.publish,
     table,
     drafts,

@@ -2,6 +2,7 @@ import type { Config } from "../contracts/config.js";
 import { OpenStarryError, toOpenStarryError } from "../contracts/errors.js";
 import type { Logger, ResolvedPlugin } from "../contracts/plugin.js";
 import { spawner } from "../contracts/spawner.js";
+import { templateSection } from "../contracts/template-section.js";
 import { templateSource } from "../contracts/template-source.js";
 import { createHooks } from "../host/hooks.js";
 import { orderPlugins } from "../host/plugin-graph.js";
@@ -10,8 +11,8 @@ import { createSlotRegistry, type SlotRegistry } from "../host/slots.js";
 import { KERNEL_SLOTS, missingSlot } from "../kernel.js";
 import { systemClock } from "../lib/clock.js";
 import { nearest } from "../lib/nearest.js";
-import { parseParams } from "../template/template.js";
-import { checkProbes } from "../template/template-checks.js";
+import { createTemplateLanguage } from "../template/language.js";
+import { parseParams } from "../template/params.js";
 import { createTemplates, type Templates } from "../template/templates.js";
 
 export interface CheckSetupOptions {
@@ -19,6 +20,8 @@ export interface CheckSetupOptions {
   plugins: readonly ResolvedPlugin[];
   /** The daemon's home. */
   dataDir: string;
+  /** As in `KernelOptions`. */
+  sectionOrigins?: ReadonlyMap<string, string>;
 }
 
 export interface SetupReport {
@@ -35,17 +38,16 @@ export interface SetupReport {
  * together and can be set up (`setup` does no I/O; nothing is started), whether the templates are valid
  * and name probes and spawners that there are, whether the config's agents have a template and fit it.
  */
-export async function checkSetup({ config, plugins, dataDir }: CheckSetupOptions): Promise<SetupReport> {
+export async function checkSetup(options: CheckSetupOptions): Promise<SetupReport> {
+  const { config, plugins, dataDir, sectionOrigins } = options;
   const report: SetupReport = { plugins: [], templates: [], problems: [] };
   const slots = createSlotRegistry();
-  if (!setUp(plugins, slots, dataDir, report)) return report;
+  let language = createTemplateLanguage([], sectionOrigins);
+  const templates = createTemplates({ sources: () => slots.use(templateSource), language: () => language });
+  if (!setUp(plugins, slots, nothingRuns(slots, templates, dataDir), report)) return report;
   for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) report.problems.push(problemText(missingSlot(slot)));
-  await checkTemplates(
-    createTemplates(() => slots.use(templateSource)),
-    config,
-    slots,
-    report,
-  );
+  language = createTemplateLanguage(slots.use(templateSection).values(), sectionOrigins);
+  await checkTemplates(templates, config, slots, report);
   return report;
 }
 
@@ -53,7 +55,7 @@ export async function checkSetup({ config, plugins, dataDir }: CheckSetupOptions
 function setUp(
   plugins: readonly ResolvedPlugin[],
   slots: SlotRegistry,
-  dataDir: string,
+  shared: SharedContext,
   report: SetupReport,
 ): boolean {
   try {
@@ -66,7 +68,7 @@ function setUp(
       clock: systemClock,
       log: silent,
       limits: { tapDeadlineMs: 1, pluginDeadlineMs: 1 },
-      shared: nothingRuns(slots, dataDir),
+      shared,
       onFault: () => {},
     }).setup();
     return true;
@@ -94,9 +96,9 @@ async function checkTemplates(
   };
   report.templates = items.map(({ template }) => template.template_id);
   report.problems.push(...invalid.map(({ error }) => error));
-  const watchable = new Set<string>();
+  const startable = new Set<string>();
   for (const pinned of items) {
-    if (check(() => checkProbes(pinned, slots))) watchable.add(pinned.template.template_id);
+    if (check(() => templates.checkStart(pinned))) startable.add(pinned.template.template_id);
     check(() => checkSpawner(pinned.template.spawner, pinned.origin, slots));
   }
   for (const [index, { agent_id, template_id, params }] of config.agents.entries()) {
@@ -105,7 +107,7 @@ async function checkTemplates(
     check(() => {
       if (!found) return unknownTemplate(template_id, report.templates);
       const values = { agentId: agent_id, params: parseParams(found, params) };
-      if (watchable.has(template_id)) checkProbes(found, slots, values);
+      if (startable.has(template_id)) templates.checkStart(found, values);
     }, who);
   }
 }
@@ -128,13 +130,14 @@ function checkSpawner(name: string, origin: string, slots: SlotRegistry): void {
 }
 
 /** What set-ups get: slots, and a daemon that does nothing. */
-function nothingRuns(slots: SlotRegistry, dataDir: string): SharedContext {
+function nothingRuns(slots: SlotRegistry, templates: Templates, dataDir: string): SharedContext {
   return {
     clock: systemClock,
     dataDir,
     use: slots.use,
     has: slots.has,
     dispatch: refuse,
+    templates,
     agents: refusing(),
     control: refusing(),
     reports: refusing(),

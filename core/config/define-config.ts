@@ -1,8 +1,8 @@
 import { z } from "zod";
 import type { Config } from "../contracts/config.js";
 import type { ConfiguredPlugin, PluginFactory } from "../contracts/plugin.js";
+import { envSchema, idSchema, labelsSchema, passEnvSchema } from "../template/keys.js";
 import { resourcesSchema } from "../template/resources.js";
-import { envSchema, idSchema, labelsSchema, passEnvSchema } from "../template/template.js";
 
 const agentSchema = z.strictObject({
   agent_id: idSchema,

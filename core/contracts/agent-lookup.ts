@@ -1,9 +1,8 @@
 import type { Agent } from "./agent.js";
 import type { CreateAgent } from "./agent-control.js";
-import type { ChosenProbe, ProbeRole } from "./probe.js";
 import type { Survivor } from "./spawner.js";
 import type { StoredAgent } from "./stored-agent.js";
-import type { InvalidTemplate, PinnedTemplate } from "./template-source.js";
+import type { PinnedTemplate } from "./template-source.js";
 
 export interface AgentDetails {
   /** As the journal keeps it: who asked for the end that is under way, who holds it, what it was started with. */
@@ -12,7 +11,7 @@ export interface AgentDetails {
   readonly survivors: readonly Survivor[];
 }
 
-/** Looks at agents and templates; changes nothing. */
+/** Looks at agents; changes nothing. */
 export interface AgentLookup {
   get(agentId: string): Agent | undefined;
   /** In order of creation. */
@@ -25,15 +24,6 @@ export interface AgentLookup {
   details(agentId: string): AgentDetails | undefined;
   /** The template that the agent is pinned to. */
   template(agentId: string): PinnedTemplate | undefined;
-  /**
-   * The probe that its template names for a role. `undefined` when it names none; throws `template_invalid`
-   * when nobody provides it any more.
-   */
-  probe(agentId: string, role: ProbeRole): ChosenProbe | undefined;
-  /** Looks an id up in the chain of template sources and validates it. Rejects with `template_not_found`. */
-  findTemplate(templateId: string): Promise<PinnedTemplate>;
-  /** Every template, an id once, and the documents that are not valid. */
-  templates(): Promise<{ items: PinnedTemplate[]; invalid: InvalidTemplate[] }>;
   /** Checks everything that `create` would, and changes nothing. */
   check(spec: CreateAgent): Promise<Agent>;
   /** What is wrong with an agent that has no readable record; `undefined` for all others. */

@@ -1,4 +1,4 @@
-import type { ResourceRules } from "../template/resources.js";
+import type { ResourceRules } from "./template.js";
 
 /** One entry of the config's `agents`, validated and with its defaults. */
 export interface ConfigAgent {

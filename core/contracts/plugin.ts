@@ -11,6 +11,7 @@ import type { Dispatch } from "./operation.js";
 import type { ServiceSpec } from "./service.js";
 import type { Arity, Provided, Slot } from "./slot.js";
 import type { InferInput, InferOutput, StandardSchema } from "./standard-schema.js";
+import type { TemplateLookup } from "./template-source.js";
 
 /** The version of the contract between kernel and plugins. */
 export const API_VERSION = 1;
@@ -98,7 +99,8 @@ export interface PluginContext {
   use<T, A extends Arity>(slot: Slot<T, A>): Provided<T, A>;
   has(slot: Slot<unknown>): boolean;
   readonly dispatch: Dispatch;
-  /** Looks at agents and templates. */
+  readonly templates: TemplateLookup;
+  /** Looks at agents. */
   readonly agents: AgentLookup;
   /** Changes what is desired of agents. */
   readonly control: AgentControl;

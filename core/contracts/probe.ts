@@ -41,9 +41,14 @@ export interface Probe {
 
 export const probe = defineSlot<Probe, "many">("probe", "many");
 
-/** Runs the probes that templates name. Without one, a template with `readiness`, `liveness` or `progress` is refused. */
+/** Runs the probes that templates name. */
 export interface ProbeRunner {
   readonly name: string;
+  /**
+   * The probe that the agent's template names for a role. `undefined`: none. Throws `template_invalid` where no
+   * plugin provides it any more.
+   */
+  probeOf(agentId: string, role: ProbeRole): ChosenProbe | undefined;
 }
 
 export const probeRunner = defineSlot<ProbeRunner, "one">("probeRunner", "one");

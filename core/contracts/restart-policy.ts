@@ -1,6 +1,13 @@
-import type { RestartRules } from "../template/template.js";
 import type { Exit } from "./agent.js";
 import { defineSlot } from "./slot.js";
+
+/** When to start again what has ended. Times in milliseconds. */
+export interface RestartRules {
+  policy: "never" | "on-failure" | "always";
+  max_restarts: number;
+  periodMs: number;
+  backoff: { minMs: number; maxMs: number };
+}
 
 export interface RestartInput {
   exit: Exit;

@@ -1,4 +1,4 @@
-import type { TemplateInput } from "../template/template.js";
+import type { TemplateBody } from "./template.js";
 
 /**
  * A process that a plugin hosts for the agents, such as a broker or a database. It is run like an agent,
@@ -11,5 +11,5 @@ export interface ServiceSpec {
    * What is run, as a template file says it; paths are absolute. No secret may stand in it: it is journaled,
    * and arguments are seen by everybody on the machine.
    */
-  readonly template: Omit<TemplateInput, "template_id">;
+  readonly template: TemplateBody;
 }

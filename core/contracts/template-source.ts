@@ -1,5 +1,6 @@
-import type { Template } from "../template/template.js";
 import { defineSlot } from "./slot.js";
+import type { StandardSchema } from "./standard-schema.js";
+import type { Template } from "./template.js";
 
 /** A template document as a source found it: not validated, its durations still strings. */
 export interface TemplateDocument {
@@ -17,6 +18,8 @@ export interface TemplateDocument {
 /** A validated template at one revision. What an agent's record keeps. */
 export interface PinnedTemplate {
   template: Template;
+  /** The sections that the document has; the template's others are defaults. Absent in records of version 0.1. */
+  sections?: string[];
   revision: string;
   origin: string;
   baseDir?: string;
@@ -27,6 +30,18 @@ export interface InvalidTemplate {
   origin: string;
   template_id?: string;
   error: string;
+}
+
+/** All templates that agents can be started from, of all sources. */
+export interface TemplateLookup {
+  /** Looks an id up in the sources, in order, and validates it. Rejects with `template_not_found`, or `template_invalid`. */
+  find(templateId: string): Promise<PinnedTemplate>;
+  /** Every id once, of the first source that has it, and all documents that are not valid. */
+  list(): Promise<{ items: PinnedTemplate[]; invalid: InvalidTemplate[] }>;
+  /** Checks a document of any source, from `start` on. Throws `template_invalid`, which names origin and field. */
+  parse(document: TemplateDocument): PinnedTemplate;
+  /** What a template can say, with the sections of all plugins. */
+  readonly schema: StandardSchema<unknown, Template>;
 }
 
 /**

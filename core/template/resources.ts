@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type AgentLimits, LIMIT_NAMES, type LimitAction, type LimitName } from "../contracts/agent.js";
 import type { OsLimits } from "../contracts/spawner.js";
+import type { ResourceRules } from "../contracts/template.js";
 import { duration, percent, size } from "./unit-schemas.js";
 
 const MIB = 2 ** 20;
@@ -37,7 +38,6 @@ export const resourcesSchema = z.strictObject({
   idle_max: time().optional(),
   on_exceed: z.union([z.enum(WHOLE), onExceed]).optional(),
 });
-export type ResourceRules = z.output<typeof resourcesSchema>;
 
 type ActingLimit = keyof z.output<typeof onExceed>;
 

@@ -3,22 +3,25 @@ import type {
   InvalidTemplate,
   PinnedTemplate,
   TemplateDocument,
+  TemplateLookup,
   TemplateSource,
 } from "../contracts/template-source.js";
 import { nearest } from "../lib/nearest.js";
-import { parseTemplate } from "./template.js";
+import type { TemplateLanguage } from "./language.js";
 
 /** The Agent Design Layer as the kernel sees it: all sources as one. */
-export interface Templates {
-  /** Rejects with `template_not_found`, or `template_invalid` of the document that has this id. */
-  find(templateId: string): Promise<PinnedTemplate>;
-  /** Every id once, of the first source that has it; and all documents that are not valid. */
-  list(): Promise<{ items: PinnedTemplate[]; invalid: InvalidTemplate[] }>;
+export interface Templates extends TemplateLookup, Pick<TemplateLanguage, "checkStart"> {
   /** Has the sources read again what they only read at the start. */
   reload(): Promise<void>;
 }
 
-export function createTemplates(sources: () => readonly TemplateSource[]): Templates {
+export interface TemplatesDeps {
+  sources: () => readonly TemplateSource[];
+  /** Known once all plugins are set up. */
+  language: () => TemplateLanguage;
+}
+
+export function createTemplates({ sources, language }: TemplatesDeps): Templates {
   async function list() {
     const items = new Map<string, PinnedTemplate>();
     const invalid: InvalidTemplate[] = [];
@@ -28,7 +31,7 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
       for (const document of found.documents) {
         if (items.has(document.template_id)) continue;
         try {
-          items.set(document.template_id, parseTemplate(document));
+          items.set(document.template_id, language().parse(document));
         } catch (error) {
           const { template_id, origin } = document;
           invalid.push({ template_id, origin, error: toOpenStarryError(error).message });
@@ -49,7 +52,7 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
         if (isOpenStarryError(error) && error.code === "template_invalid") throw error;
         unreachable.push(`${source.name} (${reasonOf(error)})`);
       }
-      if (document) return parseTemplate(document);
+      if (document) return language().parse(document);
     }
     throw await notFound(templateId, unreachable);
   }
@@ -75,6 +78,11 @@ export function createTemplates(sources: () => readonly TemplateSource[]): Templ
   return {
     find,
     list,
+    parse: (document) => language().parse(document),
+    get schema() {
+      return language().schema;
+    },
+    checkStart: (pinned, values) => language().checkStart(pinned, values),
     async reload() {
       for (const source of sources()) await source.reload?.();
     },

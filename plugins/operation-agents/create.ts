@@ -113,7 +113,7 @@ async function specOf(ctx: PluginContext, input: Input, principal: Principal): P
     refuseRecordOnly(input);
   }
   if (needsTemplate(env)) {
-    checkEnv(env, template_id ? (await ctx.agents.findTemplate(template_id)).template : undefined);
+    checkEnv(env, template_id ? (await ctx.templates.find(template_id)).template : undefined);
   }
   return {
     template_id: template_id ?? COMMAND_TEMPLATE,

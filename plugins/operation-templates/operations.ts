@@ -26,7 +26,7 @@ export function templateOperations(ctx: PluginContext): Operation<never>[] {
       output: listSchema,
       http: { method: "GET", path: "/templates" },
       async handler() {
-        const { items, invalid } = await ctx.agents.templates();
+        const { items, invalid } = await ctx.templates.list();
         return { items: items.map(summaryOf), invalid };
       },
     }),
@@ -46,7 +46,7 @@ export function templateOperations(ctx: PluginContext): Operation<never>[] {
       name: "templates.put",
       summary: "Makes a template, or replaces it. Paths in it are absolute.",
       scope: "operator",
-      input: putInput,
+      input: putInput(ctx.templates),
       output: writtenSchema,
       http: {
         method: "PUT",
@@ -82,7 +82,7 @@ async function find(
     if (found) return { found, source };
   }
   // Nobody has it: the kernel knows what else there is, and who could not be asked.
-  const pinned = await ctx.agents.findTemplate(templateId).catch((error: unknown) => error);
+  const pinned = await ctx.templates.find(templateId).catch((error: unknown) => error);
   if (!isOpenStarryError(pinned))
     throw new OpenStarryError("not_found", { detail: `template ${templateId} is gone` });
   throw new OpenStarryError("not_found", {

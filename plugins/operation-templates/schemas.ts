@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { idSchema, type StandardSchema, templateSchema } from "../../core/index.js";
+import { idSchema, type StandardSchema, type TemplateLookup } from "../../core/index.js";
 
 export const idInput = z.strictObject({ template_id: idSchema });
 
@@ -41,9 +41,13 @@ const anyDocument = z.looseObject({ template_id: idSchema });
  * Described as a template, and taken as any document: it is kept as it was written, and checked where it
  * is, with its own error code.
  */
-export const putInput: StandardSchema<unknown, z.output<typeof anyDocument>> = {
-  "~standard": {
-    ...anyDocument["~standard"],
-    jsonSchema: (templateSchema as StandardSchema)["~standard"].jsonSchema,
-  },
-};
+export function putInput(templates: TemplateLookup): StandardSchema<unknown, z.output<typeof anyDocument>> {
+  return {
+    "~standard": {
+      ...anyDocument["~standard"],
+      get jsonSchema() {
+        return templates.schema["~standard"].jsonSchema;
+      },
+    },
+  };
+}

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { definePlugin, duration, percent, SpawnVetoed } from "../../core/index.js";
+import { definePlugin, duration, percent, SpawnVetoed, templateSection } from "../../core/index.js";
 import { createBudgets } from "./budgets.js";
+import { budgetSection } from "./section.js";
 
 const options = z.strictObject({
   /** From this part of a budget on it is told that it comes to an end. */
@@ -15,8 +16,10 @@ const options = z.strictObject({
 export default definePlugin({
   name: "policy-budget",
   apiVersion: 1,
+  provides: [templateSection],
   options,
   setup(ctx, { warn_at, grace }) {
+    ctx.provide(templateSection, budgetSection);
     const budgets = createBudgets(ctx, { warnAt: warn_at, graceMs: grace });
     ctx.hooks.beforeSpawn.tap("refuse what has used up its budget", (spec) => {
       const refusal = budgets.refusal(spec.agentId);

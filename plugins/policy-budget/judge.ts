@@ -1,4 +1,5 @@
-import type { BudgetName, BudgetRules, Usage } from "../../core/index.js";
+import type { BudgetName, Usage } from "../../core/index.js";
+import type { BudgetRules } from "./section.js";
 
 /** How far one of the two limits of a budget is used. */
 export interface Standing {

@@ -1,16 +1,19 @@
-import { definePlugin, SpawnDeferred } from "../../core/index.js";
+import { definePlugin, SpawnDeferred, templateSection } from "../../core/index.js";
 import { createAdmission } from "./admission.js";
 import { createGuard } from "./guard.js";
 import { options } from "./options.js";
 import { createRanks } from "./ranks.js";
+import { prioritySection } from "./section.js";
 import { PINNED } from "./victim.js";
 
 /** Lets agents start only as fast as the machine can bear, and stops some when it has no memory left. */
 export default definePlugin({
   name: "policy-memory-pressure",
   apiVersion: 1,
+  provides: [templateSection],
   options,
   setup(ctx, given) {
+    ctx.provide(templateSection, prioritySection);
     const priorityOf = createRanks(ctx.agents);
     const guard = createGuard(ctx, given, priorityOf);
     const admission = createAdmission(

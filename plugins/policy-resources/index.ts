@@ -11,8 +11,10 @@ import {
   percent,
   size,
   spawner,
+  templateSection,
 } from "../../core/index.js";
 import { REARMED_BELOW } from "./run-judge.js";
+import { resourcesSection } from "./section.js";
 import { createWatch, type WatchedRun } from "./watch.js";
 
 const options = z.strictObject({
@@ -32,8 +34,10 @@ export default definePlugin({
   name: "policy-resources",
   apiVersion: 1,
   optional: [spawner],
+  provides: [templateSection],
   options,
   setup(ctx, { cpu_window, idle_cpu, daemon_memory_max }) {
+    ctx.provide(templateSection, resourcesSection);
     const watch = createWatch({
       clock: ctx.clock,
       cpuWindowMs: cpu_window,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { definePlugin, type PluginContext, type Probe, probe } from "../../core/index.js";
+import { definePlugin, type PluginContext, type Probe, probe, probeRunner } from "../../core/index.js";
 import { type SignOptions, signOptions } from "../kit/probe-loop.js";
 import { createRunFaults, type RunFaults } from "../kit/run-faults.js";
 import { loadDatagrams } from "./datagrams.js";
@@ -69,7 +69,7 @@ function speaks(ctx: PluginContext, agentId: string): boolean {
 const USEC_PER_MS = 1_000;
 
 function watchdogOf(ctx: PluginContext, agentId: string): Record<string, string> {
-  const liveness = ctx.agents.probe(agentId, "liveness");
+  const liveness = ctx.use(probeRunner).probeOf(agentId, "liveness");
   if (liveness?.probe.name !== "notify") return {};
   const { interval, misses } = liveness.options as SignOptions;
   return { WATCHDOG_USEC: String(interval * misses * USEC_PER_MS) };

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import {
   type Agent,
+  type ChosenProbe,
   definePlugin,
   isOpenStarryError,
   type PluginContext,
@@ -8,9 +9,12 @@ import {
   type ProgressStep,
   probe,
   probeRunner,
+  templateSection,
 } from "../../core/index.js";
 import { createRunFaults } from "../kit/run-faults.js";
+import { chooseProbe } from "./choose-probe.js";
 import { createProgressWatch, type ProgressPlan } from "./progress.js";
+import { watchSections } from "./sections.js";
 import { createWatches, type WatchPlan } from "./watches.js";
 
 /** Runs the probes that templates name, sees that runs get on, and tells the kernel what it sees. */
@@ -18,9 +22,10 @@ export default definePlugin({
   name: "probe-runner",
   apiVersion: 1,
   optional: [probe],
-  provides: [probeRunner],
+  provides: [probeRunner, templateSection],
   options: z.strictObject({}),
   setup(ctx) {
+    for (const section of watchSections(ctx)) ctx.provide(templateSection, section);
     const faults = createRunFaults(ctx.daemon);
     const failed = ({ agent, runId }: Watched, role: ProbeRole, error: unknown) => {
       const why = error instanceof Error ? error.message : String(error);
@@ -38,7 +43,7 @@ export default definePlugin({
     const progress = createProgressWatch(ctx.clock, (plan, step, reason) =>
       tell(ctx, plan.agent, takeStep(ctx, plan, step, reason)),
     );
-    ctx.provide(probeRunner, { name: ctx.name });
+    ctx.provide(probeRunner, { name: ctx.name, probeOf: (agentId, role) => probeOf(ctx, agentId, role) });
     /** Runs adopted before the probes are there to watch them. */
     let early: Agent[] | undefined = [];
     const begin = (agent: Agent) => {
@@ -79,6 +84,11 @@ export default definePlugin({
   },
 });
 
+function probeOf(ctx: PluginContext, agentId: string, role: ProbeRole): ChosenProbe | undefined {
+  const stored = ctx.agents.details(agentId)?.stored;
+  return stored && chooseProbe(ctx, stored.template, role, { agentId, params: stored.params });
+}
+
 type Watched = Pick<WatchPlan, "agent" | "runId">;
 
 /** What the agent's template wants watched; `undefined` when that is nothing. */
@@ -93,7 +103,7 @@ function planFor(
   let wanted = false;
   for (const role of ["readiness", "liveness"] as const) {
     try {
-      const chosen = ctx.agents.probe(agent.agent_id, role);
+      const chosen = probeOf(ctx, agent.agent_id, role);
       if (chosen) probes[role] = chosen;
       wanted ||= chosen !== undefined;
     } catch (error) {

@@ -3,9 +3,9 @@ import {
   type Clock,
   type DaemonEvent,
   formatDuration,
-  type ProgressRules,
   type ProgressStep,
 } from "../../core/index.js";
+import type { ProgressRules } from "./sections.js";
 
 /** A run that has to get on. */
 export interface ProgressPlan {

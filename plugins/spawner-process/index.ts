@@ -2,13 +2,14 @@ import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { definePlugin, spawner } from "../../core/index.js";
+import { definePlugin, spawner, templateSection } from "../../core/index.js";
 import { loadPosixSpawn } from "../kit/posix-spawn.js";
 import { loadPunchHole } from "../kit/punch-hole.js";
 import { openControllers } from "./limits/controllers.js";
 import { createLimitGroups } from "./limits/limits.js";
 import { protectDaemon } from "./limits/oom-score.js";
 import { createRunFolders } from "./process/folders.js";
+import { logsSection, stopSection } from "./sections.js";
 import { createProcessSpawner } from "./spawner.js";
 import { openCgroups } from "./tree/cgroup.js";
 
@@ -25,7 +26,7 @@ const options = z.strictObject({
 export default definePlugin({
   name: "spawner-process",
   apiVersion: 1,
-  provides: [spawner],
+  provides: [spawner, templateSection],
   options,
   setup(ctx, { cgroups, native, shared_folder }) {
     const tag = createHash("sha256").update(ctx.dataDir).digest("hex").slice(0, 12);
@@ -44,6 +45,8 @@ export default definePlugin({
       onProblem: ctx.daemon.degraded,
     });
     ctx.provide(spawner, processes);
+    ctx.provide(templateSection, stopSection);
+    ctx.provide(templateSection, logsSection);
     return { start: () => protectDaemon(), stop: () => processes.release() };
   },
 });

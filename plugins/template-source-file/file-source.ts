@@ -6,8 +6,8 @@ import {
   type Logger,
   OpenStarryError,
   parseData,
-  parseTemplate,
   type TemplateDocument,
+  type TemplateLookup,
   type TemplateSource,
 } from "../../core/index.js";
 import { removeFile, writeWhole } from "../kit/write-file.js";
@@ -28,6 +28,7 @@ export interface FileSourceOptions {
   /** Absolute, the first one first. The first is the one that is written to. */
   folders: readonly [string, ...string[]];
   log: Logger;
+  templates: Pick<TemplateLookup, "parse">;
   /** Called after every reading of the folders. */
   onScan?(): void;
 }
@@ -42,7 +43,7 @@ export interface FileSource extends Required<TemplateSource> {
  * whenever a template is used, so that an edit counts at once and no notification can be missed.
  * Templates that are code are only read by the first scan and by `reload`.
  */
-export function createFileSource({ folders, log, onScan }: FileSourceOptions): FileSource {
+export function createFileSource({ folders, log, templates, onScan }: FileSourceOptions): FileSource {
   const [home] = folders;
   let files: ReadonlyMap<string, TemplateFile> = new Map();
   /** Folders that cannot be read, and why. */
@@ -89,11 +90,11 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
   async function readOne(path: string, withCode: boolean): Promise<TemplateFile> {
     const known = files.get(path);
     if (isCode(path)) {
-      if (withCode) return withIdOf(known, await readTemplateFile(path));
+      if (withCode) return withIdOf(known, await readTemplateFile(path, templates));
       return known ? { ...known, stamp: stampOf(path) ?? "" } : unreadCode(path);
     }
     if (known !== undefined && known.stamp === stampOf(path)) return known;
-    return withIdOf(known, await readTemplateFile(path));
+    return withIdOf(known, await readTemplateFile(path, templates));
   }
 
   /** The first file that has this id. */
@@ -166,7 +167,7 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
     await ensureFolder(home);
     const path = await ownPath(templateId);
     const text = `${JSON.stringify(document, undefined, 2)}\n`;
-    await checkText(templateId, text);
+    await checkText(templateId, text, templates);
     await writeWhole(path, text);
     await readAll();
     const written = files.get(path);
@@ -199,7 +200,11 @@ export function createFileSource({ folders, log, onScan }: FileSourceOptions): F
 }
 
 /** What is written is what was checked, read as it will be read again. */
-async function checkText(templateId: string, text: string): Promise<void> {
+async function checkText(
+  templateId: string,
+  text: string,
+  templates: Pick<TemplateLookup, "parse">,
+): Promise<void> {
   const what = `template ${templateId} (the request)`;
   const bytes = Buffer.byteLength(text);
   if (bytes > MAX_TEMPLATE_BYTES) {
@@ -210,7 +215,7 @@ async function checkText(templateId: string, text: string): Promise<void> {
   }
   const { value } = await parseData(text, { format: "json", code: "template_invalid", what });
   // Without a folder of its own, so that relative paths are refused: nobody could say from where.
-  parseTemplate({ template_id: templateId, revision: "", document: value, origin: "the request" });
+  templates.parse({ template_id: templateId, revision: "", document: value, origin: "the request" });
 }
 
 /** A file that cannot be read any more still has the id that it had. */

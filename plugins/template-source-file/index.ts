@@ -17,11 +17,11 @@ export default definePlugin({
   apiVersion: 1,
   provides: [templateSource],
   options,
-  setup({ clock, dataDir, log, provide }, options) {
+  setup({ clock, dataDir, log, provide, templates }, options) {
     const home = join(dataDir, "templates");
     const folders = [home, ...options.folders] as const;
     const watch = createFolderWatch({ folders, clock, log, onChange: () => void source.scan() });
-    const source = createFileSource({ folders, log, onScan: watch.refresh });
+    const source = createFileSource({ folders, log, templates, onScan: watch.refresh });
     provide(templateSource, source);
     return {
       async start() {

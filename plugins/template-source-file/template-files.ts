@@ -8,9 +8,9 @@ import {
   isOpenStarryError,
   OpenStarryError,
   parseData,
-  parseTemplate,
   readTextFile,
   type TemplateDocument,
+  type TemplateLookup,
 } from "../../core/index.js";
 
 const DATA_EXTENSIONS = [".json", ".yaml", ".yml"];
@@ -82,7 +82,10 @@ export function idByName(path: string): string {
 }
 
 /** Reads one file. What is wrong with it becomes `invalid`: it must not hide the good ones. */
-export async function readTemplateFile(path: string): Promise<TemplateFile> {
+export async function readTemplateFile(
+  path: string,
+  templates: Pick<TemplateLookup, "parse">,
+): Promise<TemplateFile> {
   const stamp = isCode(path) ? (stampOf(path) ?? "") : stampBeforeReading(path);
   let templateId: string | undefined;
   try {
@@ -96,7 +99,7 @@ export async function readTemplateFile(path: string): Promise<TemplateFile> {
       origin: path,
       baseDir: dirname(path),
     };
-    parseTemplate(document);
+    templates.parse(document);
     return { path, stamp, document };
   } catch (error) {
     return { path, stamp, invalid: invalidOf(path, templateId, error) };

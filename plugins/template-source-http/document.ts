@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { OpenStarryError, parseData, parseTemplate, type TemplateDocument } from "../../core/index.js";
+import { OpenStarryError, parseData, type TemplateDocument, type TemplateLookup } from "../../core/index.js";
 
 /**
  * What the service sent for an id, checked whole: paths in it are absolute. The revision is the first 12
@@ -8,7 +8,7 @@ import { OpenStarryError, parseData, parseTemplate, type TemplateDocument } from
 export async function readDocument(
   templateId: string,
   text: string,
-  origin: string,
+  { origin, templates }: { origin: string; templates: Pick<TemplateLookup, "parse"> },
 ): Promise<TemplateDocument> {
   const what = `template ${origin}`;
   const { value } = await parseData(text, { format: "json", code: "template_invalid", what });
@@ -21,6 +21,6 @@ export async function readDocument(
     document: value,
     origin,
   };
-  parseTemplate(document);
+  templates.parse(document);
   return document;
 }

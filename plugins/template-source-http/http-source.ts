@@ -5,6 +5,7 @@ import {
   type Logger,
   rfc3339,
   type TemplateDocument,
+  type TemplateLookup,
   type TemplateSource,
 } from "../../core/index.js";
 import type { Cache, Kept } from "./cache.js";
@@ -16,6 +17,7 @@ import { ServiceSilent, type TemplateService } from "./service.js";
 export interface HttpSourceOptions {
   service: TemplateService;
   cache: Cache;
+  templates: Pick<TemplateLookup, "parse">;
   clock: Pick<Clock, "now" | "monotonic">;
   log: Logger;
   maxAgeMs: number;
@@ -34,7 +36,8 @@ const LIST = "";
  * Templates of a service, each kept as it was when it was last good. What the service said, or that it did
  * not answer, counts for `maxAgeMs`; then it is asked again.
  */
-export function createHttpSource({ service, cache, clock, log, maxAgeMs, tell }: HttpSourceOptions) {
+export function createHttpSource(options: HttpSourceOptions) {
+  const { service, cache, templates, clock, log, maxAgeMs, tell } = options;
   const kept = new Map<string, Kept & { document: TemplateDocument }>();
   /** When the service was last asked for it, of `monotonic`. */
   const askedAtMs = new Map<string, number>();
@@ -47,6 +50,8 @@ export function createHttpSource({ service, cache, clock, log, maxAgeMs, tell }:
   const faults = createFaults({ clock, inCache, tell });
 
   const originOf = (templateId: string) => `${service.url}/templates/${templateId}`;
+  const read = (templateId: string, text: string) =>
+    readDocument(templateId, text, { origin: originOf(templateId), templates });
   const isYoung = (atMs: number | undefined) => atMs !== undefined && clock.monotonic() - atMs < maxAgeMs;
   const isKnown = (templateId: string) => kept.has(templateId) || listed.has(templateId);
 
@@ -68,7 +73,7 @@ export function createHttpSource({ service, cache, clock, log, maxAgeMs, tell }:
     text: string,
     etag: string | undefined,
   ): Promise<TemplateDocument> {
-    const document = await readDocument(templateId, text, originOf(templateId));
+    const document = await read(templateId, text);
     const before = kept.get(templateId);
     const fresh = { template_id: templateId, text, etag, got_at: rfc3339(clock.now()) };
     if (!before && kept.size >= MAX_TEMPLATES) return document;
@@ -183,10 +188,7 @@ export function createHttpSource({ service, cache, clock, log, maxAgeMs, tell }:
     async load(): Promise<void> {
       for (const it of await cache.load()) {
         try {
-          kept.set(it.template_id, {
-            ...it,
-            document: await readDocument(it.template_id, it.text, originOf(it.template_id)),
-          });
+          kept.set(it.template_id, { ...it, document: await read(it.template_id, it.text) });
         } catch (err) {
           log.warn({ template_id: it.template_id, err }, "a cached template is not valid for this daemon");
         }

@@ -12,7 +12,7 @@ export default definePlugin({
   provides: [templateSource],
   options,
   setup(ctx, { url, token_file, timeout, max_age, refresh }) {
-    const { clock, dataDir, log } = ctx;
+    const { clock, dataDir, log, templates } = ctx;
     const service = createService({ url, tokenFile: token_file, timeoutMs: timeout, clock });
     const cache = createCache({ folder: join(dataDir, "templates-http"), service: url, log });
     let isStopped = false;
@@ -21,7 +21,7 @@ export default definePlugin({
       if (problem === undefined) ctx.daemon.recovered();
       else ctx.daemon.degraded(problem);
     };
-    const source = createHttpSource({ service, cache, clock, log, maxAgeMs: max_age, tell });
+    const source = createHttpSource({ service, cache, templates, clock, log, maxAgeMs: max_age, tell });
     ctx.provide(templateSource, source.source);
     let cancel = () => {};
     const keepFresh = async () => {

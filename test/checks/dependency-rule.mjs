@@ -7,9 +7,9 @@ import { fileURLToPath } from "node:url";
 
 /** The rooms of core/, and the rooms that each may import besides itself. */
 const CORE = {
-  contracts: ["template"],
+  contracts: [],
   lib: ["contracts"],
-  template: ["contracts", "lib", "host"],
+  template: ["contracts", "lib"],
   host: ["contracts", "lib"],
   agents: ["contracts", "lib", "host", "template"],
   config: ["contracts", "lib", "host", "template", "kernel.ts"],

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import {
+  createTemplateLanguage,
   isOpenStarryError,
   type Journal,
   type JournalBatch,
   type NewEvent,
-  parseTemplate,
   type RunRecord,
   rfc3339,
   type StoredAgent,
@@ -52,7 +52,7 @@ export function storedAgentFixture(
   changes: Partial<StoredAgent["agent"]> = {},
 ): StoredAgent {
   const document = { template_id: "Sample_v1", command: "/bin/true", args: ["--for", "{{agent_id}}"] };
-  const template = parseTemplate({
+  const template = createTemplateLanguage([]).parse({
     template_id: "Sample_v1",
     revision: "r1",
     document,

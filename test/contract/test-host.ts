@@ -6,10 +6,16 @@ import { createSlotRegistry } from "../../core/host/slots.js";
 import {
   type Clock,
   type ConfiguredPlugin,
+  createTemplateLanguage,
   OpenStarryError,
   type PluginContext,
   systemClock,
+  type TemplateLanguage,
+  templateSection,
+  templateSource,
 } from "../../core/index.js";
+import { createTemplates } from "../../core/template/templates.js";
+import { memorySections } from "./memory-sections.js";
 import { createRecorder, type LoggedLine } from "./recorder.js";
 import { createTestKernel } from "./test-kernel.js";
 
@@ -47,6 +53,14 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
   const { log, logged } = createRecorder();
   // Never started: what plugins are told of agents and daemon when there are none.
   const { agents, control, reports, journal, endpoints, status } = createTestKernel({ clock, dataDir });
+  let language: TemplateLanguage | undefined;
+  const templates = createTemplates({
+    sources: () => slots.use(templateSource),
+    language() {
+      language ??= createTemplateLanguage([...memorySections, ...slots.use(templateSection).values()]);
+      return language;
+    },
+  });
   const host = createPluginHost({
     plugins: orderPlugins(
       plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
@@ -62,6 +76,7 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
       use: slots.use,
       has: slots.has,
       dispatch,
+      templates,
       agents,
       control,
       reports,

@@ -20,10 +20,11 @@ import {
   memorySpawner,
   memoryTemplates,
 } from "./memory-plugins.js";
+import { memorySectionsPlugin } from "./memory-sections.js";
 import { createRecorder, type LoggedLine } from "./recorder.js";
 
 export interface TestKernelOptions {
-  /** Besides the memory plugin, which provides all that the kernel needs. */
+  /** Besides the memory plugin, which provides all that the kernel needs, and template sections that it reads. */
   plugins?: readonly ConfiguredPlugin[];
   clock?: Clock;
   config?: ConfigInput;
@@ -39,6 +40,7 @@ export interface TestKernelOptions {
   limits?: Partial<KernelLimits>;
   fresh?: boolean;
   dataDir?: string;
+  sectionOrigins?: ReadonlyMap<string, string>;
 }
 
 export interface TestKernel extends Kernel {
@@ -63,7 +65,7 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     policy: options.policy,
     authorizer: options.plugins?.some(providesAuthorizer) ? false : options.authorizer,
   });
-  const plugins = [memory(), ...(options.plugins ?? [])];
+  const plugins = [memory(), ...(options.plugins ?? []), memorySectionsPlugin()];
   const kernel = createKernel({
     plugins: plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
     config: configSchema.parse(options.config ?? {}),
@@ -72,6 +74,7 @@ export function createTestKernel(options: TestKernelOptions = {}): TestKernel {
     pid: 1,
     log,
     clock: options.clock ?? systemClock,
+    sectionOrigins: options.sectionOrigins,
     ...(options.limits ? { limits: options.limits } : {}),
     ...(options.fresh === undefined ? {} : { fresh: options.fresh }),
   });

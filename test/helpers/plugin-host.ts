@@ -20,11 +20,13 @@ import {
   type PinnedTemplate,
   type PluginContext,
   type PluginLifecycle,
-  parseTemplate,
   type SocketHandover,
+  templateSource,
   validateSync,
 } from "../../core/index.js";
 import { systemClock } from "../../core/lib/clock.js";
+import { createTemplates } from "../../core/template/templates.js";
+import { templateLanguage } from "./template-language.js";
 
 export interface LogLine {
   level: string;
@@ -122,6 +124,10 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
     use: slots.use,
     has: slots.has,
     dispatch,
+    templates: createTemplates({
+      sources: () => slots.use(templateSource),
+      language: () => templateLanguage,
+    }),
     agents: lookup,
     control: refused("control"),
     reports: refused("reports"),
@@ -170,7 +176,7 @@ function agentTable(fixtures: readonly FixtureAgent[]) {
   for (const { id, parent, state = "running", children } of fixtures) {
     const template_id = `${id}_v1`;
     const document = { template_id, command: "/bin/true", ...(children ? { children } : {}) };
-    templates.set(id, parseTemplate({ template_id, revision: "1", origin: "fixture", document }));
+    templates.set(id, templateLanguage.parse({ template_id, revision: "1", origin: "fixture", document }));
     agents.set(id, {
       agent_id: id,
       template_id,

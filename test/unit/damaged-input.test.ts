@@ -2,13 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { isOpenStarryError, parseData, parseTemplate, type StoredAgent } from "../../core/index.js";
+import { isOpenStarryError, parseData, type StoredAgent } from "../../core/index.js";
 import { readStoredAgent } from "../../plugins/journal-sqlite/stored-agent-check.js";
 import { readStatusFile } from "../../plugins/spawner-process/process/exit-status.js";
 import { memoryJournalState, memorySpawner } from "../contract/memory-plugins.js";
 import { createTestKernel } from "../contract/test-kernel.js";
 import { createFakeClock } from "../helpers/fake-clock.js";
 import { seeded } from "../helpers/seeded.js";
+import { templateLanguage } from "../helpers/template-language.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const folders: string[] = [];
@@ -138,7 +139,7 @@ test("any document is a template or refused in words", async () => {
   for (let round = 0; round < 2_000; round++) {
     const damaged = mutated(random() < 0.5 ? document : mutated(document));
     const source = { template_id: "T", revision: "r", document: damaged, origin: "a test" };
-    await expectTold(() => parseTemplate(source), damaged);
+    await expectTold(() => templateLanguage.parse(source), damaged);
   }
 });
 

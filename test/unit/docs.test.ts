@@ -15,19 +15,19 @@ import {
   AGENT_STATES,
   type AgentState,
   configSchema,
+  createTemplateLanguage,
   ERROR_CODES,
   EVENT_TYPES,
   type Operation,
   operation,
   type PluginDefinition,
   parseData,
-  parseTemplate,
+  probe,
   type Slot,
   STAGES,
-  templateSchema,
+  templateSection,
   validateSync,
 } from "../../core/index.js";
-import { checkProbes } from "../../core/template/template-checks.js";
 import { builtins } from "../../plugins/builtins.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
 import { evidenceSchema } from "../../plugins/operation-agents/why/evidence.js";
@@ -46,6 +46,7 @@ import {
 } from "../docs/pages.js";
 import { documentedDefaults, expectDefaults, keysOf } from "../docs/schema-keys.js";
 import { createPluginHost } from "../helpers/plugin-host.js";
+import { templateLanguage } from "../helpers/template-language.js";
 
 const pages = allPages();
 const page = (name: string) => readPage(join("docs", name));
@@ -228,7 +229,9 @@ describe("templates.md", () => {
   const listed = rows(section(page("templates.md"), "Keys")).filter((row) => row["key"]);
 
   it("templates.md lists every key", () => {
-    expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(sorted(keysOf(templateSchema)));
+    expect(sorted(listed.flatMap((row) => code(row["key"])))).toEqual(
+      sorted(keysOf(templateLanguage.schema)),
+    );
   });
 
   it("templates.md gives the defaults", () => {
@@ -243,7 +246,7 @@ describe("templates.md", () => {
     };
     const defaults = documentedDefaults(listed, "key");
     expect(defaults.length).toBeGreaterThan(20);
-    expectDefaults(templateSchema, base, defaults);
+    expectDefaults(templateLanguage.schema, base, defaults);
   });
 });
 
@@ -305,7 +308,7 @@ describe("http-api.md", async () => {
       const known = keysOf(it.input).filter((key) => !key.includes(".") && !keys.includes(key));
       const named = fields.flatMap((row) => code(row["field"]));
       // The keys of a template have a page of their own.
-      const elsewhere = text.includes("](templates.md)") ? keysOf(templateSchema) : [];
+      const elsewhere = text.includes("](templates.md)") ? keysOf(templateLanguage.schema) : [];
       expect(sorted([...named, ...elsewhere.filter((key) => known.includes(key))])).toEqual(sorted(known));
       const base = Object.fromEntries([
         ...keys.map((key) => [key, "x"]),
@@ -382,10 +385,12 @@ describe("data in examples", () => {
   });
 
   it("every YAML example is a valid template or config, or a part of one, with existing probes", async () => {
-    const watching = [...(await definitions())].filter(([name]) => /^(probe|health|spawner)-/.test(name));
-    const probeSlots = createSlotRegistry();
-    const plugins = watching.map(([, definition]) => ({ definition, options: {} }));
-    createPluginHost({ plugins, slots: probeSlots });
+    const providers = [...(await definitions()).values()].filter(({ provides }) =>
+      provides?.some(({ id }) => id === templateSection.id || id === probe.id),
+    );
+    const slots = createSlotRegistry();
+    createPluginHost({ plugins: providers.map((definition) => ({ definition, options: {} })), slots });
+    const language = createTemplateLanguage(slots.use(templateSection).values());
     const all = pages.flatMap(({ path, text }) =>
       fences(text, "yaml").map(({ content }) => ({ path, content })),
     );
@@ -397,10 +402,8 @@ describe("data in examples", () => {
       if (isConfig) validateSync(configSchema, value, { code: "internal", what: path });
       else {
         const { template_id } = document;
-        checkProbes(
-          parseTemplate({ template_id, revision: "1", origin: path, baseDir: "/", document }),
-          probeSlots,
-        );
+        const source = { template_id, revision: "1", origin: path, baseDir: "/", document };
+        language.checkStart(language.parse(source));
       }
     }
   });

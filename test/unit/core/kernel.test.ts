@@ -5,7 +5,6 @@ import {
   definePlugin,
   type OpenStarryError,
   type PluginContext,
-  probeRunner,
   SpawnDeferred,
   SpawnVetoed,
   type StoredAgent,
@@ -190,7 +189,6 @@ describe("readiness", () => {
       { name: "probe", arity: "many", id: Symbol.for("openstarry.slot.probe") },
       { name: "test", roles: ["readiness"], options: z.strictObject({}), watch() {} },
     );
-    ctx.provide(probeRunner, { name: "the test" });
   });
 
   it("holds an agent in starting until it is marked ready", async () => {

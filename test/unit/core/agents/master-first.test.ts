@@ -2,7 +2,7 @@ import { beforeEach, expect, test } from "vitest";
 import { createMasterFirst, type MasterFirst } from "../../../../core/agents/master-first.js";
 import type { Agent } from "../../../../core/contracts/agent.js";
 import type { StoredAgent } from "../../../../core/contracts/stored-agent.js";
-import { parseTemplate } from "../../../../core/template/template.js";
+import { createTemplateLanguage } from "../../../../core/template/language.js";
 
 const records = new Map<string, StoredAgent>();
 let nowMs: number;
@@ -11,7 +11,12 @@ let first: MasterFirst;
 function put(agent_id: string, state: Agent["state"], requires: string[] = [], desired = "running"): void {
   const document = { template_id: "T", command: "/bin/true", requires };
   const agent = { agent_id, state, desired } as Agent;
-  const template = parseTemplate({ template_id: "T", revision: "1", origin: "test", document });
+  const template = createTemplateLanguage([]).parse({
+    template_id: "T",
+    revision: "1",
+    origin: "test",
+    document,
+  });
   records.set(agent_id, { agent, template, params: {}, origin: "config" });
 }
 

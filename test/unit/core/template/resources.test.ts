@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { definePlugin, type LimitReport, parseTemplate } from "../../../../core/index.js";
+import { definePlugin, type LimitReport } from "../../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
+import { templateLanguage } from "../../../helpers/template-language.js";
 
 const operator = { actor: "operator", reason: "a test" };
 const policy = {
@@ -30,7 +31,7 @@ async function running(kernel: TestKernel, template_id: string) {
 }
 
 const parse = (resources: object) =>
-  parseTemplate({
+  templateLanguage.parse({
     template_id: "T",
     revision: "1",
     origin: "fixture",

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { isOpenStarryError, type OpenStarryError } from "../../../../core/contracts/errors.js";
 import type { TemplateDocument } from "../../../../core/contracts/template-source.js";
+import { paramsJsonSchema, parseParams } from "../../../../core/template/params.js";
 import { expandPlaceholders } from "../../../../core/template/placeholders.js";
-import { paramsJsonSchema, parseParams, parseTemplate } from "../../../../core/template/template.js";
+import { templateLanguage } from "../../../helpers/template-language.js";
 
 function source(document: Record<string, unknown>, more: Partial<TemplateDocument> = {}): TemplateDocument {
   const { template_id = "T_v1" } = document as { template_id?: string };
@@ -17,7 +18,7 @@ function source(document: Record<string, unknown>, more: Partial<TemplateDocumen
 }
 
 const parse = (document: Record<string, unknown>, more?: Partial<TemplateDocument>) =>
-  parseTemplate(source(document, more));
+  templateLanguage.parse(source(document, more));
 
 function failure(work: () => unknown): OpenStarryError {
   try {

@@ -5,6 +5,7 @@ import type {
   TemplateDocument,
   TemplateSource,
 } from "../../../../core/contracts/template-source.js";
+import { createTemplateLanguage } from "../../../../core/template/language.js";
 import { createTemplates } from "../../../../core/template/templates.js";
 
 function documentOf(
@@ -50,7 +51,9 @@ const first = sourceOf("first", [documentOf("A", "first/A"), documentOf("B", "fi
 const second = sourceOf("second", [documentOf("B", "second/B"), documentOf("C", "second/C")]);
 const down = sourceOf("remote", [], { down: new Error("connect ECONNREFUSED https://me:secret@host/x") });
 
-const of = (...sources: TemplateSource[]) => createTemplates(() => sources);
+const language = createTemplateLanguage([]);
+const of = (...sources: TemplateSource[]) =>
+  createTemplates({ sources: () => sources, language: () => language });
 
 async function failure(work: Promise<unknown>): Promise<OpenStarryError> {
   const error = await work.then(
@@ -80,7 +83,7 @@ describe("find", () => {
 
   it("asks the sources that there are at that moment", async () => {
     let sources: readonly TemplateSource[] = [];
-    const templates = createTemplates(() => sources);
+    const templates = createTemplates({ sources: () => sources, language: () => language });
     expect((await failure(templates.find("A"))).hint).toBe("there are none yet");
     sources = [first];
     expect((await templates.find("A")).origin).toBe("first/A");

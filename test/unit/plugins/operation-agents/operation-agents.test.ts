@@ -10,7 +10,6 @@ import {
   type Operation,
   operation,
   type Principal,
-  probeRunner,
   probe as probeSlot,
   SpawnDeferred,
   type Spawner,
@@ -1261,7 +1260,6 @@ function silentProbe() {
     options: z.strictObject({}),
     setup(ctx) {
       ctx.provide(probeSlot, { name: "never", roles: ["readiness"], options: z.looseObject({}), watch() {} });
-      ctx.provide(probeRunner, { name: "nobody" });
     },
   })();
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { definePlugin, type Principal, type Probe, type ProbeRun, probe } from "../../../../core/index.js";
+import { sectionOrigins } from "../../../../plugins/builtins.js";
 import operationAgents from "../../../../plugins/operation-agents/index.js";
 import probeHeartbeat from "../../../../plugins/probe-heartbeat/index.js";
 import probePid from "../../../../plugins/probe-pid/index.js";
@@ -581,12 +582,14 @@ describe("progress", () => {
   });
 
   test("nobody there to watch refuses the template", async () => {
-    const kernel = createTestKernel({ templates });
+    const kernel = createTestKernel({ templates, sectionOrigins });
     kernels.push(kernel);
     await kernel.start();
     await expect(kernel.control.create({ template_id: "Busy" }, operator)).rejects.toMatchObject({
       code: "template_invalid",
-      message: expect.stringMatching(/progress: no plugin watches agents/),
+      message: expect.stringMatching(
+        /Busy.*the section "progress" needs a plugin that provides it; add probe-runner$/,
+      ),
     });
   });
 });

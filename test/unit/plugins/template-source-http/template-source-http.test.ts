@@ -13,10 +13,11 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parseTemplate, type TemplateSource, templateSource, validateSync } from "../../../../core/index.js";
+import { type TemplateSource, templateSource, validateSync } from "../../../../core/index.js";
 import templatesHttp from "../../../../plugins/template-source-http/index.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
 import { createPluginHost, type PluginHost } from "../../../helpers/plugin-host.js";
+import { templateLanguage } from "../../../helpers/template-language.js";
 import { startTemplateService, type TemplateService } from "../../../helpers/template-service.js";
 import { waitFor } from "../../../helpers/wait-for.js";
 
@@ -527,5 +528,5 @@ describe("options", () => {
 it("what it gives is what the kernel takes", async () => {
   const { source } = await setUp();
   const found = await source.get("A");
-  expect(found && parseTemplate(found).template.command).toBe("/bin/a");
+  expect(found && templateLanguage.parse(found).template.command).toBe("/bin/a");
 });
