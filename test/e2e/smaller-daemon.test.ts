@@ -134,7 +134,7 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
     const refused = await run(cli, "Reporter");
     expect([refused.code, refused.stderr]).toEqual([
       2,
-      expect.stringMatching(/Reporter.*no plugin watches agents/),
+      expect.stringMatching(/Reporter.*needs a plugin that provides it; add probe-runner/),
     ]);
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },

@@ -212,12 +212,6 @@ describe("readiness", () => {
     expect(failed.state).toBe("failed");
     expect(failed.last_exit).toMatchObject({ cause: "start_timeout", success: false, actor: "daemon" });
   });
-
-  it("refuses a template whose probe nobody provides", async () => {
-    const kernel = await started({ templates });
-    const refused = kernel.control.create({ agent_id: "a", template_id: "Slow" }, operator);
-    await expect(refused).rejects.toMatchObject({ code: "template_invalid" });
-  });
 });
 
 describe("hooks", () => {

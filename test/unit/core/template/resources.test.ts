@@ -3,6 +3,7 @@ import { z } from "zod";
 import { definePlugin, type LimitReport } from "../../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../../contract/test-kernel.js";
+import { sectionsPlugin } from "../../../helpers/built-in-sections.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
 import { templateLanguage } from "../../../helpers/template-language.js";
 
@@ -19,7 +20,8 @@ afterEach(async () => {
 });
 
 async function started(options: TestKernelOptions = {}): Promise<TestKernel> {
-  const kernel = createTestKernel(options);
+  const plugins = [sectionsPlugin({ names: ["resources"] }), ...(options.plugins ?? [])];
+  const kernel = createTestKernel({ ...options, plugins });
   kernels.push(kernel);
   await kernel.start();
   return kernel;

@@ -5,7 +5,7 @@ import { sectionOrigins } from "../../../../plugins/builtins.js";
 import operationAgents from "../../../../plugins/operation-agents/index.js";
 import probeHeartbeat from "../../../../plugins/probe-heartbeat/index.js";
 import probePid from "../../../../plugins/probe-pid/index.js";
-import healthChecker from "../../../../plugins/probe-runner/index.js";
+import probeRunner from "../../../../plugins/probe-runner/index.js";
 import { memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -17,7 +17,7 @@ const kernels: TestKernel[] = [];
 
 async function started(options: TestKernelOptions = {}): Promise<TestKernel> {
   const plugins = [
-    healthChecker(),
+    probeRunner(),
     probePid(),
     probeHeartbeat(),
     operationAgents(),
@@ -581,7 +581,23 @@ describe("progress", () => {
     await waitFor(() => clock.pending() === idle, { what: "all timers to be gone", diagnose: clock.pending });
   });
 
-  test("nobody there to watch refuses the template", async () => {
+  test("a template whose probe no plugin provides is refused, with the probes that there are", async () => {
+    const kernel = createTestKernel({
+      templates: { Slow: { readiness: { type: "test" } } },
+      plugins: [probeRunner()],
+    });
+    kernels.push(kernel);
+    await kernel.start();
+    await expect(
+      kernel.control.create({ agent_id: "a", template_id: "Slow" }, operator),
+    ).rejects.toMatchObject({
+      code: "template_invalid",
+      message: expect.stringMatching(/no readiness probe of type "test"/),
+    });
+    expect(kernel.agents.get("a")).toBeUndefined();
+  });
+
+  test("a template is refused by the name of its section when no plugin provides that", async () => {
     const kernel = createTestKernel({ templates, sectionOrigins });
     kernels.push(kernel);
     await kernel.start();
