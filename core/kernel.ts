@@ -7,7 +7,6 @@ import { authorizer } from "./contracts/authorizer.js";
 import type { Clock } from "./contracts/clock.js";
 import type { Config } from "./contracts/config.js";
 import { OpenStarryError } from "./contracts/errors.js";
-import type { DaemonEvent } from "./contracts/events.js";
 import { journal } from "./contracts/journal.js";
 import type { JournalAccess } from "./contracts/journal-access.js";
 import type { Dispatch } from "./contracts/operation.js";
@@ -25,6 +24,7 @@ import type { Slot } from "./contracts/slot.js";
 import { spawner } from "./contracts/spawner.js";
 import { templateSection } from "./contracts/template-section.js";
 import { type TemplateLookup, templateSource } from "./contracts/template-source.js";
+import { createEventHub } from "./host/events.js";
 import { createHooks } from "./host/hooks.js";
 import { createDispatch } from "./host/operations.js";
 import { orderPlugins } from "./host/plugin-graph.js";
@@ -115,7 +115,7 @@ export function createKernel(options: KernelOptions): Kernel {
   const slots = createSlotRegistry();
   const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: limits.tapDeadlineMs });
   const endpoints: Endpoint[] = [];
-  const listeners = new Set<(event: DaemonEvent) => void>();
+  const events = createEventHub();
   const problems = new Map<string, string>();
   const startedAt = rfc3339(clock.now());
   let config = options.config;
@@ -143,7 +143,7 @@ export function createKernel(options: KernelOptions): Kernel {
     dataDir: options.dataDir,
     templates,
     endpoints: () => endpoints,
-    publish,
+    publish: events.publish,
     problem,
   });
 
@@ -157,18 +157,6 @@ export function createKernel(options: KernelOptions): Kernel {
     show: supervisor.showResources,
     deadlineMs: limits.tapDeadlineMs,
   });
-
-  function publish(events: readonly DaemonEvent[]) {
-    for (const event of events) {
-      for (const listener of listeners) {
-        try {
-          listener(event);
-        } catch (error) {
-          log.error({ err: error }, "a listener of events failed");
-        }
-      }
-    }
-  }
 
   function problem(key: string, text: string | undefined) {
     if (problems.get(key) === text) return;
@@ -205,10 +193,6 @@ export function createKernel(options: KernelOptions): Kernel {
     daemon: {
       status,
       plugins: () => host?.info() ?? [],
-      onEvent(listener) {
-        listeners.add(listener);
-        return () => listeners.delete(listener);
-      },
       control: options.control ?? noControl,
       sockets: options.sockets ?? noSockets,
     },
@@ -226,7 +210,7 @@ export function createKernel(options: KernelOptions): Kernel {
 
   async function start(): Promise<void> {
     const { ordered } = orderPlugins(options.plugins);
-    host = createPluginHost({ plugins: ordered, hooks, slots, clock, log, limits, shared, onFault });
+    host = createPluginHost({ plugins: ordered, hooks, slots, events, clock, log, limits, shared, onFault });
     host.setup();
     for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missingSlot(slot);
     language = createTemplateLanguage(slots.use(templateSection).values(), options.sectionOrigins);

@@ -117,7 +117,7 @@ function print(terminal: Terminal, event: DaemonEvent | EventGap, { json }: Even
 function lineOf({ style }: Terminal, { id, at, type, agent_id, data }: DaemonEvent): string {
   const subject = agent_id === undefined ? "" : `  ${style(neutralise(agent_id), "bold")}`;
   const head = `${style(`${id}  ${at}`, "dim")}  ${style(neutralise(type), ...styleOf(type))}${subject}`;
-  return `${head}  ${neutralise(wordsOf(type, data))}`.trimEnd();
+  return `${head}  ${neutralise(wordsOf(type, { ...data }))}`.trimEnd();
 }
 
 /** What an event says, in words where it is one of those that happen all the time. */

@@ -2,6 +2,7 @@ import { isService } from "../contracts/agent.js";
 import type { CreateAgent, Intent } from "../contracts/agent-control.js";
 import type { Config, ConfigAgent } from "../contracts/config.js";
 import { toOpenStarryError } from "../contracts/errors.js";
+import type { EventData } from "../contracts/events.js";
 import { journal } from "../contracts/journal.js";
 import { type AdoptSpec, type Stray, spawner } from "../contracts/spawner.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
@@ -22,7 +23,7 @@ export interface RecoveryDeps extends SupervisorDeps {
   families: Families;
   worker: (stored: StoredAgent) => AgentWorker;
   create: (spec: CreateAgent, intent: Intent) => Promise<unknown>;
-  emit: (type: "record.quarantined", data: Record<string, unknown>) => Promise<void>;
+  emit: (type: "record.quarantined", data: EventData["record.quarantined"]) => Promise<void>;
 }
 
 /** What a boot does about the agents of the daemon before. */

@@ -2,7 +2,7 @@ import { type Agent, isService, type Resources } from "../contracts/agent.js";
 import type { CreateAgent, Intent } from "../contracts/agent-control.js";
 import type { Config, ConfigAgent } from "../contracts/config.js";
 import { OpenStarryError, toOpenStarryError } from "../contracts/errors.js";
-import type { EventType } from "../contracts/events.js";
+import type { EventData, EventType, NewEvent } from "../contracts/events.js";
 import type { ResourceSample } from "../contracts/hooks.js";
 import { type JournalBatch, journal } from "../contracts/journal.js";
 import { restartPolicy } from "../contracts/restart-policy.js";
@@ -47,7 +47,7 @@ export interface Supervisor {
   release(): void;
   /** Looks at everything that waits again. */
   recheck(): void;
-  emit(type: EventType, data: Record<string, unknown>): Promise<void>;
+  emit<T extends EventType>(type: T, data: EventData[T]): Promise<void>;
   /** The agents whose process lives. */
   live(): Agent[];
   /** Shows figures, by run, on the agents, and takes away those of all other runs. Answers what is shown. */
@@ -272,8 +272,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     }
   }
 
-  async function emit(type: EventType, data: Record<string, unknown>): Promise<void> {
-    await write({ events: [{ type, at: now(), data }] });
+  async function emit<T extends EventType>(type: T, data: EventData[T]): Promise<void> {
+    await write({ events: [{ type, at: now(), data } as NewEvent] });
   }
 
   function showResources(figures: ReadonlyMap<string, Resources>): ResourceSample[] {

@@ -4,6 +4,7 @@ import type { Logger, ResolvedPlugin } from "../contracts/plugin.js";
 import { spawner } from "../contracts/spawner.js";
 import { templateSection } from "../contracts/template-section.js";
 import { templateSource } from "../contracts/template-source.js";
+import { createEventHub } from "../host/events.js";
 import { createHooks } from "../host/hooks.js";
 import { orderPlugins } from "../host/plugin-graph.js";
 import { createPluginHost, type SharedContext } from "../host/plugin-lifecycle.js";
@@ -64,6 +65,7 @@ function setUp(
     createPluginHost({
       plugins: ordered,
       hooks: createHooks(),
+      events: createEventHub(),
       slots,
       clock: systemClock,
       log: silent,
@@ -146,7 +148,6 @@ function nothingRuns(slots: SlotRegistry, templates: Templates, dataDir: string)
     daemon: {
       status: refuse,
       plugins: () => [],
-      onEvent: () => () => {},
       control: refusing(),
       sockets: { inherited: () => undefined, offer: () => {}, handedOver: () => false },
     },

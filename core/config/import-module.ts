@@ -17,6 +17,9 @@ export interface ImportOptions {
   asRoot?: boolean;
 }
 
+/** Read once: a new version may be installed over the files of a running daemon. */
+const OWN_MODULES = daemonAlias();
+
 const MAX_MODULE_BYTES = 16 * 2 ** 20;
 
 /**
@@ -68,7 +71,7 @@ async function importNative(file: string, source: string): Promise<Record<string
 async function evaluate(file: string, source: string): Promise<Record<string, unknown>> {
   const { createJiti } = await import("jiti");
   const jiti = createJiti(file, {
-    alias: daemonAlias(),
+    alias: OWN_MODULES,
     // The default cache is a folder of a known name in /tmp, in which anybody could leave code for us.
     fsCache: false,
     moduleCache: false,

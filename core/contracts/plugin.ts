@@ -4,7 +4,7 @@ import type { AgentLookup } from "./agent-lookup.js";
 import type { AgentReports } from "./agent-reports.js";
 import type { Principal } from "./authenticator.js";
 import type { Clock } from "./clock.js";
-import type { DaemonEvent } from "./events.js";
+import type { EventListeners } from "./events.js";
 import type { HookTaps } from "./hooks.js";
 import type { JournalAccess } from "./journal-access.js";
 import type { Dispatch } from "./operation.js";
@@ -108,6 +108,8 @@ export interface PluginContext {
   readonly reports: AgentReports;
   /** Finished runs, events and small facts that outlive the daemon. */
   readonly journal: JournalAccess;
+  /** Events as they are journaled. */
+  readonly events: EventListeners;
   readonly services: {
     publishEndpoint(endpoint: Endpoint): void;
     /**
@@ -126,8 +128,6 @@ export interface PluginContext {
   readonly daemon: {
     status(): DaemonStatus;
     plugins(): PluginInfo[];
-    /** Calls back for every event as it is journaled; the returned function ends it. */
-    onEvent(listener: (event: DaemonEvent) => void): () => void;
     /** Reports a fault that is not tied to a hook: logged, shown, and the plugin is `degraded`. */
     degraded(problem: string): void;
     recovered(): void;

@@ -13,6 +13,7 @@ import type { Slot } from "../contracts/slot.js";
 import { withDeadline } from "../lib/deadline.js";
 import { formatDuration } from "../lib/units.js";
 import { validateSync } from "../lib/validate.js";
+import type { EventHub } from "./events.js";
 import { createHookTaps } from "./hook-guard.js";
 import type { Hooks } from "./hooks.js";
 import type { SlotRegistry } from "./slots.js";
@@ -20,7 +21,7 @@ import type { SlotRegistry } from "./slots.js";
 /** What every plugin's context shares. */
 export type SharedContext = Omit<
   PluginContext,
-  "name" | "log" | "hooks" | "provide" | "services" | "daemon" | "principal"
+  "name" | "log" | "hooks" | "events" | "provide" | "services" | "daemon" | "principal"
 > & {
   services: Omit<PluginContext["services"], "ensure"> & {
     ensure(name: string, spec: ServiceSpec, plugin: string): Promise<Agent>;
@@ -32,6 +33,7 @@ export interface PluginHostDeps {
   /** Ordered: providers before those who use them. */
   plugins: readonly ResolvedPlugin[];
   hooks: Hooks;
+  events: EventHub;
   slots: SlotRegistry;
   clock: Clock;
   log: Logger;
@@ -110,6 +112,16 @@ export function createPluginHost(deps: PluginHostDeps): PluginHost {
         tapDeadlineMs: limits.tapDeadlineMs,
         isStopped: () => it.state === "stopped",
         onFault: (tap, error) => fault(tap, error?.message),
+      }),
+      events: deps.events.listenersOf({
+        isStopped: () => it.state === "stopped",
+        onFault(error) {
+          log.error({ plugin: name, err: error }, "a listener of events failed");
+          fault(
+            "events",
+            `a listener of events failed: ${error instanceof Error ? error.message : String(error)}`,
+          );
+        },
       }),
       provide: (slot, implementation) => deps.slots.provide(slot, implementation, name),
       services: Object.freeze({

@@ -36,8 +36,8 @@ export default definePlugin({
     return {
       async start() {
         await managed?.start();
-        stopListening = ctx.daemon.onEvent(({ type, agent_id, data }) => {
-          const isUp = agent_id === `svc:${SERVICE}` && type === "agent.state" && data["to"] === "running";
+        stopListening = ctx.events.on("agent.state", ({ agent_id, data }) => {
+          const isUp = agent_id === `svc:${SERVICE}` && data.to === "running";
           if (managed && isUp) void connect();
         });
         await Promise.race([connect(), sleep(ctx.clock, FIRST_ATTEMPT_MS)]);

@@ -2,6 +2,7 @@ import type { Database, Statement } from "libsql";
 import {
   type DaemonEvent,
   type EventQuery,
+  type NewEvent,
   OpenStarryError,
   type Quarantined,
   type RunRecord,
@@ -71,8 +72,8 @@ export function createTables(database: Database): Tables {
         agentId === undefined ? sql.events.all(after, limit) : sql.eventsOf.all(agentId, after, limit);
       const [oldest] = sql.oldestEvent.all() as Row[];
       const readable = (rows as Row[]).flatMap((row) => {
-        const event = parsed(row.record) as Omit<DaemonEvent, "id"> | undefined;
-        return event ? [{ id: Number(row.id), ...event }] : [];
+        const event = parsed(row.record) as NewEvent | undefined;
+        return event ? [{ id: Number(row.id), ...event } as DaemonEvent] : [];
       });
       return {
         events: readable,

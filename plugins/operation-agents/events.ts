@@ -54,7 +54,7 @@ export function eventOperations(ctx: PluginContext): Operation<never>[] {
         const mayKnow = await eventFilterFor(call.principal, ctx);
         return eventSource({
           journal: ctx.journal,
-          onEvent: ctx.daemon.onEvent,
+          onEvent: ctx.events.onAny,
           after: startOf(ctx, call),
           signal: call.signal,
           ...(agent_id === undefined ? {} : { agentId: agent_id }),

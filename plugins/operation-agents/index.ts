@@ -38,15 +38,11 @@ export default definePlugin({
       ...sampleOperations(ctx, history),
     ];
     for (const it of operations) ctx.provide(operation, it);
-    let stopListening = () => {};
     return {
       start() {
-        stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
-          if (type === "agent.deleted" && agent_id !== undefined) history.forget(agent_id);
+        ctx.events.on("agent.deleted", ({ agent_id }) => {
+          if (agent_id !== undefined) history.forget(agent_id);
         });
-      },
-      stop() {
-        stopListening();
       },
     };
   },

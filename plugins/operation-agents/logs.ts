@@ -136,8 +136,8 @@ function follow(ctx: PluginContext, agent: Agent, input: Input, call: OperationC
   const cursor = input.cursor ?? call.lastEventId;
   return (async function* (): AsyncGenerator<StreamItem> {
     const deleted = new AbortController();
-    const stopListening = ctx.daemon.onEvent((event) => {
-      if (event.type === "agent.deleted" && event.agent_id === agent.agent_id) deleted.abort();
+    const stopListening = ctx.events.on("agent.deleted", ({ agent_id }) => {
+      if (agent_id === agent.agent_id) deleted.abort();
     });
     try {
       const signal = AbortSignal.any([call.signal, deleted.signal]);

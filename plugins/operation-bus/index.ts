@@ -30,7 +30,7 @@ export default definePlugin({
         const bus = ctx.use(messageBus);
         publish(ctx, bus);
         announcer = createAnnouncer(ctx, bus);
-        stopListening = ctx.daemon.onEvent(announcer.onEvent);
+        stopListening = ctx.events.onAny(announcer.onEvent);
       },
       stop() {
         stopListening();

@@ -31,7 +31,7 @@ export default definePlugin({
         const store = ctx.use(stateStore);
         publish(ctx, store);
         keeper = createNamespaceKeeper(ctx, store);
-        stopListening = ctx.daemon.onEvent(keeper.onEvent);
+        stopListening = ctx.events.onAny(keeper.onEvent);
       },
       stop: () => stopListening(),
     };

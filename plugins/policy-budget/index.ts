@@ -26,18 +26,23 @@ export default definePlugin({
       if (refusal !== undefined) throw new SpawnVetoed(refusal);
       return spec;
     });
-    let silence = () => {};
+    let unsubscribe = () => {};
     return {
       start() {
-        silence = ctx.daemon.onEvent(({ type, agent_id = "", data }) => {
-          if (type === "agent.heartbeat" && data["usage"] !== undefined) budgets.reported(agent_id);
-          if (type === "agent.deleted") budgets.forget(agent_id);
-        });
+        const unsubscribers = [
+          ctx.events.on("agent.heartbeat", ({ agent_id = "", data }) => {
+            if (data.usage !== undefined) budgets.reported(agent_id);
+          }),
+          ctx.events.on("agent.deleted", ({ agent_id = "" }) => budgets.forget(agent_id)),
+        ];
+        unsubscribe = () => {
+          for (const end of unsubscribers) end();
+        };
         // What an earlier daemon heard, and did not live to act on.
         for (const { agent_id } of ctx.agents.list()) budgets.reported(agent_id);
       },
       stop() {
-        silence();
+        unsubscribe();
         budgets.dispose();
       },
     };

@@ -53,7 +53,7 @@ export default definePlugin({
       watch.end(run_id);
       return run.exit.cause === "oom" ? leaveStopped(ctx, agent, run_id) : undefined;
     });
-    let silence = () => {};
+    let unsubscribe = () => {};
     let cancelLook = () => {};
     const look = createDaemonLook(ctx, daemon_memory_max);
     const lookAtDaemon = () => {
@@ -62,11 +62,11 @@ export default definePlugin({
     };
     return {
       start() {
-        silence = ctx.daemon.onEvent((event) => hear(watch, event));
+        unsubscribe = ctx.events.onAny((event) => hear(watch, event));
         lookAtDaemon();
       },
       stop() {
-        silence();
+        unsubscribe();
         cancelLook();
         watch.endAll();
       },

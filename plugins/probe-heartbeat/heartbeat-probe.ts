@@ -1,12 +1,12 @@
 import { z } from "zod";
-import type { Clock, DaemonEvent, Probe } from "../../core/index.js";
+import type { Clock, EventOf, Probe } from "../../core/index.js";
 import { expectSigns, type SignOptions, signOptions } from "../kit/probe-loop.js";
 
 /** The probe, and the ear through which it hears of heartbeats. */
 export interface HeartbeatProbe {
   readonly probe: Probe;
   /** To be called with every event of the daemon. */
-  hear(event: DaemonEvent): void;
+  hear(event: EventOf<"agent.heartbeat">): void;
 }
 
 /** Readiness: the first heartbeat. Liveness: `interval` times `misses` without one is unhealthy. */
@@ -41,8 +41,8 @@ export function createHeartbeatProbe(clock: Clock): HeartbeatProbe {
 
   return {
     probe,
-    hear({ type, run_id: runId }) {
-      if (type !== "agent.heartbeat" || runId === undefined) return;
+    hear({ run_id: runId }) {
+      if (runId === undefined) return;
       // A listener may end its own watch.
       for (const listener of [...(watchers.get(runId) ?? [])]) listener();
     },

@@ -14,7 +14,7 @@ export default definePlugin({
     let stopListening = () => {};
     return {
       start() {
-        stopListening = ctx.daemon.onEvent(heartbeat.hear);
+        stopListening = ctx.events.on("agent.heartbeat", heartbeat.hear);
       },
       stop() {
         stopListening();

@@ -40,8 +40,8 @@ export default definePlugin({
     return {
       start() {
         // What was made for a start that came to nothing goes with the agent.
-        stopListening = ctx.daemon.onEvent(({ type, agent_id }) => {
-          if (type === "agent.deleted" && agent_id !== undefined) hearing.close(agent_id);
+        stopListening = ctx.events.on("agent.deleted", ({ agent_id }) => {
+          if (agent_id !== undefined) hearing.close(agent_id);
         });
         openAgain(ctx, hearing, faults);
       },

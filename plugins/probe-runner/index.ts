@@ -70,7 +70,7 @@ export default definePlugin({
     let stopListening = () => {};
     return {
       start() {
-        stopListening = ctx.daemon.onEvent(progress.hear);
+        stopListening = ctx.events.on("agent.heartbeat", progress.hear);
         const adopted = early ?? [];
         early = undefined;
         for (const agent of adopted) begin(ctx.agents.get(agent.agent_id) ?? agent);

@@ -1,10 +1,4 @@
-import {
-  type Agent,
-  type Clock,
-  type DaemonEvent,
-  formatDuration,
-  type ProgressStep,
-} from "../../core/index.js";
+import { type Agent, type Clock, type EventOf, formatDuration, type ProgressStep } from "../../core/index.js";
 import type { ProgressRules } from "./sections.js";
 
 /** A run that has to get on. */
@@ -22,7 +16,7 @@ export interface ProgressWatch {
   /** From now on. A run that is watched already: nothing. */
   begin(plan: ProgressPlan): void;
   /** To be called with every event of the daemon. */
-  hear(event: DaemonEvent): void;
+  hear(event: EventOf<"agent.heartbeat">): void;
   end(runId: string): void;
   endAll(): void;
 }
@@ -73,8 +67,8 @@ export function createProgressWatch(
       runs.set(plan.runId, run);
       expect(run, plan.rules.deadlineMs);
     },
-    hear({ type, run_id: runId, data }) {
-      const run = type === "agent.heartbeat" && runId !== undefined ? runs.get(runId) : undefined;
+    hear({ run_id: runId = "", data }) {
+      const run = runs.get(runId);
       if (!run) return;
       const { status = run.said.status, progress = run.said.progress } = data;
       if (status === run.said.status && progress === run.said.progress) return;

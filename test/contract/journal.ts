@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   createTemplateLanguage,
+  type DaemonEvent,
   isOpenStarryError,
   type Journal,
   type JournalBatch,
@@ -9,6 +10,7 @@ import {
   rfc3339,
   type StoredAgent,
 } from "../../core/index.js";
+import { memorySections } from "./memory-sections.js";
 
 /** One implementation under test, over storage that no other test uses. */
 export interface JournalSubject {
@@ -52,7 +54,7 @@ export function storedAgentFixture(
   changes: Partial<StoredAgent["agent"]> = {},
 ): StoredAgent {
   const document = { template_id: "Sample_v1", command: "/bin/true", args: ["--for", "{{agent_id}}"] };
-  const template = createTemplateLanguage([]).parse({
+  const template = createTemplateLanguage(memorySections).parse({
     template_id: "Sample_v1",
     revision: "r1",
     document,
@@ -82,8 +84,11 @@ const eventFixture = (agentId: string | undefined, step: number): NewEvent => ({
   type: "agent.state",
   at: rfc3339(step),
   ...(agentId === undefined ? {} : { agent_id: agentId }),
-  data: { step },
+  // A journal keeps data as it is, whatever it is.
+  data: { step } as never,
 });
+
+const stepOf = ({ data }: DaemonEvent): unknown => (data as unknown as { step: unknown }).step;
 
 const runFixture = (agentId: string, number: number): RunRecord => ({
   run_id: `${agentId}-run-${number}`,
@@ -106,7 +111,7 @@ function unwritableBatch(agentId: string): JournalBatch {
   loop["loop"] = loop;
   return {
     put: [storedAgentFixture(agentId)],
-    events: [{ type: "agent.state", at: rfc3339(0), data: loop }],
+    events: [{ type: "agent.state", at: rfc3339(0), data: loop as never }],
   };
 }
 
@@ -206,10 +211,7 @@ function testEvents(suite: JournalSuite): void {
       journal.append({ events: [eventFixture("b", 3)] }),
     ]);
     const numbered = batches.flat();
-    assert.deepEqual(
-      numbered.map(({ data }) => data["step"]),
-      [1, 2, 3],
-    );
+    assert.deepEqual(numbered.map(stepOf), [1, 2, 3]);
     for (const [index, event] of numbered.entries()) {
       assert.ok(event.id > (numbered[index - 1]?.id ?? 0), "ids rise");
     }
@@ -225,10 +227,7 @@ function testEvents(suite: JournalSuite): void {
     const page = await journal.events({ after: third, limit: 2 });
     assert.deepEqual(page.events, numbered.slice(3, 5));
     const odd = await journal.events({ after: third, limit: 100, agentId: "odd" });
-    assert.deepEqual(
-      odd.events.map(({ data }) => data["step"]),
-      [3, 5, 7, 9],
-    );
+    assert.deepEqual(odd.events.map(stepOf), [3, 5, 7, 9]);
     assert.deepEqual((await journal.events({ after: numbered.at(-1)?.id ?? 0, limit: 5 })).events, []);
   });
 
@@ -367,7 +366,7 @@ function testPruning(suite: JournalSuite): void {
       assert.equal(gap, true);
       assert.ok(events.length >= maxEvents, `${events.length} of 400 events are left`);
       assert.ok(events.length <= 2 * maxEvents, `${events.length} of 400 events are left`);
-      assert.equal(events.at(-1)?.data["step"], 399);
+      assert.equal(stepOf(events.at(-1) as DaemonEvent), 399);
       const oldest = events[0]?.id ?? 0;
       assert.equal((await journal.events({ after: oldest - 1, limit: 1 })).gap, false);
       assert.equal((await journal.events({ after: oldest - 2, limit: 1 })).gap, true);

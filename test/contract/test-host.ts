@@ -1,3 +1,4 @@
+import { createEventHub } from "../../core/host/events.js";
 import { createHooks } from "../../core/host/hooks.js";
 import { createDispatch } from "../../core/host/operations.js";
 import { orderPlugins } from "../../core/host/plugin-graph.js";
@@ -66,6 +67,7 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
       plugins.map((plugin, index) => ({ ...plugin, origin: "config", place: `plugins[${index}]` })),
     ).ordered,
     hooks,
+    events: createEventHub(),
     slots,
     clock,
     log,
@@ -85,7 +87,6 @@ export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHo
       daemon: {
         status,
         plugins: () => host.info(),
-        onEvent: () => () => {},
         control: { stop: unavailable, restart: unavailable, reload: unavailable },
         sockets: { inherited: () => undefined, offer: () => {}, handedOver: () => false },
       },

@@ -77,9 +77,9 @@ describe("the example system", () => {
       if (event.type === "agent.deleted" && event.agent_id === "airports_analyst") break;
     }
     const created = events.filter(
-      ({ type, data }) => type === "agent.created" && data["actor"] !== "plugin:bus-mqtt",
+      (event) => event.type === "agent.created" && event.data.actor !== "plugin:bus-mqtt",
     );
-    expect(created.map(({ agent_id, data }) => [agent_id, data["actor"]])).toEqual([
+    expect(created.map(({ agent_id, data }) => [agent_id, (data as { actor?: string }).actor])).toEqual([
       ["master", "config"],
       ["weather_analyst", "agent:master"],
       ["airports_analyst", "agent:master"],

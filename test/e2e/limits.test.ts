@@ -151,7 +151,7 @@ function common(name: "kernel" | "polling") {
     const [event, ...more] = await limitEvents(daemon, "LeaksUnderWatch");
     expect(more).toEqual([]);
     expect(event?.data).toMatchObject({ limit: "memory_max", action: "warn", held_by: "polling" });
-    expect(event?.data["measured"]).toBeGreaterThan(200 * 2 ** 20);
+    expect((event?.data as { measured?: number } | undefined)?.measured).toBeGreaterThan(200 * 2 ** 20);
     expect(await daemon.client.agents.get("LeaksUnderWatch")).toMatchObject({ state: "running", run_id });
     await daemon.client.agents.remove("LeaksUnderWatch");
   });
@@ -242,7 +242,9 @@ describe.runIf(controllers.size === 3)("held by the kernel", () => {
       actor: "daemon",
       held_by: "kernel",
     });
-    expect(event.data["reason"]).toMatch(/the kernel killed \d of its processes for want of memory/);
+    expect((event.data as { reason: string }).reason).toMatch(
+      /the kernel killed \d of its processes for want of memory/,
+    );
     // Version 2 kills the whole group.
     if (controllers.get("memory")?.version === 1)
       expect(await daemon.client.agents.get("LeaksInChildren")).toMatchObject({ state: "running", run_id });

@@ -22,8 +22,12 @@ async function startsSince({ client }: TestDaemon, agentIds: string[], after: nu
   const pages = await Promise.all(agentIds.map((id) => client.agents.events(id, { after })));
   return pages
     .flatMap(({ items }) => items)
-    .filter(({ type, data }) => type === "agent.state" && /^(starting|running)$/.test(String(data["to"])))
-    .filter(({ data }) => data["from"] === "pending")
+    .filter(
+      (event) =>
+        event.type === "agent.state" &&
+        event.data.from === "pending" &&
+        /^(starting|running)$/.test(event.data.to),
+    )
     .sort((a, b) => a.id - b.id)
     .map(({ agent_id }) => agent_id ?? "");
 }

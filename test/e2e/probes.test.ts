@@ -347,9 +347,9 @@ describe("progress", () => {
   /** The steps about one run. */
   async function stepsOf(agentId: string, runId: string | undefined) {
     const { items } = await agents().events(agentId, { limit: 500 });
-    return items
-      .filter(({ type, run_id }) => type === "agent.progress" && run_id === runId)
-      .map(({ data }) => data["step"]);
+    return items.flatMap((event) =>
+      event.type === "agent.progress" && event.run_id === runId ? [event.data.step] : [],
+    );
   }
 
   test("an agent that is busy and does not get on is nudged, interrupted and restarted", async () => {

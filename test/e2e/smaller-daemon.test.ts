@@ -124,7 +124,7 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "agent-manager-tool"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
-  async budget(cli) {
+  async "policy-budget"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
   async "policy-memory-pressure"(cli) {

@@ -57,7 +57,7 @@ test("agents start from a service, and from its cache while it is away", { timeo
   );
   const problem =
     /template service http:\S+ did not answer \(ECONNREFUSED\) \(since .*Z\); from the cache: Sleeper/;
-  expect((await it.cli(["plugins"])).stdout).toMatch(/templates-http\s.*degraded/);
+  expect((await it.cli(["plugins"])).stdout).toMatch(/template-source-http\s.*degraded/);
   expect((await it.cli(["status"])).stdout.replaceAll(/\s+/g, " ")).toMatch(problem);
   await expect(it.client.agents.create({ template_id: "Unknown" })).rejects.toMatchObject({
     code: "template_not_found",

@@ -124,6 +124,7 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
     use: slots.use,
     has: slots.has,
     dispatch,
+    events: { on: () => () => {}, onAny: () => () => {} },
     templates: createTemplates({
       sources: () => slots.use(templateSource),
       language: () => templateLanguage,
@@ -153,7 +154,6 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
           state: "started",
           ...(host.pluginProblem === undefined ? {} : { problem: host.pluginProblem }),
         })),
-      onEvent: () => () => {},
       degraded: (problem) => problems.push(problem),
       recovered: () => problems.splice(0),
       control: { stop: unexpected, restart: unexpected, reload: unexpected, ...options.control },

@@ -1,6 +1,6 @@
 import type { Agent, AgentLimits } from "../../contracts/agent.js";
 import type { Clock } from "../../contracts/clock.js";
-import type { EventType, NewEvent } from "../../contracts/events.js";
+import type { EventData, EventType, NewEvent } from "../../contracts/events.js";
 import type { JournalBatch } from "../../contracts/journal.js";
 import type { Logger } from "../../contracts/plugin.js";
 import type { RestartPolicy } from "../../contracts/restart-policy.js";
@@ -57,19 +57,20 @@ export function nowOf({ deps }: Pick<WorkerContext, "deps">): string {
 }
 
 /** An event about the agent and its current run. */
-export function eventOf(
+export function eventOf<T extends EventType>(
   { id, deps, state }: Pick<WorkerContext, "id" | "deps" | "state">,
-  type: EventType,
-  data: Record<string, unknown>,
+  type: T,
+  data: EventData[T],
 ): NewEvent {
   const { run_id } = state.stored.agent;
+  // TypeScript cannot tell that type and data of a generic go together.
   return {
     type,
     at: rfc3339(deps.clock.now()),
     agent_id: id,
     ...(run_id === undefined ? {} : { run_id }),
     data,
-  };
+  } as NewEvent;
 }
 
 /** Shows figures and words on the agent: in memory, until the next write takes them along. */

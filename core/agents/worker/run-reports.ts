@@ -1,4 +1,4 @@
-import type { Agent, Health, LimitReport } from "../../contracts/agent.js";
+import type { Agent, Health, Limit, LimitReport } from "../../contracts/agent.js";
 import type { Intent } from "../../contracts/agent-control.js";
 import type { ProgressStep } from "../../contracts/agent-reports.js";
 import { OpenStarryError } from "../../contracts/errors.js";
@@ -94,7 +94,7 @@ export async function recordLimit(
   const { state, journal } = context;
   const { run_id, state: now, limits = {} } = state.stored.agent;
   if (run_id !== runId || !isLive(now)) return;
-  const held_by = (limits as Partial<Record<string, { held_by: string }>>)[report.limit]?.held_by;
+  const held_by = (limits as Partial<Record<string, Limit>>)[report.limit]?.held_by;
   // It may run for some time yet: the answers to its heartbeats tell it.
   if (report.action === "stop" && !state.stored.ending) show(context, { reason: report.reason });
   await journal.write({ events: [eventOf(context, "agent.limit", { ...report, held_by })] });

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import {
   type DaemonEvent,
+  type EventOf,
   type Exit,
   formatDuration,
   formatSize,
@@ -78,8 +79,7 @@ function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {
   const kindAndText = describeEvent(event, facts);
   if (!kindAndText) return [];
   const { at, run_id, data } = event;
-  const { actor } = data;
-  const by = typeof actor === "string" ? { actor } : {};
+  const by = "actor" in data && typeof data.actor === "string" ? { actor: data.actor } : {};
   return [{ ...by, ...kindAndText, at, ...(run_id === undefined ? {} : { run_id }) }];
 }
 
@@ -89,44 +89,45 @@ const LIMIT_DEEDS: Readonly<Record<string, string>> = {
   restart: "and ended the run, which counts as a failure",
 };
 
-function describeEvent({ type, data, at, run_id }: DaemonEvent, facts: WhyFacts) {
-  const reason = String(data["reason"] ?? "");
-  const actor = actorInWords(String(data["actor"] ?? "daemon"));
-  switch (type) {
+function describeEvent(event: DaemonEvent, facts: WhyFacts) {
+  const { at, run_id } = event;
+  const { reason = "", actor: who = "daemon" } = event.data as { reason?: string; actor?: string };
+  const actor = actorInWords(who);
+  switch (event.type) {
     case "agent.limit": {
-      const deed =
-        data["action"] === "stop" ? stopDeed(data, run_id, facts) : LIMIT_DEEDS[String(data["action"])];
+      const { action } = event.data;
+      const deed = action === "stop" ? stopDeed(event, facts) : LIMIT_DEEDS[action];
       return { kind: "limit", text: deed ? `${actor} saw: ${reason}, ${deed}` : reason } as const;
     }
     case "agent.throttled": {
       const text =
-        data["percent"] === undefined
+        event.data.percent === undefined
           ? `${actor} gave it back its CPU: ${reason}`
-          : `${actor} slowed its CPU down to ${data["percent"]}% of a core (${data["by"]}): ${reason}`;
+          : `${actor} slowed its CPU down to ${event.data.percent}% of a core (${event.data.by}): ${reason}`;
       return { kind: "throttle", text } as const;
     }
     case "agent.progress":
       return {
         kind: "progress",
-        text: `${reason}: ${PROGRESS_DEEDS[String(data["step"])] ?? data["step"]}`,
+        text: `${reason}: ${PROGRESS_DEEDS[event.data.step] ?? event.data.step}`,
       } as const;
     case "agent.health":
       return {
         kind: "health",
-        text: `it was ${data["from"]} and is ${data["to"]}${reason === "" ? "" : `: ${reason}`}`,
+        text: `it was ${event.data.from} and is ${event.data.to}${reason === "" ? "" : `: ${reason}`}`,
       } as const;
     case "agent.state":
-      return data["to"] === "stopping" ? toldToEnd({ at, run_id, reason }, facts) : undefined;
+      return event.data.to === "stopping" ? toldToEnd({ at, run_id, reason }, facts) : undefined;
     default:
       return undefined;
   }
 }
 
 /** What is announced with a grace may still be to come, or may not have come to pass. */
-function stopDeed(data: DaemonEvent["data"], runId: string | undefined, { agent, runs, ending }: WhyFacts) {
+function stopDeed({ data, run_id: runId }: EventOf<"agent.limit">, { agent, runs, ending }: WhyFacts) {
   const lives = agent.run_id === runId && agent.pid !== undefined;
   const ender = lives ? ending : runs.find((run) => run.run_id === runId)?.exit;
-  if (data["due_at"] === undefined || ender?.actor === data["actor"]) return "and had it stopped";
+  if (data.due_at === undefined || ender?.actor === data.actor) return "and had it stopped";
   return lives && !ender ? "and will have it stopped" : "and was to have it stopped";
 }
 

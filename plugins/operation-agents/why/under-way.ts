@@ -1,4 +1,4 @@
-import { type DaemonEvent, rfc3339 } from "../../../core/index.js";
+import { type DaemonEvent, type EventOf, type EventType, rfc3339 } from "../../../core/index.js";
 import type { WhyFacts } from "./facts.js";
 
 /** What is done about the run that lives unless something changes. */
@@ -20,14 +20,14 @@ export function underWay(facts: WhyFacts): UnderWay | undefined {
 }
 
 function announcedStop(facts: WhyFacts): UnderWay | undefined {
-  const { data } = newest(facts, "agent.limit", ({ data }) => data["action"] === "stop") ?? {};
-  if (typeof data?.["due_at"] !== "string") return undefined;
+  const { data } = newest(facts, "agent.limit", ({ data }) => data.action === "stop") ?? {};
+  if (data?.due_at === undefined) return undefined;
   const start = `POST /agents/${facts.agent.agent_id}/start`;
   return {
     deed: "it is stopped",
-    at: data["due_at"],
-    rest: `for its ${data["limit"]}; then nothing until somebody starts it`,
-    hint: `wait until it is stopped; to have it go on then, raise ${data["limit"]} in its template, then ${start}`,
+    at: data.due_at,
+    rest: `for its ${data.limit}; then nothing until somebody starts it`,
+    hint: `wait until it is stopped; to have it go on then, raise ${data.limit} in its template, then ${start}`,
   };
 }
 
@@ -39,7 +39,7 @@ const NEXT_STEPS: Readonly<Record<string, string>> = {
 
 function nextStep(facts: WhyFacts): UnderWay | undefined {
   const { at, data } = newest(facts, "agent.progress") ?? {};
-  const deed = NEXT_STEPS[String(data?.["step"])];
+  const deed = NEXT_STEPS[data?.step ?? ""];
   const graceMs = facts.template?.progress?.graceMs;
   if (at === undefined || deed === undefined || graceMs === undefined) return undefined;
   return {
@@ -50,10 +50,12 @@ function nextStep(facts: WhyFacts): UnderWay | undefined {
   };
 }
 
-function newest(
+function newest<T extends EventType>(
   { agent, events }: WhyFacts,
-  type: DaemonEvent["type"],
-  counts: (event: DaemonEvent) => boolean = () => true,
-): DaemonEvent | undefined {
-  return events.findLast((it) => it.type === type && it.run_id === agent.run_id && counts(it));
+  type: T,
+  counts: (event: EventOf<T>) => boolean = () => true,
+): EventOf<T> | undefined {
+  const isIt = (it: DaemonEvent) =>
+    it.type === type && it.run_id === agent.run_id && counts(it as unknown as EventOf<T>);
+  return events.findLast(isIt) as unknown as EventOf<T> | undefined;
 }

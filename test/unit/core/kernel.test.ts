@@ -436,7 +436,7 @@ describe("heartbeats", () => {
   it("are history only when they say something new, and always told to listeners", async () => {
     const heard: unknown[] = [];
     const ear = plugin("ear", (ctx) => {
-      ctx.daemon.onEvent(({ type, data }) => void (type === "agent.heartbeat" && heard.push(data)));
+      ctx.events.on("agent.heartbeat", ({ data }) => void heard.push(data));
     });
     const kernel = await started({ plugins: [ear] });
     await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
@@ -451,7 +451,11 @@ describe("heartbeats", () => {
     const written = () => kernel.state.events.filter(({ type }) => type === "agent.heartbeat");
     expect(written()).toHaveLength(2);
     for (let twice = 0; twice < 2; twice++) await kernel.reports.heartbeat("a", run_id, { status: "later" });
-    expect(written().map(({ data }) => data["status"])).toEqual(["thinking", "done", "later"]);
+    expect(written().map(({ data }) => (data as { status?: string }).status)).toEqual([
+      "thinking",
+      "done",
+      "later",
+    ]);
     await expect(kernel.reports.heartbeat("a", "another-run", {})).rejects.toMatchObject({
       code: "run_is_over",
     });

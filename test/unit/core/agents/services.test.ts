@@ -297,7 +297,9 @@ describe("a service", () => {
     await second.control.start("a", operator);
     await second.agents.wait("a", "ready");
     await second.stop({ agents: "stop", reason: "the end" });
-    const ends = shared.state.events.filter(({ data }) => data["cause"] === "daemon_stop");
+    const ends = shared.state.events.filter(
+      (event) => event.type === "agent.exited" && event.data.cause === "daemon_stop",
+    );
     expect(ends.map(({ agent_id }) => agent_id)).toEqual(["a", "svc:bus"]);
   });
 

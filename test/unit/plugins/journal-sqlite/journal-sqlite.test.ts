@@ -222,7 +222,9 @@ describe("a damaged record", () => {
 
   test("among the events is told as a gap", async () => {
     const sqlite = await withDamage();
-    await sqlite.journal.append({ events: [{ type: "daemon.ready", at: "2026-01-01T00:00:00Z", data: {} }] });
+    await sqlite.journal.append({
+      events: [{ type: "daemon.ready", at: "2026-01-01T00:00:00Z", data: {} as never }],
+    });
     new Database(join(dir, "journal.db")).exec("INSERT INTO events (record) VALUES ('{torn')");
     const { events, gap } = await sqlite.journal.events({ after: 0, limit: 10 });
     expect(events).toHaveLength(1);
@@ -488,7 +490,7 @@ test("what was acknowledged survives kill -9, and no batch is there in part", as
   await sqlite.start();
   const { agents } = await sqlite.journal.load();
   const { events } = await sqlite.journal.events({ after: 0, limit: 1_000_000 });
-  const numbers = events.map(({ data }) => data["number"]);
+  const numbers = events.map(({ data }) => (data as unknown as { number: number }).number);
   expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => index + 1));
   expect(numbers.length).toBeGreaterThanOrEqual(acknowledged);
   expect((agents as [StoredAgent])[0].agent.restarts).toBe(numbers.length);

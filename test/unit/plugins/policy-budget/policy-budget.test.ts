@@ -65,8 +65,8 @@ async function withBudgets(
     spentBy: (agentId: string) => kernel.agents.get(agentId)?.spent,
     told: () =>
       state.events
-        .filter(({ type }) => type === "agent.limit")
-        .map(({ agent_id, data }) => `${agent_id} ${data["action"]} ${data["limit"]} ${data["measured"]}`),
+        .filter((event) => event.type === "agent.limit")
+        .map(({ agent_id, data }) => `${agent_id} ${data.action} ${data.limit} ${data.measured}`),
   };
 }
 

@@ -198,8 +198,8 @@ describe("starts under memory pressure", () => {
     it.machine.says({ some: 60, available: 8 });
     await it.seconds(20);
     expect(it.kernel.status().problems).toEqual([`plugin policy-memory-pressure: ${words}`]);
-    const told = it.state.events.filter(({ agent_id, type }) => agent_id === "a" && type === "agent.state");
-    expect(told.map(({ data }) => data["reason"])).toEqual([`waits: ${words}`]);
+    const told = it.state.events.filter((event) => event.type === "agent.state" && event.agent_id === "a");
+    expect(told.map(({ data }) => (data as { reason?: string }).reason)).toEqual([`waits: ${words}`]);
   });
 
   it("go on when it has been calm for long enough, one after the other, the higher priority first", async () => {

@@ -71,8 +71,8 @@ async function started(
     samples: (count) => clock.advance(count * SECOND),
     told: () =>
       kernel.state.events
-        .filter(({ type }) => type === "agent.limit")
-        .map(({ data }) => `${data["action"]}: ${data["reason"]}`),
+        .filter((event) => event.type === "agent.limit")
+        .map(({ data }) => `${data.action}: ${data.reason}`),
   };
 }
 

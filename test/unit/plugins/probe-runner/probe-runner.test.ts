@@ -383,7 +383,7 @@ describe("probe-heartbeat", () => {
       reason: expect.stringMatching(/^no heartbeat for 30s \(3 × 10s\)/),
     });
     const changes = kernel.state.events
-      .filter(({ type }) => type === "agent.health")
+      .filter((event) => event.type === "agent.health")
       .map(({ data }) => data.to);
     expect(changes).toEqual(["healthy", "unhealthy"]);
   });
@@ -449,7 +449,7 @@ describe("progress", () => {
     Slow: { readiness: { type: "heartbeat", timeout: "1h" }, progress: { deadline: "10m" } },
   };
   const steps = (kernel: TestKernel) =>
-    kernel.state.events.filter(({ type }) => type === "agent.progress").map(({ data }) => data["step"]);
+    kernel.state.events.filter((event) => event.type === "agent.progress").map(({ data }) => data.step);
 
   async function running(template_id: keyof typeof templates, options: TestKernelOptions = {}) {
     const clock = createFakeClock();
