@@ -1,17 +1,17 @@
 import { z } from "zod";
 import { definePlugin, messageBus } from "../../core/index.js";
 import { limitFields, limitsOf } from "../kit/bus/limits.js";
-import { checkRedis, redisFields } from "../kit/redis/options.js";
+import { checkRedisOptions, redisFields } from "../kit/redis/options.js";
 import { createRedisBus } from "./redis-bus.js";
 
-/** The message bus on a Redis server: one of the daemon's own, or one that runs. */
+/** The message bus on a Redis server, managed or external. */
 export default definePlugin({
   name: "bus-redis",
   apiVersion: 1,
   provides: [messageBus],
   options: z
     .strictObject({ ...redisFields, ...limitFields({ messages: 10_000, mib: 64 }) })
-    .superRefine(checkRedis),
+    .superRefine(checkRedisOptions),
   setup(ctx, options) {
     const { bus, start, stop } = createRedisBus(ctx, { ...options, ...limitsOf(options) });
     ctx.provide(messageBus, bus);

@@ -4,70 +4,71 @@ import {
   type BusMessage,
   type ConsumeOptions,
   type MessageBus,
-  OpenStarryError,
   type PluginContext,
   rfc3339,
   type SubscribeOptions,
 } from "../../core/index.js";
+import { assertPosition } from "../kit/bus/position.js";
 import { topicMatches } from "../kit/topics.js";
-import { contentOf } from "./calls.js";
-import { createGroup, type Group } from "./group.js";
-import { hear, type Listener } from "./notices.js";
-import { createReader, type Reader } from "./reader.js";
+import { parseMessage } from "./commands.js";
+import { type ConsumerGroup, createConsumerGroup } from "./consumer-group.js";
+import { createMessageReader, type MessageReader } from "./message-reader.js";
+import { dispatchNotification, type NotificationHandlers } from "./notifications.js";
 import { createSession, every, type SessionOptions } from "./session.js";
 
-/** How long a group counts as having members when nothing is heard of them, such as those of a daemon that is gone. */
+/** How long a group counts as having members after they were last reported: their daemon may have crashed. */
 const LEASE_MS = 60_000;
 
-/** The bus on a Redis server: what is kept, and where groups stand, is there and nowhere else. */
+/** Creates the message bus on a Redis server. Messages and the progress of groups are stored only there. */
+// Longer than 100 lines: the methods of the bus share the readers and groups of this daemon.
 export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
   const { clock } = ctx;
-  const readers = new Map<string, Reader>();
-  const groups = new Map<string, Group>();
+  const readers = new Map<string, MessageReader>();
+  const groups = new Map<string, ConsumerGroup>();
   let stopRenewing = () => {};
 
-  const told: Listener = {
-    kept(position, topic) {
-      for (const reader of readers.values()) reader.kept(topic, position);
-      for (const group of groups.values()) if (group.wants(topic)) group.lookAgain();
+  const handlers: NotificationHandlers = {
+    onKept(position, topic) {
+      for (const reader of readers.values()) reader.onKept(topic, position);
+      for (const group of groups.values()) if (group.matches(topic)) group.check();
     },
-    passing(behind, topic, about, payload) {
-      const wanting = [...readers.values()].filter((reader) => reader.wants(topic));
-      if (wanting.length === 0) return;
-      const message = contentOf(topic, about, payload);
-      for (const reader of wanting) reader.pass(message, behind);
+    onTransient(afterPosition, topic, metadata, payload) {
+      const matching = [...readers.values()].filter((reader) => reader.matches(topic));
+      if (matching.length === 0) return;
+      const message = parseMessage(topic, metadata, payload);
+      for (const reader of matching) reader.onTransient(message, afterPosition);
     },
-    begun: (reader, last) => readers.get(reader)?.begin(last),
-    due: (group) => groups.get(group)?.lookAgain(),
-    settled: (group, position) => groups.get(group)?.settled(position),
-    removed: (group, born) => groups.get(group)?.removed(born),
+    onReaderStart: (readerId, last) => readers.get(readerId)?.start(last),
+    onRedelivery: (group) => groups.get(group)?.check(),
+    onLateAck: (group, position) => groups.get(group)?.onLateAck(position),
+    onGroupRemoved: (group, groupId) => groups.get(group)?.onRemoved(groupId),
   };
 
   const session = createSession(ctx, options, {
-    onNotice: (notice) => hear(notice, told),
+    onNotification: (notification) => dispatchNotification(notification, handlers),
     onLost(error) {
       for (const reader of readers.values()) reader.fail(error);
       for (const group of groups.values()) group.fail(error);
     },
   });
-  const { use } = session;
 
-  /** That groups have members here, for a while from now on; or none any more, at 0. */
-  function lease(ms: number, names: readonly string[]): void {
-    // If that cannot be told, it is told again, or what was told before comes to its end.
-    if (names.length > 0 && session.health() === undefined)
-      void use()
-        .lease(ms, names)
-        .catch(() => {});
+  /** Reports that groups have members here, for a time from now on; for 0, that they have none. */
+  function renewLease(ms: number, names: readonly string[]): void {
+    if (names.length === 0 || session.health() !== undefined) return;
+    // After a failure the next renewal follows, or the earlier lease ends by itself.
+    session
+      .commands()
+      .renewLease(ms, names)
+      .catch(() => {});
   }
 
   async function* read({ filter, signal }: SubscribeOptions, after?: number): AsyncGenerator<BusMessage> {
     if (signal.aborted) return;
-    const calls = use();
-    const reader = createReader({ filter, after, read: calls.read });
+    const commands = session.commands();
+    const reader = createMessageReader({ filter, after, read: commands.read });
     const id = randomUUID();
     readers.set(id, reader);
-    calls.begin(id).catch(reader.fail);
+    commands.startReader(id).catch(reader.fail);
     signal.addEventListener("abort", reader.end);
     try {
       for (let it = await reader.next(); it; it = await reader.next()) yield it;
@@ -77,17 +78,17 @@ export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
     }
   }
 
-  async function* share(options: ConsumeOptions, after?: number): AsyncGenerator<BusDelivery> {
-    const { signal } = options;
+  async function* consume(asked: ConsumeOptions, after?: number): AsyncGenerator<BusDelivery> {
+    const { signal } = asked;
     if (signal.aborted) return;
-    const name = nameOf(options);
-    const group = groups.get(name) ?? open(name, options.filter, after);
-    const member = group.join(options);
+    const name = nameOf(asked);
+    const group = groups.get(name) ?? openGroup(name, asked.filter, after);
+    const member = group.join(asked);
     const leave = () => {
       group.leave(member);
       if (!group.isEmpty() || groups.get(name) !== group) return;
       groups.delete(name);
-      lease(0, [name]);
+      renewLease(0, [name]);
     };
     signal.addEventListener("abort", leave);
     try {
@@ -98,25 +99,17 @@ export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
     }
   }
 
-  function open(name: string, filter: string, after: number | undefined): Group {
-    const group = createGroup({
-      name,
-      filter,
-      after,
+  function openGroup(name: string, filter: string, after: number | undefined): ConsumerGroup {
+    const group = createConsumerGroup({
+      ...{ name, filter, after, clock },
       leaseMs: LEASE_MS,
-      calls: use(),
-      clock,
+      commands: session.commands(),
       onOver: () => {
         if (groups.get(name) === group) groups.delete(name);
       },
     });
     groups.set(name, group);
     return group;
-  }
-
-  /** Ends its members here: those who come from now on make a new one. */
-  function end(name: string): void {
-    groups.get(name)?.end();
   }
 
   const bus: MessageBus = {
@@ -127,31 +120,28 @@ export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
       },
     },
     async publish({ topic, payload, from, reply_to }, { keep = true } = {}) {
-      const calls = use();
-      const about = {
-        at: rfc3339(clock.now()),
-        ...(from === undefined ? {} : { from }),
-        ...(reply_to === undefined ? {} : { reply_to }),
-      };
+      const commands = session.commands();
+      const metadata = { at: rfc3339(clock.now()), from, reply_to };
       const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
-      if (keep) return { position: await calls.publish(topic, about, bytes) };
-      await calls.pass(topic, about, bytes);
+      if (keep) return { position: await commands.publish(topic, metadata, bytes) };
+      await commands.publishTransient(topic, metadata, bytes);
       return {};
     },
-    subscribe: (it) => read(it, startOf(it.after)),
-    consume: (it) => share(it, startOf(it.after)),
-    async removeGroup(of) {
-      const calls = use();
-      end(nameOf(of));
-      await calls.removeGroup(nameOf(of));
+    subscribe: (asked) => read(asked, positionOf(asked.after)),
+    consume: (asked) => consume(asked, positionOf(asked.after)),
+    async removeGroup(group) {
+      const commands = session.commands();
+      // Members that join from now on create a new group.
+      groups.get(nameOf(group))?.end();
+      await commands.removeGroup(nameOf(group));
     },
     async drop(filter) {
-      const calls = use();
-      for (const [name, group] of groups) if (topicMatches(filter, group.filter)) end(name);
-      await calls.drop(filter);
+      const commands = session.commands();
+      for (const group of [...groups.values()]) if (topicMatches(filter, group.filter)) group.end();
+      await commands.drop(filter);
     },
     health: session.health,
-    ...(session.wanted ? { wanted: session.wanted } : {}),
+    wanted: session.requestStart,
   };
 
   return {
@@ -159,15 +149,15 @@ export function createRedisBus(ctx: PluginContext, options: SessionOptions) {
     async start(): Promise<void> {
       await session.start();
       stopRenewing();
-      stopRenewing = every(clock, LEASE_MS / 2, () => lease(LEASE_MS, [...groups.keys()]));
+      stopRenewing = every(clock, LEASE_MS / 2, () => renewLease(LEASE_MS, [...groups.keys()]));
     },
-    /** Readers reject; what members have not settled goes to others. A server of our own runs on. */
+    /** Ends all iterations with an error, and returns unacknowledged messages. A managed server keeps running. */
     async stop(): Promise<void> {
       stopRenewing();
-      const held = new Map(groups);
-      await session.stop((calls) => {
-        for (const group of held.values()) group.leaveAll();
-        if (held.size > 0) calls.lease(0, [...held.keys()]).catch(() => {});
+      const left = new Map(groups);
+      await session.stop((commands) => {
+        for (const group of left.values()) group.leaveAll();
+        if (left.size > 0) commands.renewLease(0, [...left.keys()]).catch(() => {});
       });
     },
   };
@@ -177,11 +167,8 @@ function nameOf({ filter, group }: Pick<ConsumeOptions, "filter" | "group">): st
   return JSON.stringify([filter, group]);
 }
 
-/** Microseconds since the epoch, or so: of 16 digits. Throws `input_invalid`. */
-function startOf(after: string | undefined): number | undefined {
-  if (after === undefined || /^\d{1,16}$/.test(after)) return after === undefined ? undefined : Number(after);
-  throw new OpenStarryError("input_invalid", {
-    detail: '"after" is not a position of this bus',
-    hint: 'give the position of a message, or "0" for everything that is kept',
-  });
+/** Parses a position: roughly microseconds since the epoch, in 16 digits. Throws `input_invalid`. */
+function positionOf(after: string | undefined): number | undefined {
+  assertPosition(after);
+  return after === undefined ? undefined : Number(after);
 }

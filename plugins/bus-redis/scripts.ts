@@ -1,35 +1,35 @@
 /**
- * What the server does in one step each, in its Lua (redis.io/docs/latest/develop/programmability/eval-intro).
- * KEYS[1] is the root of all names:
+ * The Lua scripts that the server runs, each as one atomic step
+ * (redis.io/docs/latest/develop/programmability/eval-intro). KEYS[1] is the prefix of all keys, ROOT:
  *
- * - `ROOT:messages`: stream of the kept messages at `POSITION-0`: their topic, and in JSON what is `about` them.
- * - `ROOT:payloads`: hash of their payloads by position: who looks for a topic loads none that it does not want.
- * - `ROOT:topic:TOPIC`: sorted set of the positions of one topic; `ROOT:topics`: set of the topics with messages;
- *   `ROOT:level:NUMBER:LEVEL`: set of those that have this level there, of which the first is 1.
- * - `ROOT:state`: hash of the `last` position given out, the kept `bytes`, and the clock.
- * - `ROOT:groups`: sorted set of the groups by when they were last without members; while they have some, that
- *   is a time to come.
- * - `ROOT:group:GROUP`: hash with `born`, which tells a group from a later one of its name, `cursor`, behind which
- *   it has seen nothing, and for each position that was delivered and is not settled the number of attempts:
- *   negative while it waits for its next delivery.
- * - `ROOT:due:GROUP`: sorted set of those positions by when they are to be delivered again.
+ * - `ROOT:messages`: stream of the kept messages at `POSITION-0`, with their topic and their metadata (`about`, JSON).
+ * - `ROOT:payloads`: hash of the payloads by position, so that a search by topic loads no other payloads.
+ * - `ROOT:topic:TOPIC`: sorted set of the positions of a topic. `ROOT:topics`: set of the topics with messages.
+ *   `ROOT:level:NUMBER:LEVEL`: set of the topics with this level at this place, counted from 1.
+ * - `ROOT:state`: hash with the `last` position, the `bytes` of all kept messages, and the clock.
+ * - `ROOT:groups`: sorted set of the consumer groups by the time since which they have no members; in the future
+ *   while they have some.
+ * - `ROOT:group:GROUP`: hash with `born`, the group's id, which a later group of the same name does not share; with
+ *   `cursor`, the position behind which it has delivered nothing; and for each position that was delivered and not
+ *   acknowledged the number of attempts, negative while it waits for redelivery.
+ * - `ROOT:due:GROUP`: sorted set of those positions by the time of their redelivery.
  *
- * All readers are told what happens on the channel `ROOT`, in the order in which it happened.
+ * The scripts publish what happens on the channel ROOT, in the order in which it happens.
  */
 const PRELUDE = `
 local root = KEYS[1]
 local messages, payloads, state, groups = root .. ':messages', root .. ':payloads', root .. ':state', root .. ':groups'
-local function group_of(name) return root .. ':group:' .. name, root .. ':due:' .. name end
-local function text(number) return string.format('%.0f', number) end
-local function tell(...) redis.call('PUBLISH', root, cjson.encode({...})) end
-local function last() return redis.call('HGET', state, 'last') or '0' end
+local function group_keys(name) return root .. ':group:' .. name, root .. ':due:' .. name end
+local function integer(number) return string.format('%.0f', number) end
+local function notify(...) redis.call('PUBLISH', root, cjson.encode({...})) end
+local function last_position() return redis.call('HGET', state, 'last') or '0' end
 
 local function microseconds()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
 end
 
--- Milliseconds by a clock that goes on where it was when the server's is set back: no delay becomes longer.
+-- Milliseconds of a clock that never goes back: when the server's is set back, no delay becomes longer.
 local function now()
   local known = redis.call('HMGET', state, 'clock', 'clock_offset')
   local clock, offset = tonumber(known[1] or 0), tonumber(known[2] or 0)
@@ -38,17 +38,17 @@ local function now()
   redis.call('HSET', state, 'clock_offset', string.format('%.3f', offset + clock - time))
   return clock
 end
-local function remember(time) redis.call('HSET', state, 'clock', string.format('%.3f', time)) end
+local function save_clock(time) redis.call('HSET', state, 'clock', string.format('%.3f', time)) end
 
--- A pattern is "=" and a topic, or one of Lua's for a topic with a slash behind it.
-local function fits(topic, pattern)
+-- A pattern is "=" and a topic, or a Lua pattern for a topic with a slash behind it.
+local function matches(topic, pattern)
   if pattern:sub(1, 1) == '=' then return topic == pattern:sub(2) end
   return string.find(topic .. '/', pattern) ~= nil
 end
 local function positions_of(topic) return root .. ':topic:' .. topic end
 
--- SADD or SREM: the topic in the sets of its levels.
-local function list(command, topic)
+-- Adds a topic to the sets of its levels (SADD), or removes it (SREM).
+local function update_index(command, topic)
   redis.call(command, root .. ':topics', topic)
   local number = 0
   for level in string.gmatch(topic, '[^/]+') do
@@ -57,21 +57,21 @@ local function list(command, topic)
   end
 end
 
-local function remove(position, topic)
+local function remove_message(position, topic)
   local bytes = #topic + redis.call('HSTRLEN', payloads, position)
   redis.call('XDEL', messages, position .. '-0')
   redis.call('HDEL', payloads, position)
   redis.call('ZREM', positions_of(topic), position)
-  if redis.call('EXISTS', positions_of(topic)) == 0 then list('SREM', topic) end
+  if redis.call('EXISTS', positions_of(topic)) == 0 then update_index('SREM', topic) end
   return redis.call('HINCRBY', state, 'bytes', -bytes)
 end
 
-local function forget(name)
-  local group, due = group_of(name)
-  local born = redis.call('HGET', group, 'born')
+local function remove_group(name)
+  local group, due = group_keys(name)
+  local id = redis.call('HGET', group, 'born')
   redis.call('DEL', group, due)
   redis.call('ZREM', groups, name)
-  if born then tell('removed', name, born) end
+  if id then notify('removed', name, id) end
 end
 
 local function entries_of(topic, cursor, upto, count)
@@ -82,9 +82,9 @@ local function entries_of(topic, cursor, upto, count)
   return positions
 end
 
--- Calls take for what fits behind a position until it answers false, or until it has looked at enough.
--- Answers how far it came, and whether there may be more.
-local function scan(cursor, upto, pattern, take)
+-- Calls take for each match behind a position, until take returns false or enough was searched.
+-- Returns the position up to which it has searched, and whether there may be more.
+local function search(cursor, upto, pattern, take)
   local topic = pattern:match('^=(.*)')
   local count, left = 4, 1000
   while left > 0 do
@@ -92,8 +92,8 @@ local function scan(cursor, upto, pattern, take)
       or redis.call('XRANGE', messages, '(' .. cursor .. '-0', upto, 'COUNT', count)
     for _, entry in ipairs(entries) do
       cursor = entry[1]:sub(1, -3)
-      local is_wanted = topic or fits(entry[2][2], pattern)
-      if is_wanted and not take(cursor, entry[2][2], entry[2][4]) then return cursor, true end
+      local is_match = topic or matches(entry[2][2], pattern)
+      if is_match and not take(cursor, entry[2][2], entry[2][4]) then return cursor, true end
     end
     if #entries < count then return cursor, false end
     left = left - count
@@ -103,101 +103,105 @@ local function scan(cursor, upto, pattern, take)
 end
 `;
 
-/** topic, about, payload, most messages, most bytes. Answers the position. */
+/** ARGV: topic, metadata, payload, maximum of messages, maximum of bytes. Returns the position. */
 const PUBLISH = `
-local topic, payload, most, most_bytes = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local position = text(math.max(last() + 1, microseconds()))
+local topic, payload, max_messages, max_bytes = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local position = integer(math.max(last_position() + 1, microseconds()))
 redis.call('XADD', messages, position .. '-0', 'topic', topic, 'about', ARGV[2])
 redis.call('HSET', payloads, position, payload)
 if redis.call('ZADD', positions_of(topic), position, position) == 1 and redis.call('ZCARD', positions_of(topic)) == 1 then
-  list('SADD', topic)
+  update_index('SADD', topic)
 end
 redis.call('HSET', state, 'last', position)
 local bytes = redis.call('HINCRBY', state, 'bytes', #topic + #payload)
 local count = redis.call('XLEN', messages)
--- Not all at once where the limits have become much lower; and the newest stays.
+-- Evicts at most 1,000 at a time, after limits were lowered, and never the newest.
 for _ = 1, math.min(count - 1, 1000) do
-  if count <= most and bytes <= most_bytes then break end
+  if count <= max_messages and bytes <= max_bytes then break end
   local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
-  bytes = remove(oldest[1]:sub(1, -3), oldest[2][2])
+  bytes = remove_message(oldest[1]:sub(1, -3), oldest[2][2])
   count = count - 1
 end
-tell('kept', position, topic)
+notify('kept', position, topic)
 return position
 `;
 
-/** topic, about, payload. */
-const PASS = `
-redis.call('PUBLISH', root, cjson.encode({'passing', last(), ARGV[1], ARGV[2]}) .. '\\n' .. ARGV[3])
+/** ARGV: topic, metadata, payload. */
+const PUBLISH_TRANSIENT = `
+redis.call('PUBLISH', root, cjson.encode({'passing', last_position(), ARGV[1], ARGV[2]}) .. '\\n' .. ARGV[3])
 `;
 
-/** name. Told to the reader of that name, in its turn. */
-const BEGIN = `tell('begun', ARGV[1], last())`;
+/** ARGV: reader id. Notifies the reader of the last position, in order with all other notifications. */
+const START_READER = `notify('begun', ARGV[1], last_position())`;
 
-/** after, up to, pattern, most messages, most bytes. Answers where it stopped, or nil at the end; and messages. */
+/**
+ * ARGV: after, up to, pattern, maximum of messages, maximum of bytes. Returns the position where it stopped, or nil
+ * when it has reached the end; and the messages.
+ */
 const READ = `
-local most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
+local messages_left, bytes_left = tonumber(ARGV[4]), tonumber(ARGV[5])
 local found = {false}
-local cursor, more = scan(ARGV[1], ARGV[2], ARGV[3], function(position, topic, about)
+local cursor, more = search(ARGV[1], ARGV[2], ARGV[3], function(position, topic, metadata)
   local payload = redis.call('HGET', payloads, position) or ''
-  found[#found + 1] = {position, topic, about, payload}
-  most, most_bytes = most - 1, most_bytes - #payload
-  return most > 0 and most_bytes > 0
+  found[#found + 1] = {position, topic, metadata, payload}
+  messages_left, bytes_left = messages_left - 1, bytes_left - #payload
+  return messages_left > 0 and bytes_left > 0
 end)
 if more then found[1] = cursor end
 return found
 `;
 
-/** group, after or nothing, born, most groups, lease. Answers when it was born. */
-const JOIN = `
+/** ARGV: group, after or an empty text, id for a new group, maximum of groups, lease. Returns the group's id. */
+const JOIN_GROUP = `
 local name, after, time = ARGV[1], ARGV[2], now()
-local group = group_of(name)
+local group = group_keys(name)
 if redis.call('EXISTS', group) == 0 then
   while redis.call('ZCARD', groups) >= tonumber(ARGV[4]) do
     local idle = redis.call('ZRANGEBYSCORE', groups, '-inf', time, 'LIMIT', 0, 1)[1]
     if not idle then break end
-    forget(idle)
+    remove_group(idle)
   end
-  if after == '' then after = last() end
-  -- From a clock that was ahead of this one's: everything is news.
-  if tonumber(after) > tonumber(last()) then after = '0' end
+  if after == '' then after = last_position() end
+  -- A position from a clock that was ahead: every message of this bus counts as later.
+  if tonumber(after) > tonumber(last_position()) then after = '0' end
   redis.call('HSET', group, 'born', ARGV[3], 'cursor', after)
 end
 redis.call('ZADD', groups, time + ARGV[5], name)
-remember(time)
+save_clock(time)
 return redis.call('HGET', group, 'born')
 `;
 
-/** lease, groups. They have members for so long from now on, or none at 0. */
-const LEASE = `
+/** ARGV: lease, groups. Marks the groups as having members for this time; for 0, as having none. */
+const RENEW_LEASE = `
 local time = now()
 for index = 2, #ARGV do redis.call('ZADD', groups, 'XX', time + ARGV[1], ARGV[index]) end
-remember(time)
+save_clock(time)
 `;
 
 /**
- * group, born, pattern, most bytes, and for each that is wanted how long its member may take. Nil when the group is
- * gone; else 1 when there may be more, milliseconds until the next is due or -1, and the deliveries.
+ * ARGV: group, group id, pattern, maximum of bytes, and the ack wait of each member that claims a message. Returns nil
+ * when the group was removed; else 1 when there may be more, the milliseconds until the next redelivery or -1, and
+ * the deliveries.
  */
 const CLAIM = `
-local name, most_bytes, wanted = ARGV[1], tonumber(ARGV[4]), #ARGV - 4
-local group, due = group_of(name)
+local name, bytes_left, wanted = ARGV[1], tonumber(ARGV[4]), #ARGV - 4
+local group, due = group_keys(name)
 local known = redis.call('HMGET', group, 'born', 'cursor')
 if known[1] ~= ARGV[2] then return false end
 local time, found = now(), {}
-local function take(position, topic, about, attempt)
+local function take(position, topic, metadata, attempt)
   local payload = redis.call('HGET', payloads, position) or ''
   redis.call('HSET', group, position, attempt or 1)
   redis.call('ZADD', due, time + math.max(1, ARGV[5 + #found]), position)
-  found[#found + 1] = {position, topic, about, payload, attempt or 1}
-  most_bytes = most_bytes - #payload
-  return #found < wanted and most_bytes > 0
+  found[#found + 1] = {position, topic, metadata, payload, attempt or 1}
+  bytes_left = bytes_left - #payload
+  return #found < wanted and bytes_left > 0
 end
 local has_room, more = true, true
 while has_room do
-  local again = redis.call('ZRANGEBYSCORE', due, '-inf', time, 'LIMIT', 0, wanted)
-  if #again == 0 then break end
-  for _, position in ipairs(again) do
+  local redeliveries = redis.call('ZRANGEBYSCORE', due, '-inf', time, 'LIMIT', 0, wanted)
+  if #redeliveries == 0 then break end
+  for _, position in ipairs(redeliveries) do
     local entry = redis.call('XRANGE', messages, position, position)[1]
     if not entry then
       redis.call('HDEL', group, position)
@@ -209,28 +213,31 @@ while has_room do
 end
 if has_room then
   local cursor
-  cursor, more = scan(known[2], '9999999999999999', ARGV[3], take)
+  cursor, more = search(known[2], '9999999999999999', ARGV[3], take)
   if cursor ~= known[2] then redis.call('HSET', group, 'cursor', cursor) end
 end
-if #found > 0 then remember(time) end
+if #found > 0 then save_clock(time) end
 local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 return {more and 1 or 0, first[1] and math.max(0, math.ceil(first[2] - time)) or -1, unpack(found)}
 `;
 
-/** group, born, position, attempt. Another member that has it meanwhile is told. */
+/** ARGV: group, group id, position, attempt. Notifies another member that has the message by now. */
 const ACK = `
-local group, due = group_of(ARGV[1])
+local group, due = group_keys(ARGV[1])
 local known = redis.call('HMGET', group, 'born', ARGV[3])
 if known[1] ~= ARGV[2] or not known[2] then return end
 redis.call('HDEL', group, ARGV[3])
 redis.call('ZREM', due, ARGV[3])
-if known[2] ~= ARGV[4] then tell('settled', ARGV[1], ARGV[3]) end
+if known[2] ~= ARGV[4] then notify('settled', ARGV[1], ARGV[3]) end
 `;
 
-/** group, born, delay, and for each: position, attempt, what becomes of that. For those that nobody else has got. */
-const GIVE_BACK = `
+/**
+ * ARGV: group, group id, delay, and for each delivery its position, its attempt, and the number to store. Skips
+ * deliveries that another one has replaced.
+ */
+const RETURN_DELIVERIES = `
 local name, time = ARGV[1], now()
-local group, due = group_of(name)
+local group, due = group_keys(name)
 if redis.call('HGET', group, 'born') ~= ARGV[2] then return end
 for index = 4, #ARGV, 3 do
   local position = ARGV[index]
@@ -239,52 +246,52 @@ for index = 4, #ARGV, 3 do
     redis.call('ZADD', due, time + ARGV[3], position)
   end
 end
-remember(time)
--- What was dropped meanwhile is not delivered again, however long its delay.
+save_clock(time)
+-- Forgets positions of messages that were dropped, even when their redelivery is far off: bounds the group's size.
 if redis.call('ZCARD', due) > redis.call('XLEN', messages) then
   for _, position in ipairs(redis.call('ZRANGE', due, 0, -1)) do
-    local waits = tonumber(redis.call('HGET', group, position)) <= 0
-    if waits and #redis.call('XRANGE', messages, position, position) == 0 then
+    local is_waiting = tonumber(redis.call('HGET', group, position)) <= 0
+    if is_waiting and #redis.call('XRANGE', messages, position, position) == 0 then
       redis.call('HDEL', group, position)
       redis.call('ZREM', due, position)
     end
   end
 end
-tell('due', name)
+notify('due', name)
 `;
 
-/** group. */
-const REMOVE_GROUP = `forget(ARGV[1])`;
+/** ARGV: group. */
+const REMOVE_GROUP = `remove_group(ARGV[1])`;
 
-/** pattern, and the levels that it names, as `NUMBER:LEVEL`. */
+/** ARGV: pattern, and its levels without wildcards as `NUMBER:LEVEL`. Searches the smallest of their sets of topics. */
 const DROP = `
 local pattern = ARGV[1]
-local few, count = root .. ':topics', redis.call('SCARD', root .. ':topics')
+local smallest, count = root .. ':topics', redis.call('SCARD', root .. ':topics')
 for index = 2, #ARGV do
   local set = root .. ':level:' .. ARGV[index]
   local size = redis.call('SCARD', set)
-  if size < count then few, count = set, size end
+  if size < count then smallest, count = set, size end
 end
-for _, topic in ipairs(redis.call('SMEMBERS', few)) do
-  if fits(topic, pattern) then
-    for _, position in ipairs(redis.call('ZRANGE', positions_of(topic), 0, -1)) do remove(position, topic) end
+for _, topic in ipairs(redis.call('SMEMBERS', smallest)) do
+  if matches(topic, pattern) then
+    for _, position in ipairs(redis.call('ZRANGE', positions_of(topic), 0, -1)) do remove_message(position, topic) end
   end
 end
 for _, name in ipairs(redis.call('ZRANGE', groups, 0, -1)) do
-  if fits(cjson.decode(name)[1], pattern) then forget(name) end
+  if matches(cjson.decode(name)[1], pattern) then remove_group(name) end
 end
 `;
 
 export const scripts = {
   publish: PRELUDE + PUBLISH,
-  pass: PRELUDE + PASS,
-  begin: PRELUDE + BEGIN,
+  publishTransient: PRELUDE + PUBLISH_TRANSIENT,
+  startReader: PRELUDE + START_READER,
   read: PRELUDE + READ,
-  join: PRELUDE + JOIN,
-  lease: PRELUDE + LEASE,
+  joinGroup: PRELUDE + JOIN_GROUP,
+  renewLease: PRELUDE + RENEW_LEASE,
   claim: PRELUDE + CLAIM,
   ack: PRELUDE + ACK,
-  giveBack: PRELUDE + GIVE_BACK,
+  returnDeliveries: PRELUDE + RETURN_DELIVERIES,
   removeGroup: PRELUDE + REMOVE_GROUP,
   drop: PRELUDE + DROP,
 };

@@ -1,6 +1,6 @@
 import { rfc3339, type StateEntry, type StateWrite } from "../../core/index.js";
 
-/** A value as the server keeps it; see `scripts.ts`. */
+/** A value as the server stores it; see `scripts.ts`. */
 export interface Row {
   version: number;
   updatedAtMs: number;
@@ -9,8 +9,8 @@ export interface Row {
   json: string;
 }
 
-/** Of `VERSION UPDATED_AT EXPIRES_AT JSON`; in what a put answers there is no JSON. */
-export function readRow(text: string, json?: string): Row {
+/** Parses `VERSION UPDATED_AT EXPIRES_AT JSON`. The answer to a put has no JSON: give it then. */
+export function parseRow(text: string, json?: string): Row {
   const [, version, updatedAt, expiresAt, rest = ""] = /^(\d+) (\d+) (\d+) ?(.*)/s.exec(text) ?? [];
   return {
     version: Number(version),
@@ -30,16 +30,17 @@ export function entryOf(key: string, { version, updatedAtMs, expiresAtMs, json }
   };
 }
 
-/** A write as it will be kept. Made when it is handed over: what its value becomes later does not matter. */
+/** A write as the scripts take it. */
 export interface EncodedWrite {
   op: "put" | "delete";
   key: string;
-  /** The version, 0 for none; empty: it does not matter. */
+  /** The expected version, 0 for an absent key; empty for any version. */
   expect: string;
   ttl: string;
   json: string;
 }
 
+/** Encodes a write. The value is copied as JSON, so that later changes of it have no effect. */
 export function encodeWrite(write: StateWrite): EncodedWrite {
   const { op, key, expect = "" } = write;
   const expected = expect === "absent" ? "0" : String(expect);

@@ -1,55 +1,57 @@
 /**
- * The store's Lua scripts. Each is one step for everybody who uses the server, and tells the time by the server's
- * clock. Of a namespace there are:
+ * The Lua scripts of the store, each one atomic step on the server and by the server's clock. Keys for each namespace:
  *
- * - `keys:NAME`, a sorted set of the keys that are there, all of one score: so it is in the order of their bytes;
- * - `values:NAME`, a hash of their rows: "VERSION UPDATED_AT EXPIRES_AT JSON", times in ms, 0 is never;
- * - `changes:NAME`, a sorted set of keys by the version of their last change, those that were deleted included;
- * - `deleted:NAME`, those that were deleted, as long as they are known;
- * - `ends:NAME`, the keys that end, by when.
+ * - `keys:NAME`: sorted set of the existing keys, all with the same score, so that they are in the order of their bytes.
+ * - `values:NAME`: hash of their rows, "VERSION UPDATED_AT EXPIRES_AT JSON", with times in ms and 0 for never.
+ * - `changes:NAME`: sorted set of keys, deleted ones included, by the version of their last change.
+ * - `deleted:NAME`: sorted set of the deleted keys that are still remembered.
+ * - `ends:NAME`: sorted set of the keys that expire, by their time.
  *
- * And of all: `namespaces` and `pruned`, hashes of the last version and of the newest deletion that is not known any
- * more; `due`, the namespaces by when something in them ends; `floor`, above the versions of all that were dropped,
- * so that a later one of the same name gives no version a second time.
+ * Keys for all namespaces: `namespaces`, hash of their versions; `pruned`, hash of the newest deletion that each has
+ * forgotten; `due`, sorted set of the namespaces by the time of their first expiry; `floor`, a version above those of
+ * all dropped namespaces, so that a later namespace of the same name repeats no version.
  *
- * Nothing is written before everything has been checked: Redis does not take back what a script has done.
+ * A script checks everything before it writes: Redis does not roll back.
  */
 const COMMON = `
 local P, NS = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function of(kind, name) return P .. kind .. ':' .. name end
-local function text(number) return string.format('%.0f', number) end
-local function over(row)
+local function key_of(kind, name) return P .. kind .. ':' .. name end
+local function integer(number) return string.format('%.0f', number) end
+local function expired(row)
   local ends = tonumber(string.match(row, '^%d+ %d+ (%d+) '))
   return ends > 0 and ends <= now
 end
-local function live(key)
-  if not redis.call('ZSCORE', of('keys', NS), key) then return false end
-  local ends = redis.call('ZSCORE', of('ends', NS), key)
+local function exists(key)
+  if not redis.call('ZSCORE', key_of('keys', NS), key) then return false end
+  local ends = redis.call('ZSCORE', key_of('ends', NS), key)
   return not ends or tonumber(ends) > now
 end
-local function bury(name, key, version)
-  redis.call('HDEL', of('values', name), key)
-  redis.call('ZREM', of('keys', name), key)
-  redis.call('ZREM', of('ends', name), key)
-  redis.call('ZADD', of('changes', name), text(version), key)
-  redis.call('ZADD', of('deleted', name), text(version), key)
+local function delete_key(name, key, version)
+  redis.call('HDEL', key_of('values', name), key)
+  redis.call('ZREM', key_of('keys', name), key)
+  redis.call('ZREM', key_of('ends', name), key)
+  redis.call('ZADD', key_of('changes', name), integer(version), key)
+  redis.call('ZADD', key_of('deleted', name), integer(version), key)
 end
-local function changed(name, version, channel, max_deletions)
-  redis.call('HSET', P .. 'namespaces', name, text(version))
-  local surplus = redis.call('ZCARD', of('deleted', name)) - max_deletions
+local function notify_change(name, version, channel, max_deletions)
+  redis.call('HSET', P .. 'namespaces', name, integer(version))
+  local surplus = redis.call('ZCARD', key_of('deleted', name)) - max_deletions
   if surplus > 0 then
-    local gone = redis.call('ZPOPMIN', of('deleted', name), math.min(surplus, 1000))
-    for i = 1, #gone, 2 do redis.call('ZREM', of('changes', name), gone[i]) end
+    local gone = redis.call('ZPOPMIN', key_of('deleted', name), math.min(surplus, 1000))
+    for i = 1, #gone, 2 do redis.call('ZREM', key_of('changes', name), gone[i]) end
     redis.call('HSET', P .. 'pruned', name, gone[#gone])
   end
   redis.call('PUBLISH', channel, '+' .. name)
 end
 `;
 
-/** PREFIX NAME CHANNEL MAX_DELETIONS, and for each write OP KEY EXPECT TTL JSON. */
+/**
+ * ARGV: PREFIX NAME CHANNEL MAX_DELETIONS, and for each write OP KEY EXPECT TTL JSON. Returns "conflict", the index of
+ * the write and the version found; or "done", the time and the row of each write.
+ */
 const WRITE = `${COMMON}
 local channel, max_deletions = ARGV[3], tonumber(ARGV[4])
 local known = redis.call('HGET', P .. 'namespaces', NS)
@@ -60,10 +62,10 @@ for i = 5, #ARGV, 5 do
   local op, key, expect = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local found = planned[key]
   if not found then
-    found = live(key) and tonumber(redis.call('ZSCORE', of('changes', NS), key)) or 0
+    found = exists(key) and tonumber(redis.call('ZSCORE', key_of('changes', NS), key)) or 0
   end
   if expect ~= '' and tonumber(expect) ~= found then
-    return { 'conflict', text((i - 5) / 5), text(found) }
+    return { 'conflict', integer((i - 5) / 5), integer(found) }
   end
   if op == 'put' then
     version = version + 1
@@ -75,52 +77,51 @@ for i = 5, #ARGV, 5 do
   planned[key] = found
 end
 
-local answers = { 'done', text(now) }
+local answers = { 'done', integer(now) }
 version = before
 for i = 5, #ARGV, 5 do
   local op, key, ttl = ARGV[i], ARGV[i + 1], ARGV[i + 3]
   if op == 'put' then
     version = version + 1
     local ends = ttl == '' and 0 or math.min(now + tonumber(ttl), 8.64e15)
-    local row = text(version) .. ' ' .. text(now) .. ' ' .. text(ends) .. ' ' .. ARGV[i + 4]
-    redis.call('HSET', of('values', NS), key, row)
-    redis.call('ZADD', of('keys', NS), 0, key)
-    redis.call('ZADD', of('changes', NS), text(version), key)
-    redis.call('ZREM', of('deleted', NS), key)
+    local row = integer(version) .. ' ' .. integer(now) .. ' ' .. integer(ends) .. ' ' .. ARGV[i + 4]
+    redis.call('HSET', key_of('values', NS), key, row)
+    redis.call('ZADD', key_of('keys', NS), 0, key)
+    redis.call('ZADD', key_of('changes', NS), integer(version), key)
+    redis.call('ZREM', key_of('deleted', NS), key)
     if ends > 0 then
-      redis.call('ZADD', of('ends', NS), text(ends), key)
-      redis.call('ZADD', P .. 'due', 'LT', text(ends), NS)
+      redis.call('ZADD', key_of('ends', NS), integer(ends), key)
+      redis.call('ZADD', P .. 'due', 'LT', integer(ends), NS)
     else
-      redis.call('ZREM', of('ends', NS), key)
+      redis.call('ZREM', key_of('ends', NS), key)
     end
-    answers[#answers + 1] = text(version) .. ' ' .. text(now) .. ' ' .. text(ends)
-  elseif live(key) then
+    answers[#answers + 1] = integer(version) .. ' ' .. integer(now) .. ' ' .. integer(ends)
+  elseif exists(key) then
     version = version + 1
-    answers[#answers + 1] = redis.call('HGET', of('values', NS), key)
-    bury(NS, key, version)
+    answers[#answers + 1] = redis.call('HGET', key_of('values', NS), key)
+    delete_key(NS, key, version)
   else
     answers[#answers + 1] = false
   end
 end
 if version > before then
-  if not known and before > 0 then redis.call('HSET', P .. 'pruned', NS, text(before)) end
-  changed(NS, version, channel, max_deletions)
+  if not known and before > 0 then redis.call('HSET', P .. 'pruned', NS, integer(before)) end
+  notify_change(NS, version, channel, max_deletions)
 end
 return answers
 `;
 
 /**
- * PREFIX NAME MIN MAX COUNT MAX_BYTES NEED_ONE. Looks at so many keys; answers what became of it ("end": no key is
- * left; "full": the next one is too large; "on": there may be more), the last key that was looked at, and keys with
- * their rows.
+ * ARGV: PREFIX NAME MIN MAX COUNT MAX_BYTES NEED_ONE. Reads COUNT keys. Returns "end" (no more keys), "full" (the next
+ * one exceeds MAX_BYTES) or "on" (there may be more), the last key read, and the keys with their rows.
  */
 const LIST = `${COMMON}
 local count, bytes, any = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '0'
-local keys = redis.call('ZRANGEBYLEX', of('keys', NS), ARGV[3], ARGV[4], 'LIMIT', 0, count)
+local keys = redis.call('ZRANGEBYLEX', key_of('keys', NS), ARGV[3], ARGV[4], 'LIMIT', 0, count)
 local answers = { #keys < count and 'end' or 'on', keys[#keys] or '' }
 for _, key in ipairs(keys) do
-  local row = redis.call('HGET', of('values', NS), key)
-  if row and not over(row) then
+  local row = redis.call('HGET', key_of('values', NS), key)
+  if row and not expired(row) then
     bytes = bytes - #row
     if bytes < 0 and any then
       answers[1] = 'full'
@@ -135,22 +136,22 @@ return answers
 `;
 
 /**
- * PREFIX NAME AFTER BEGIN COUNT MAX_BYTES. Answers the namespace's version, what is pruned, the version that was
- * looked at last, whether there may be more, and for each change its version, its key and its row, if it has one.
+ * ARGV: PREFIX NAME AFTER KEY_PREFIX COUNT MAX_BYTES. Returns the namespace's version, its newest forgotten deletion,
+ * the version up to which it has searched, whether there may be more, and for each change its version, key and row.
  */
 const CHANGES = `${COMMON}
-local after, begin, count, bytes = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local after, key_prefix, count, bytes = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local version = redis.call('HGET', P .. 'namespaces', NS) or '0'
 local pruned = redis.call('HGET', P .. 'pruned', NS) or '0'
 local found = redis.call(
-  'ZRANGEBYSCORE', of('changes', NS), '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
+  'ZRANGEBYSCORE', key_of('changes', NS), '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
 local answers = { version, pruned, after, #found == count * 2 and 1 or 0 }
 for i = 1, #found, 2 do
   local key = found[i]
-  if string.sub(key, 1, #begin) == begin then
-    local row = redis.call('HGET', of('values', NS), key)
-    -- What is over is told when it has been cleared away.
-    if not row or not over(row) then
+  if string.sub(key, 1, #key_prefix) == key_prefix then
+    local row = redis.call('HGET', key_of('values', NS), key)
+    -- An expired entry becomes a change when it is deleted.
+    if not row or not expired(row) then
       if row then bytes = bytes - #row end
       if bytes < 0 and #answers > 4 then
         answers[4] = 1
@@ -166,20 +167,20 @@ end
 return answers
 `;
 
-/** PREFIX "" CHANNEL MAX_DELETIONS COUNT. Answers 1 when there is more to do. */
-const CLEAR_UP = `${COMMON}
+/** ARGV: PREFIX "" CHANNEL MAX_DELETIONS COUNT. Deletes up to COUNT expired entries. Returns 1 when there are more. */
+const DELETE_EXPIRED = `${COMMON}
 local channel, max_deletions, left = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', text(now), 'LIMIT', 0, left)) do
-  local keys = redis.call('ZRANGEBYSCORE', of('ends', name), '-inf', text(now), 'LIMIT', 0, left)
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', integer(now), 'LIMIT', 0, left)) do
+  local keys = redis.call('ZRANGEBYSCORE', key_of('ends', name), '-inf', integer(now), 'LIMIT', 0, left)
   if #keys > 0 then
     local version = tonumber(redis.call('HGET', P .. 'namespaces', name))
     for _, key in ipairs(keys) do
       version = version + 1
-      bury(name, key, version)
+      delete_key(name, key, version)
     end
-    changed(name, version, channel, max_deletions)
+    notify_change(name, version, channel, max_deletions)
   end
-  local next = redis.call('ZRANGE', of('ends', name), 0, 0, 'WITHSCORES')
+  local next = redis.call('ZRANGE', key_of('ends', name), 0, 0, 'WITHSCORES')
   if next[2] then
     redis.call('ZADD', P .. 'due', next[2], name)
   else
@@ -191,18 +192,18 @@ end
 return 0
 `;
 
-/** PREFIX NAME CHANNEL. What is large is freed beside the server's work, however large it is. */
+/** ARGV: PREFIX NAME CHANNEL. UNLINK frees memory in the background, however large the namespace is. */
 const DROP = `${COMMON}
 local version = redis.call('HGET', P .. 'namespaces', NS)
 if version then
   local floor = tonumber(redis.call('GET', P .. 'floor') or '0')
-  redis.call('SET', P .. 'floor', text(math.max(floor, version + 1)))
+  redis.call('SET', P .. 'floor', integer(math.max(floor, version + 1)))
 end
 redis.call('HDEL', P .. 'namespaces', NS)
 redis.call('HDEL', P .. 'pruned', NS)
 redis.call('ZREM', P .. 'due', NS)
 for _, kind in ipairs({ 'keys', 'values', 'changes', 'deleted', 'ends' }) do
-  redis.call('UNLINK', of(kind, NS))
+  redis.call('UNLINK', key_of(kind, NS))
 end
 redis.call('PUBLISH', ARGV[3], '-' .. NS)
 `;
@@ -211,6 +212,6 @@ export const SCRIPTS = {
   stateWrite: WRITE,
   stateList: LIST,
   stateChanges: CHANGES,
-  stateClearUp: CLEAR_UP,
+  stateDeleteExpired: DELETE_EXPIRED,
   stateDrop: DROP,
 } as const;

@@ -1,28 +1,28 @@
 import type { Clock, OpenStarryError, StateChange, WatchQuery } from "../../core/index.js";
+import type { Change, ChangePage, Commands } from "./commands.js";
 import { entryOf } from "./rows.js";
-import type { Change, Changes, Tables } from "./tables.js";
 
-/** Those who wait for changes. They are woken by the server's notices, and read what has changed. */
+/** The watches of this daemon. The server's notifications wake them, and they read what has changed. */
 export interface Watches {
-  /** A notice of the tables' channel. */
-  notice(text: string): void;
-  /** Notices may have been missed: all reject. */
+  /** Handles a notification on the store's channel. */
+  onNotification(text: string): void;
+  /** Ends all watches with an error, since notifications may have been lost. */
   failAll(error: OpenStarryError): void;
-  changes(name: string, query: WatchQuery): AsyncGenerator<StateChange>;
+  watch(name: string, query: WatchQuery): AsyncGenerator<StateChange>;
 }
 
-/** What was read so long ago may have changed: it is read again, for one who reads slowly. */
+/** How old a page may be before a slow reader's watch reads it again, to yield the latest values. */
 const FRESH_MS = 100;
 
 interface Watch {
-  over: boolean;
-  failed?: OpenStarryError;
+  isOver: boolean;
+  failure?: OpenStarryError;
   wake: () => void;
 }
 
-/** `read` rejects with `state_unavailable` for whatever goes wrong. What it is to do is sent when it is called. */
+/** Creates the watches. `read` calls the commands at once, and rejects only with `state_unavailable`. */
 export function createWatches(
-  read: <T>(act: (tables: Tables) => Promise<T>) => Promise<T>,
+  read: <T>(act: (commands: Commands) => Promise<T>) => Promise<T>,
   clock: Pick<Clock, "monotonic">,
 ): Watches {
   const watches = new Map<string, Set<Watch>>();
@@ -37,86 +37,87 @@ export function createWatches(
     if (all?.size === 0) watches.delete(name);
   };
 
-  async function* changes(name: string, query: WatchQuery): AsyncGenerator<StateChange> {
+  async function* watch(name: string, query: WatchQuery): AsyncGenerator<StateChange> {
     const { signal, prefix = "", after } = query;
-    const watch: Watch = { over: signal.aborted, wake: () => {} };
+    const self: Watch = { isOver: signal.aborted, wake: () => {} };
     const end = () => {
-      watch.over = true;
-      watch.wake();
+      self.isOver = true;
+      self.wake();
     };
-    const goesOn = () => {
-      if (watch.failed && !watch.over) throw watch.failed;
-      return !watch.over;
+    const continues = () => {
+      if (self.failure && !self.isOver) throw self.failure;
+      return !self.isOver;
     };
-    register(name, watch);
+    register(name, self);
     signal.addEventListener("abort", end);
     try {
-      let seen = after ?? (await read((tables) => tables.version(name)));
-      while (goesOn()) {
+      let seen = after ?? (await read((commands) => commands.version(name)));
+      while (continues()) {
+        // Before the page is read, so that no notification is missed.
         const woken = new Promise<void>((resolve) => {
-          watch.wake = resolve;
+          self.wake = resolve;
         });
-        const page: Changes = await read((tables) => tables.changes(name, seen, prefix));
+        const page = await read((commands) => commands.changes(name, seen, prefix));
         const readAt = clock.monotonic();
         const gap = gapAfter(page, seen);
         if (gap !== undefined) {
           seen = gap;
-          if (goesOn()) yield { type: "gap", version: gap };
+          if (continues()) yield { type: "gap", version: gap };
           continue;
         }
         const isFresh = () => clock.monotonic() - readAt < FRESH_MS;
         for (const change of page.changes) {
-          if (!goesOn()) return;
+          if (!continues()) return;
           if (change !== page.changes[0] && !isFresh()) break;
           seen = change.version;
-          yield told(change);
+          yield toStateChange(change);
         }
         if (seen < (page.changes.at(-1)?.version ?? 0)) continue;
-        seen = page.seen;
+        seen = page.searchedUpTo;
         if (!page.more) await woken;
       }
     } catch (error) {
-      // One that was told to end has nothing to fail at any more.
-      if (!watch.over) throw error;
+      // An error after the signal is of no interest any more.
+      if (!self.isOver) throw error;
     } finally {
-      unregister(name, watch);
+      unregister(name, self);
       signal.removeEventListener("abort", end);
     }
   }
 
-  const each = (name: string, act: (watch: Watch) => void) => {
+  const updateAll = (name: string, act: (watch: Watch) => void) => {
     for (const watch of watches.get(name) ?? []) {
       act(watch);
       watch.wake();
     }
   };
   return {
-    notice(text) {
-      const dropped = text.startsWith("-");
-      each(text.slice(1), (watch) => {
-        watch.over ||= dropped;
+    onNotification(text) {
+      const isDropped = text.startsWith("-");
+      updateAll(text.slice(1), (watch) => {
+        watch.isOver ||= isDropped;
       });
     },
     failAll(error) {
       for (const name of watches.keys()) {
-        each(name, (watch) => {
-          watch.failed = error;
+        updateAll(name, (watch) => {
+          watch.failure = error;
         });
       }
     },
-    changes,
+    watch,
   };
 }
 
 /**
- * Who has seen nothing has missed no deletion. A version that is still to come is one of an earlier
- * namespace of this name.
+ * Returns the version after which to continue when changes may have been missed. A watch from the beginning misses no
+ * deletion. A version above the current one belongs to an earlier namespace of the same name.
  */
-function gapAfter({ version, pruned }: Changes, seen: number): number | undefined {
+function gapAfter({ version, pruned }: ChangePage, seen: number): number | undefined {
   if (seen > version) return version;
   return seen > 0 && seen < pruned ? pruned : undefined;
 }
 
-function told({ version, key, row }: Change): StateChange {
+function toStateChange({ version, key, row }: Change): StateChange {
   return row ? { type: "put", entry: entryOf(key, row) } : { type: "delete", key, version };
 }

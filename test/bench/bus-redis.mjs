@@ -1,4 +1,4 @@
-// Measures bus-redis beside bare XADDs of the same client, on a server that syncs every write, in one run:
+// Measures bus-redis and, for comparison, bare XADDs of the same client, on a server that syncs every write, in one run:
 //   npm run build && node test/bench/bus-redis.mjs [--messages 20000] [--kept 10000]
 import { parseArgs } from "node:util";
 import { createRedisBus } from "../../dist/plugins/bus-redis/redis-bus.js";
@@ -11,7 +11,7 @@ const { values: options } = parseArgs({
 const messages = Number(options.messages);
 const payload = Buffer.alloc(200, "x");
 
-/** A reader of what is published, 64 at a time, from the first publish to the last message read. */
+/** Measures a reader while 64 messages at a time are published. */
 async function read(bus, count) {
   const over = new AbortController();
   const reading = bus.subscribe({ filter: "read/+", signal: over.signal })[Symbol.asyncIterator]();
@@ -24,26 +24,26 @@ async function read(bus, count) {
     await next;
     next = reading.next();
   }
-  tell("what it read", count, performance.now() - began);
+  tell("messages read", count, performance.now() - began);
   await publishing;
   over.abort();
   await next;
 }
 
-/** Members of one group take and settle what waits for them. */
-async function settle(bus, group, members, count) {
+/** Measures members of one group that take and acknowledge waiting messages. */
+async function acknowledge(bus, group, members, count) {
   const over = new AbortController();
   const options = { filter: "read/+", group, after: "0", ackWaitMs: 60_000, signal: over.signal };
-  let settled = 0;
+  let acknowledged = 0;
   const began = performance.now();
   const member = async () => {
     for await (const { ack } of bus.consume({ ...options, maxInFlight: 1 })) {
       await ack();
-      if (++settled === count) over.abort();
+      if (++acknowledged === count) over.abort();
     }
   };
   await Promise.all(Array.from({ length: members }, member));
-  tell(`taken and settled one by one, ${members} members`, settled, performance.now() - began);
+  tell(`taken and acknowledged one by one, ${members} members`, acknowledged, performance.now() - began);
 }
 
 const server = await startRedis("bus-redis");
@@ -64,7 +64,7 @@ try {
     const publish = (index) => bus.publish({ topic: `agents/a${index % 1_000}/inbox`, payload });
     await measure("publishes", lanes, count, publish);
   }
-  await measure("publishes of what is not kept", 64, messages, () =>
+  await measure("publishes with keep: false", 64, messages, () =>
     bus.publish({ topic: "t", payload }, { keep: false }),
   );
   await redis.del("bare");
@@ -76,7 +76,7 @@ try {
   for (let index = 0; index < 100; index++) await bus.drop(`openstarry/events/+/a${index}`);
   tell("drops that find nothing", 100, performance.now() - began);
   await read(bus, messages);
-  for (const members of [1, 8]) await settle(bus, `of ${members}`, members, 500 * members);
+  for (const members of [1, 8]) await acknowledge(bus, `of ${members}`, members, 500 * members);
 } finally {
   await stop();
   await server.stop();

@@ -30,7 +30,7 @@ const serversOf = ({ home }: TestDaemon) =>
     ({ command }) => command.includes(join(home, "bus-redis", "redis.conf")) && !command.includes("shim"),
   );
 
-/** The first messages of a topic, as they are kept. */
+/** Reads the first kept messages of a topic. */
 async function read({ client }: TestDaemon, topic: string, count: number): Promise<unknown[]> {
   const seen: unknown[] = [];
   const signal = AbortSignal.timeout(20_000);
@@ -41,8 +41,8 @@ async function read({ client }: TestDaemon, topic: string, count: number): Promi
   return seen;
 }
 
-describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
-  test("is started when an agent needs the bus, which it reaches by the daemon, with no secret to be seen", async () => {
+describe.skipIf(noRedis)("the managed Redis server of bus-redis", () => {
+  test("the server starts for an agent that requires the bus, and its password appears nowhere", async () => {
     const it = await start({ managed: true });
     await expect(it.client.agents.get(ID)).rejects.toMatchObject({ code: "agent_not_found" });
     await it.client.agents.create({ agent_id: "worker", template_id: "Needs" });
@@ -53,15 +53,15 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(await read(it, "agents/worker/inbox", 2)).toEqual([{ a: 1 }, "two"]);
 
     const password = readFileSync(join(it.home, "bus-redis", "password"), "utf8").trim();
-    const told = [
+    const visible = [
       ...allProcesses().map((process) => process.command + JSON.stringify(environOf(process.pid))),
       readFileSync(join(it.home, "daemon.log"), "utf8"),
       JSON.stringify(await it.client.agents.get(ID)),
       (await it.cli(["logs", ID])).stdout,
       readFileSync(join(it.home, "journal.db"), "latin1"),
     ];
-    expect(told.filter((text) => text.includes(password))).toEqual([]);
-    // With the agent goes what was kept for it.
+    expect(visible.filter((text) => text.includes(password))).toEqual([]);
+    // Deleting the agent drops its messages.
     await it.client.agents.stop("worker");
     await it.client.agents.remove("worker");
     const topics = async () => {
@@ -74,10 +74,12 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
       }
       return seen;
     };
-    await waitFor(async () => !(await topics()).includes("agents/worker/inbox"), { what: "it to be gone" });
+    await waitFor(async () => !(await topics()).includes("agents/worker/inbox"), {
+      what: "the messages to be dropped",
+    });
   });
 
-  test("is adopted after a kill -9 of the daemon and not doubled, with messages and groups as they were", async () => {
+  test("the server is adopted after kill -9 of the daemon, with its messages and groups", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);
     const before = await running(it);
@@ -101,7 +103,7 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(rest.sort()).toEqual([2, 3]);
   });
 
-  test("killed amid traffic: the daemon stays, says so, runs it again, and what was acknowledged is there", async () => {
+  test("the daemon restarts a server killed under load, and no acknowledged message is lost", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);
     const { pid } = it;
@@ -131,7 +133,7 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(pid()).toBe(daemonPid);
     expect((await it.cli(["status"])).stdout).not.toContain("problem");
     const log = readFileSync(join(it.home, "daemon.log"), "utf8");
-    expect(log).toContain("plugin bus-redis: svc:bus-redis: the connection is lost");
+    expect(log).toContain("plugin bus-redis: svc:bus-redis: connection lost");
     const seen = new Set<unknown>();
     const signal = AbortSignal.timeout(20_000);
     for await (const { payload } of it.client.bus.subscribe("traffic", { after: "0", signal })) {
@@ -141,7 +143,7 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(acknowledged.filter((number) => !seen.has(number))).toEqual([]);
   }, 90_000);
 
-  test("ends with the daemon, and has everything at the next start", async () => {
+  test("the server stops with the daemon, and has its messages at the next start", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);
     await it.client.bus.publish("t", "kept");
@@ -153,16 +155,19 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
   });
 });
 
-test.skipIf(noRedis)("a Redis server that runs is used by its URL, beside what else is on it", async () => {
-  const server = await startRedis();
-  try {
-    await server.client.set("foreign", "1");
-    const it = await start({ url: server.url, prefix: "mine" });
-    await it.client.bus.publish("t", 1);
-    const names = await server.client.keys("*");
-    expect(names.filter((name) => !name.startsWith("mine:"))).toEqual(["foreign"]);
-    expect(names).toContain("mine:bus:messages");
-  } finally {
-    await server.stop();
-  }
-});
+test.skipIf(noRedis)(
+  "bus-redis uses an external server by its URL, and only keys with its prefix",
+  async () => {
+    const server = await startRedis();
+    try {
+      await server.client.set("foreign", "1");
+      const it = await start({ url: server.url, prefix: "mine" });
+      await it.client.bus.publish("t", 1);
+      const names = await server.client.keys("*");
+      expect(names.filter((name) => !name.startsWith("mine:"))).toEqual(["foreign"]);
+      expect(names).toContain("mine:bus:messages");
+    } finally {
+      await server.stop();
+    }
+  },
+);

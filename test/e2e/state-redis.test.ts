@@ -32,8 +32,8 @@ const serversOf = ({ home }: TestDaemon) =>
     ({ command }) => command.includes(join(home, "state-redis", "redis.conf")) && !command.includes("shim"),
   );
 
-describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
-  test("is started when an agent needs it, at a socket that is nobody else's, with no secret to be seen", async () => {
+describe.skipIf(noRedis)("the managed Redis server of state-redis", () => {
+  test("the server starts for an agent that requires state, with private files, and its password appears nowhere", async () => {
     const it = await start({ managed: true });
     await expect(it.client.agents.get(ID)).rejects.toMatchObject({ code: "agent_not_found" });
     await it.client.agents.create({ agent_id: "worker", template_id: "Needs" });
@@ -49,7 +49,7 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     );
     expect(modes).toEqual([0, 0, 0, 0, expect.any(Number)]);
     const password = readFileSync(join(folder, "password"), "utf8").trim();
-    const told = [
+    const visible = [
       ...allProcesses().map((process) => process.command + JSON.stringify(environOf(process.pid))),
       readFileSync(join(it.home, "daemon.log"), "utf8"),
       JSON.stringify(await it.client.agents.get(ID)),
@@ -57,10 +57,10 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
       (await it.cli(["why", ID, "--json"])).stdout,
       readFileSync(join(it.home, "journal.db"), "latin1"),
     ];
-    expect(told.filter((text) => text.includes(password))).toEqual([]);
+    expect(visible.filter((text) => text.includes(password))).toEqual([]);
   });
 
-  test("refuses who does not know the password, and another user of the machine altogether", async ({
+  test("the server refuses clients without the password, and other users cannot connect", async ({
     skip,
   }) => {
     const it = await start({ managed: true, eager: true });
@@ -76,14 +76,14 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     };
     expect(ping()).toContain("NOAUTH");
     if (process.geteuid?.() !== 0) skip("only root can try as another user");
-    // The socket itself keeps them out, also where they get as far as to it.
+    // With accessible folders, the mode of the socket still keeps other users out.
     for (const folder of [it.project, it.home, join(it.home, "state-redis")]) chmodSync(folder, 0o711);
     const refusal = ping(65_534);
     for (const folder of [it.home, join(it.home, "state-redis")]) chmodSync(folder, 0o700);
     expect(refusal).toContain("Permission denied");
   });
 
-  test("is adopted by the daemon after a kill -9, and not doubled", async () => {
+  test("the server is adopted after kill -9 of the daemon", async () => {
     const it = await start({ managed: true });
     await it.client.agents.create({ agent_id: "worker", template_id: "Needs" });
     await it.client.agents.wait("worker", { for: "ready", timeoutMs: 15_000 });
@@ -91,13 +91,13 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     const { version } = await it.client.state.put("shared", "k", "kept");
     await crash(it);
     await it.start();
-    // Nobody has asked for it: it is connected to because it runs.
+    // The daemon connects at once, since the server runs already.
     expect(await it.client.state.get("shared", "k")).toMatchObject({ value: "kept", version });
     expect(await running(it)).toMatchObject({ pid: before.pid, run_id: before.run_id, restarts: 0 });
     expect(serversOf(it)).toHaveLength(1);
   });
 
-  test("whose password was lost gets a new one, and is restarted with it", async () => {
+  test("a lost password file is replaced, and the server restarted with the new password", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);
     await it.client.state.put("shared", "k", "kept");
@@ -110,7 +110,7 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
     expect(await it.client.state.get("shared", "k")).toMatchObject({ value: "kept" });
   });
 
-  test("ends with the daemon after its agents, and has everything at the next start", async () => {
+  test("the server stops with the daemon, and has its data at the next start", async () => {
     const it = await start({ managed: true, eager: true });
     await usable(it);
     const { version } = await it.client.state.put("shared", "k", "kept");
@@ -123,14 +123,16 @@ describe.skipIf(noRedis)("a Redis server of the daemon's own", () => {
   });
 });
 
-test("a program that is missing is told with how to get it, and nothing is started", async () => {
+test("a missing redis-server or server option fails the daemon's start with a hint", async () => {
   const program = "/nowhere/redis-server";
   await expect(start({ managed: true, program })).rejects.toThrow(/apt install redis-server/);
-  await expect(start({})).rejects.toThrow(/say which server to use/);
+  await expect(start({})).rejects.toThrow(
+    /expected either "managed": true, or the "url" of a running server/,
+  );
 });
 
-describe.skipIf(noRedis)("a Redis server that runs", () => {
-  test("is used by its URL and its password, which nobody is told", async () => {
+describe.skipIf(noRedis)("an external Redis server of state-redis", () => {
+  test("the server is used by its URL and password, which appears nowhere", async () => {
     const password = "correct-horse-battery";
     const server = await startRedis({ requirepass: password });
     const folder = mkdtempSync(join(tmpdir(), "openstarry-password-"));
@@ -138,7 +140,7 @@ describe.skipIf(noRedis)("a Redis server that runs", () => {
     try {
       writeFileSync(file, "wrong-horse-battery");
       const it = await start({ url: server.url, password_file: file });
-      expect((await it.cli(["status"])).stdout).toContain("the server refuses the password");
+      expect((await it.cli(["status"])).stdout).toContain("the server rejects the password");
       const refused = { code: "state_unavailable", status: 503 };
       await expect(it.client.state.get("shared", "k")).rejects.toMatchObject(refused);
       writeFileSync(file, password);

@@ -11,7 +11,7 @@ import { canMount, mountSmallDisk, type SmallDisk } from "../helpers/small-disk.
 import { waitFor } from "../helpers/wait-for.js";
 
 const ID = "svc:bus-redis";
-const LANES = 4;
+const PUBLISHERS = 4;
 
 let daemon: TestDaemon | undefined;
 afterEach(async () => {
@@ -32,10 +32,10 @@ const status = async (it: TestDaemon) => (await it.cli(["status"])).stdout;
 const running = (it: TestDaemon, not?: number) =>
   agentWhen(it, ID, (agent) => agent.state === "running" && agent.pid !== not);
 
-/** Every lane publishes rising numbers, until nobody answers any more. */
+/** Starts publishers of rising numbers, which run until the daemon does not answer any more. */
 function publishOn(home: string) {
-  const acknowledged: [lane: number, number: number][] = [];
-  const lane = async (_: unknown, index: number) => {
+  const acknowledged: [publisher: number, number: number][] = [];
+  const publisher = async (_: unknown, index: number) => {
     const operator = operatorOf(home);
     for (let number = 0; ; number++) {
       const { status: code } = await operator.post("/bus/numbers", { payload: [index, number] });
@@ -43,10 +43,10 @@ function publishOn(home: string) {
       else expect(code).toBe(503);
     }
   };
-  return { acknowledged, done: Promise.all(Array.from({ length: LANES }, lane)) };
+  return { acknowledged, done: Promise.all(Array.from({ length: PUBLISHERS }, publisher)) };
 }
 
-/** What is kept now, in its order. */
+/** Reads all messages that are kept now. */
 async function read({ client }: TestDaemon): Promise<[number, number][]> {
   const { position } = await client.bus.publish("numbers", "end");
   const seen: [number, number][] = [];
@@ -58,8 +58,8 @@ async function read({ client }: TestDaemon): Promise<[number, number][]> {
   return seen;
 }
 
-describe.skipIf(noRedis)("the bus on a Redis server of the daemon's own", () => {
-  test("kill -9 of the server and the daemon at the same time: nothing acknowledged is lost, the order is kept", async () => {
+describe.skipIf(noRedis)("bus-redis on a managed server", () => {
+  test("no acknowledged message is lost or reordered by kill -9 of server and daemon at the same time", async () => {
     const it = await start();
     const { pid } = await running(it);
     const { acknowledged, done } = publishOn(it.home);
@@ -73,14 +73,14 @@ describe.skipIf(noRedis)("the bus on a Redis server of the daemon's own", () => 
     const seen = await read(it);
     const found = new Set(seen.map(String));
     expect(acknowledged.filter((one) => !found.has(String(one)))).toEqual([]);
-    for (let lane = 0; lane < LANES; lane++) {
-      const numbers = seen.filter(([index]) => index === lane).map(([, number]) => number);
+    for (let publisher = 0; publisher < PUBLISHERS; publisher++) {
+      const numbers = seen.filter(([index]) => index === publisher).map(([, number]) => number);
       expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
     }
     expect(await running(it, pid)).toMatchObject({ state: "running" });
   }, 60_000);
 
-  test("a server that hangs is told, and used again when it goes on", async () => {
+  test("a hanging server is reported, and used again when it continues", async () => {
     const it = await start();
     const { pid } = await running(it);
     process.kill(pid as number, "SIGSTOP");
@@ -95,8 +95,8 @@ describe.skipIf(noRedis)("the bus on a Redis server of the daemon's own", () => 
   }, 60_000);
 });
 
-if (!canMount) console.log("skipped: a full disk needs the right to mount a small one");
-describe.skipIf(noRedis || !canMount)("a full disk", () => {
+if (!canMount) console.log("skipped: the test of a full disk must be allowed to mount a small one");
+describe.skipIf(noRedis || !canMount)("bus-redis on a full disk", () => {
   let folder: string;
   let disk: SmallDisk;
   afterEach(async () => {
@@ -108,7 +108,7 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("that large messages run into, many at a time: they are refused, and the server stays", async () => {
+  test("concurrent large messages are refused when the disk is full, and the server keeps running", async () => {
     folder = mkdtempSync(join(tmpdir(), "openstarry-redis-disk-"));
     disk = mountSmallDisk(join(folder, "home"), 65_536);
     const it = await start({ home: join(folder, "home") });
@@ -116,7 +116,7 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     const payload = "x".repeat(1_000_000);
     const acknowledged: string[] = [];
     const refusals: { code?: unknown; message: string }[] = [];
-    const lane = async () => {
+    const publish = async () => {
       while (refusals.length < 8) {
         const published = it.client.bus.publish("large", payload);
         await published.then(
@@ -125,10 +125,10 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
         );
       }
     };
-    await Promise.all(Array.from({ length: 8 }, lane));
+    await Promise.all(Array.from({ length: 8 }, publish));
     expect(new Set(refusals.map(({ code }) => code))).toEqual(new Set(["bus_unavailable"]));
-    expect(refusals[0]?.message).toContain("no room on the disk");
-    // What does not write goes on.
+    expect(refusals[0]?.message).toContain("not enough space on the disk");
+    // Reading works.
     const seen: (string | undefined)[] = [];
     const options = { after: "0", signal: AbortSignal.timeout(20_000) };
     for await (const { position } of it.client.bus.subscribe("large", options)) {

@@ -14,7 +14,7 @@ import { expectTwins, type Kept } from "../helpers/twins.js";
 import { waitFor } from "../helpers/wait-for.js";
 
 const ID = "svc:state-redis";
-const LANES = 6;
+const WRITERS = 6;
 const KILLS = 4;
 
 let daemon: TestDaemon | undefined;
@@ -33,15 +33,15 @@ async function start(more: DaemonOptions = {}): Promise<TestDaemon> {
 const usable = ({ client }: TestDaemon) =>
   waitFor(() => client.state.put("probe", "k", 1), { what: "the state store", timeoutMs: 20_000 });
 const status = async (it: TestDaemon) => (await it.cli(["status"])).stdout;
-/** Waits for a run of the server behind this one. */
+/** Waits for a running server, other than the one with this pid. */
 const after = (it: TestDaemon, pid?: number) =>
   agentWhen(it, ID, (agent) => agent.state === "running" && agent.pid !== pid);
 
-/** Every lane writes ever higher numbers to keys of its own, two at a time, until `over`. */
+/** Starts writers of rising numbers, each to keys of its own and two at a time, until `over` returns true. */
 function writeOn(home: string, over: () => boolean) {
   const acknowledged = new Map<string, Kept>();
   let refused = 0;
-  const lane = async (_: unknown, index: number) => {
+  const writer = async (_: unknown, index: number) => {
     const operator = operatorOf(home);
     let newest = 0;
     for (let value = 0; !over(); value++) {
@@ -62,7 +62,7 @@ function writeOn(home: string, over: () => boolean) {
       }
     }
   };
-  const done = Promise.all(Array.from({ length: LANES }, lane));
+  const done = Promise.all(Array.from({ length: WRITERS }, writer));
   return { acknowledged, done, refused: () => refused };
 }
 
@@ -72,8 +72,8 @@ async function read(home: string): Promise<Map<string, Kept>> {
   return new Map(items.map(({ key, value, version }) => [key, { value, version }]));
 }
 
-describe.skipIf(noRedis)("kill -9", () => {
-  test("of the server amid writes, again and again: nothing acknowledged is lost, and watches miss nothing", async () => {
+describe.skipIf(noRedis)("state-redis after kill -9", () => {
+  test("no acknowledged write is lost by killing the server repeatedly under load, and watches miss nothing", async () => {
     const it = await start();
     let over = false;
     const { acknowledged, done, refused } = writeOn(it.home, () => over);
@@ -89,7 +89,7 @@ describe.skipIf(noRedis)("kill -9", () => {
         const until = (events: readonly SentEvent[]) => {
           for (const { id, event, data } of events.slice(heard)) {
             heard++;
-            // Told before a stream is ended for what it says.
+            // The last event of a stream that fails.
             if (event === "error") continue;
             if (event !== "put" || id <= lastEventId) wrong.push({ id, event, lastEventId });
             const { key, value, version } = data as { key: string } & Kept;
@@ -98,7 +98,7 @@ describe.skipIf(noRedis)("kill -9", () => {
           }
           return lastEventId >= end;
         };
-        // A stream that ends, or cannot be had, is asked for again where it ended.
+        // A stream that fails is opened again where it ended.
         await readEvents({ at: port, token, path: "/state-watch/shared", lastEventId, until }).catch(
           () => {},
         );
@@ -117,7 +117,7 @@ describe.skipIf(noRedis)("kill -9", () => {
     await usable(it);
     over = true;
     await done;
-    // The last of all changes, after everything that was under way.
+    // The last change, after all writes under way.
     end = (await it.client.state.put("shared", "end/twin", 0)).version;
     await watched;
     const found = await read(it.home);
@@ -130,27 +130,27 @@ describe.skipIf(noRedis)("kill -9", () => {
     expect(await status(it)).not.toContain("problem");
   }, 120_000);
 
-  test("of the daemon amid writes: the server runs on, is adopted, and has everything", async () => {
+  test("the server survives kill -9 of the daemon under load and is adopted with all acknowledged writes", async () => {
     const it = await start();
     const { pid } = await after(it);
     const { acknowledged, done } = writeOn(it.home, () => false);
     const ended = expect(done).rejects.toMatchObject({ code: expect.stringMatching(/ECONN|EPIPE/) });
-    await waitFor(() => acknowledged.size >= LANES * 40, { what: "writes", timeoutMs: 20_000 });
+    await waitFor(() => acknowledged.size >= WRITERS * 40, { what: "writes", timeoutMs: 20_000 });
     await crash(it);
     await ended;
     expect(seeProcess(pid as number)?.command).toContain("redis-server");
     await it.start();
-    // It was connected to at once.
+    // The daemon connects at once.
     expectTwins(acknowledged, await read(it.home));
     expect((await it.client.agents.get(ID)).pid).toBe(pid);
   }, 60_000);
 
-  test("of both at the same time", async () => {
+  test("no acknowledged write is lost by killing server and daemon at the same time", async () => {
     const it = await start();
     const { pid } = await after(it);
     const { acknowledged, done } = writeOn(it.home, () => false);
     const ended = expect(done).rejects.toBeDefined();
-    await waitFor(() => acknowledged.size >= LANES * 40, { what: "writes", timeoutMs: 20_000 });
+    await waitFor(() => acknowledged.size >= WRITERS * 40, { what: "writes", timeoutMs: 20_000 });
     process.kill(pid as number, "SIGKILL");
     await crash(it);
     await ended;
@@ -162,7 +162,7 @@ describe.skipIf(noRedis)("kill -9", () => {
 });
 
 test.skipIf(noRedis)(
-  "a server that hangs is told, and used again when it goes on",
+  "state-redis reports a hanging server, and uses it again when it continues",
   async () => {
     const it = await start();
     const { pid } = await after(it);
@@ -179,8 +179,8 @@ test.skipIf(noRedis)(
   60_000,
 );
 
-if (!canMount) console.log("skipped: a full disk needs the right to mount a small one");
-describe.skipIf(noRedis || !canMount)("a full disk", () => {
+if (!canMount) console.log("skipped: the test of a full disk must be allowed to mount a small one");
+describe.skipIf(noRedis || !canMount)("state-redis on a full disk", () => {
   let folder: string;
   let disk: SmallDisk;
   afterEach(async () => {
@@ -192,7 +192,7 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("refuses writes clearly, reading goes on, and with space writing does, by itself", async () => {
+  test("writes are refused with a hint and reading works, until there is space again", async () => {
     folder = mkdtempSync(join(tmpdir(), "openstarry-redis-disk-"));
     disk = mountSmallDisk(join(folder, "home"), 65_536);
     const it = await start({ home: join(folder, "home") });
@@ -201,36 +201,38 @@ describe.skipIf(noRedis || !canMount)("a full disk", () => {
     disk.fill();
     await expect(it.client.state.put("shared", "k", "lost")).rejects.toMatchObject({
       code: "state_unavailable",
-      message: expect.stringContaining("no room on the disk"),
+      message: expect.stringContaining("not enough space on the disk"),
       hint: expect.stringContaining("free disk space"),
     });
     expect(await it.client.state.get("shared", "k")).toMatchObject({ value: "kept", version });
-    await waitFor(async () => /problem: .*no room on the disk/.test(await status(it)), {
+    await waitFor(async () => /problem: .*not enough space on the disk/.test(await status(it)), {
       what: "the problem",
     });
     disk.free();
     await usable(it);
     expect((await it.client.state.put("shared", "k", "new")).version).toBe(version + 1);
-    await waitFor(async () => !(await status(it)).includes("no room"), { what: "the end of the problem" });
+    await waitFor(async () => !(await status(it)).includes("not enough space"), {
+      what: "the end of the problem",
+    });
     expect(await after(it)).toMatchObject({ pid, restarts: 0 });
   }, 60_000);
 
-  test("that the server meets all the same ends it; nothing acknowledged is lost", async () => {
+  test("no acknowledged write is lost when another client fills the disk and the server exits", async () => {
     folder = mkdtempSync(join(tmpdir(), "openstarry-redis-disk-"));
     disk = mountSmallDisk(join(folder, "home"), 65_536);
     const it = await start({ home: join(folder, "home") });
     let over = false;
     const { acknowledged, done } = writeOn(it.home, () => over);
-    await waitFor(() => acknowledged.size >= LANES * 40, { what: "writes", timeoutMs: 20_000 });
+    await waitFor(() => acknowledged.size >= WRITERS * 40, { what: "writes", timeoutMs: 20_000 });
     const { pid } = await after(it);
     const folderOf = join(it.home, "state-redis");
     const password = readFileSync(join(folderOf, "password"), "utf8").trim();
-    const stranger = new Redis({ path: join(folderOf, "redis.sock"), password, maxRetriesPerRequest: 0 });
-    stranger.on("error", () => {});
+    const otherClient = new Redis({ path: join(folderOf, "redis.sock"), password, maxRetriesPerRequest: 0 });
+    otherClient.on("error", () => {});
     disk.fill();
-    // One that does not look first whether there is room.
-    await expect(stranger.set("stranger", "x".repeat(2 ** 20))).rejects.toThrow();
-    stranger.disconnect();
+    // This client does not check the free space first.
+    await expect(otherClient.set("other", "x".repeat(2 ** 20))).rejects.toThrow();
+    otherClient.disconnect();
     await waitFor(() => seeProcess(pid as number) === undefined, { what: "the end of the server" });
     disk.free();
     await usable(it);

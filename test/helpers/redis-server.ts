@@ -7,24 +7,24 @@ import { Redis } from "ioredis";
 import { missingProgram } from "./programs.js";
 import { waitFor } from "./wait-for.js";
 
-/** Why tests with a Redis server are left out here; `undefined`: they are not. */
+/** Says why tests with a Redis server are skipped here; `undefined` when they run. */
 export const noRedis = missingProgram("redis-server", "redis-server");
 
 export interface TestRedis {
-  /** For the option `url`. */
+  /** The value for the option `url`. */
   readonly url: string;
-  /** A client of the test's own. */
+  /** A client for the test itself. */
   readonly client: Redis;
   pid(): number;
   /** Resolves when the server is gone. */
   kill(signal?: NodeJS.Signals): Promise<void>;
-  /** Again, over what it has kept. */
+  /** Starts it again on the same data. */
   start(): Promise<void>;
-  /** Ends it and removes its folder. */
+  /** Kills it and removes its folder. */
   stop(): Promise<void>;
 }
 
-/** A Redis server at a unix socket in a folder of its own, by `settings` as redis.conf has them. */
+/** Starts a Redis server on a unix socket in a temporary folder, with `settings` as in redis.conf. */
 export async function startRedis(settings: Record<string, string> = {}): Promise<TestRedis> {
   const folder = mkdtempSync(join(tmpdir(), "openstarry-redis-"));
   const data = join(folder, "data");

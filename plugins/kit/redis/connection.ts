@@ -1,37 +1,36 @@
 import { Redis, type RedisOptions } from "ioredis";
 import type { Clock } from "../../../core/index.js";
-import { redisProblem } from "./failures.js";
+import { describeRedisError } from "./failures.js";
 import type { RedisTarget } from "./options.js";
 
-/** One connection, made anew as often as it is lost. */
+/** A connection that is made again whenever it is lost. */
 export interface RedisConnection {
-  /** Commands reject at once while it is not connected; none is sent a second time. */
+  /** The client. Its commands reject at once while it is not connected; none is sent a second time. */
   readonly redis: Redis;
-  /** Connects, and goes on trying until `close`. Answers when it is ready, or has failed for the first time. */
+  /** Connects, and tries again until `close`. Resolves when it is ready or the first attempt has failed. */
   open(): Promise<void>;
-  /** Why it cannot be used now, in words without credentials; `undefined` when it can. */
+  /** Says without credentials why the connection cannot be used now; `undefined` when it can. */
   health(): string | undefined;
-  /** For good. */
   close(): void;
 }
 
 export interface ConnectionOptions {
   target: RedisTarget;
-  /** How the server lists it, behind `openstarry-`. */
+  /** The name of the connection on the server, behind `openstarry-`. */
   role: string;
   clock: Pick<Clock, "after">;
-  /** A server that owes an answer for longer is given up, and connected to anew. Default 10,000. */
-  answerTimeoutMs?: number;
-  /** What has to be done on each connection before it can be used. Tried again when it rejects. */
-  prepare?: (redis: Redis) => Promise<void>;
-  /** It is ready, or no more. Also called for attempts that fail. */
+  /** How long the server may take to answer before the connection is made again. Default 10,000. */
+  answerTimeoutMs?: number | undefined;
+  /** Prepares each new connection before it is used. Called again when it rejects. */
+  prepare?: ((redis: Redis) => Promise<void>) | undefined;
+  /** Called when the connection becomes ready, is lost, or an attempt fails. */
   onChange?: () => void;
 }
 
-/** How often a server that nobody asks anything is asked whether it is there. */
+/** How often an idle connection is checked. */
 const PING_MS = 5_000;
-/** How soon one that is connected, and cannot be used yet, is tried again. */
-const RETRY_MS = 500;
+/** The pause before `prepare` is tried again. */
+const PREPARE_RETRY_MS = 500;
 const CONNECT_TIMEOUT_MS = 5_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const LONGEST_PAUSE_MS = 2_000;
@@ -39,17 +38,17 @@ const LONGEST_PAUSE_MS = 2_000;
 export function createConnection(options: ConnectionOptions): RedisConnection {
   const { target, role, clock, prepare, answerTimeoutMs = ANSWER_TIMEOUT_MS, onChange = () => {} } = options;
   let lastProblem: string | undefined;
-  let prepared = false;
+  let isPrepared = false;
   let wasPrepared = false;
-  let tried = () => {};
-  const firstTry = new Promise<void>((resolve) => {
-    tried = resolve;
+  let resolveFirstAttempt = () => {};
+  const firstAttempt = new Promise<void>((resolve) => {
+    resolveFirstAttempt = resolve;
   });
   let cancelPing = () => {};
   let cancelRetry = () => {};
   const redis = new Redis({
     ...target.options,
-    ...NEVER_QUEUED,
+    ...NO_QUEUE,
     connectionName: `openstarry-${role}`,
     connectTimeout: CONNECT_TIMEOUT_MS,
     socketTimeout: answerTimeoutMs,
@@ -57,39 +56,39 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
   });
 
   const changed = () => {
-    tried();
+    resolveFirstAttempt();
     onChange();
   };
-  const failed = (error: unknown) => {
-    lastProblem = redisProblem(error).problem;
+  const onError = (error: unknown) => {
+    lastProblem = describeRedisError(error).problem;
     changed();
   };
-  async function makeReady(): Promise<void> {
+  async function onReady(): Promise<void> {
     try {
-      // A server that is loading its data says so, and takes no commands.
+      // Fails while the server loads its data, when it accepts no commands.
       await redis.ping();
       await prepare?.(redis);
     } catch (error) {
-      failed(error);
+      onError(error);
       cancelRetry();
-      if (redis.status === "ready") cancelRetry = clock.after(RETRY_MS, () => void makeReady());
+      if (redis.status === "ready") cancelRetry = clock.after(PREPARE_RETRY_MS, () => void onReady());
       return;
     }
     if (redis.status !== "ready") return;
-    prepared = true;
+    isPrepared = true;
     wasPrepared = true;
     lastProblem = undefined;
     changed();
   }
-  // A server that is gone without a word is noticed by the answer that it owes.
+  // The missing answer reveals a server that has vanished without closing the connection.
   const ping = () => {
-    if (prepared) redis.ping().catch(() => {});
+    if (isPrepared) redis.ping().catch(() => {});
     cancelPing = clock.after(PING_MS, ping);
   };
-  redis.on("ready", () => void makeReady());
-  redis.on("error", failed);
+  redis.on("ready", () => void onReady());
+  redis.on("error", onError);
   redis.on("close", () => {
-    prepared = false;
+    isPrepared = false;
     changed();
   });
 
@@ -99,13 +98,13 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
       if (redis.status !== "wait") return;
       cancelPing = clock.after(PING_MS, ping);
       redis.connect().catch(() => {});
-      await firstTry;
+      await firstAttempt;
     },
     health() {
-      if (prepared && redis.status === "ready") return undefined;
-      if (redis.status === "end") return "the connection is closed";
+      if (isPrepared && redis.status === "ready") return undefined;
+      if (redis.status === "end") return "connection closed";
       if (lastProblem !== undefined) return `${target.address}: ${lastProblem}`;
-      return `${target.address}: ${wasPrepared ? "the connection is lost" : "not connected yet"}`;
+      return `${target.address}: ${wasPrepared ? "connection lost" : "not connected yet"}`;
     },
     close() {
       cancelPing();
@@ -116,10 +115,10 @@ export function createConnection(options: ConnectionOptions): RedisConnection {
 }
 
 /**
- * What cannot be sent is told at once, and what was not answered is told as such and not sent again. The client's own
- * check for a server that is loading prints to the console.
+ * Commands that cannot be sent reject at once, and commands without an answer reject and are not repeated. The client's
+ * own check for a server that is loading prints to the console, so it is off.
  */
-const NEVER_QUEUED: RedisOptions = {
+const NO_QUEUE: RedisOptions = {
   lazyConnect: true,
   enableReadyCheck: false,
   enableOfflineQueue: false,
@@ -127,7 +126,7 @@ const NEVER_QUEUED: RedisOptions = {
   maxRetriesPerRequest: 0,
 };
 
-/** Short at first: a server of our own is there in a moment, and agents wait for it. */
+/** Returns the pause before the next attempt. Short at first: a managed server is up in a moment, and agents wait. */
 function pauseAfter(attempts: number): number {
   return Math.min(20 * 1.3 ** Math.min(attempts - 1, 30), LONGEST_PAUSE_MS) * (0.75 + Math.random() / 2);
 }

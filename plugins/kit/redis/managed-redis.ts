@@ -5,24 +5,24 @@ import { createManagedServer, findProgram, type ManagedServer } from "../managed
 import { privateFolder, writePrivateFile } from "../private-files.js";
 import { readOrCreateSecret } from "../secret-file.js";
 import { socketPath } from "../socket-path.js";
-import type { RedisChoice, RedisTarget } from "./options.js";
+import type { RedisServerOptions, RedisTarget } from "./options.js";
 
-/** A server of the daemon's own, and where it is. */
+/** A Redis server that the daemon runs. */
 export interface ManagedRedis extends ManagedServer {
-  /** After `start`. */
+  /** Returns its address and credentials. Throws before `start`. */
   target(): RedisTarget;
-  /** Where it keeps its data. */
+  /** The folder with its data. */
   readonly folder: string;
 }
 
-export interface ManagedRedisOptions extends Pick<RedisChoice, "program" | "eager"> {
-  /** The plugin's: of the service `svc:NAME` and of its folder in the home. */
+export interface ManagedRedisOptions extends Pick<RedisServerOptions, "program" | "eager"> {
+  /** The name of the plugin, of its service `svc:NAME` and of its folder in the home. */
   name: string;
 }
 
 /**
- * A Redis server in a folder of the home, at a unix socket only, with a password of its own: what it has answered
- * is on the disk.
+ * Creates a Redis server in a folder of the home, reachable on a unix socket only and with a password of its own. It
+ * syncs every write to the disk before it answers.
  */
 export function createManagedRedis(
   ctx: Pick<PluginContext, "services" | "log" | "dataDir">,
@@ -41,7 +41,7 @@ export function createManagedRedis(
     const text = configText({ folder, socket, password });
     writePrivateFile(config, text);
     target = { address: `svc:${name}`, options: { path: socket, password } };
-    // A server that runs by another config than this one is restarted.
+    // With the hash in its template, a running server is restarted when its config changes.
     const labels = { config: createHash("sha256").update(text).digest("hex").slice(0, 12) };
     return { ...TEMPLATE, description: `The Redis server of ${name}.`, command, args: [config], labels };
   }
@@ -58,8 +58,8 @@ export function createManagedRedis(
 }
 
 /**
- * It is not ready while it reads its data from the disk, however long that takes; and it is never given up: what
- * keeps it from running, such as a full disk, may end at any time.
+ * The server is not ready while it loads its data, however long that takes, and it is never given up: what keeps it
+ * from running, such as a full disk, may pass at any time.
  */
 const TEMPLATE = {
   readiness: { type: "log", pattern: "eady to accept connections", timeout: "24h" },
@@ -68,8 +68,8 @@ const TEMPLATE = {
 } as const;
 
 /**
- * Every write is synced before it is answered. What was written half when the power failed is left out at the
- * next start: it was never answered. Without a title of its own it can be recognised by its arguments.
+ * Returns the config file. With `aof-load-truncated`, the server drops a write that a power loss has cut short: it was
+ * never answered. With `set-proc-title no`, the process keeps its arguments, by which the daemon recognizes it.
  */
 function configText({ folder, socket, password }: Record<"folder" | "socket" | "password", string>): string {
   return `# Written by openstarry-daemon at every start.
@@ -89,7 +89,7 @@ maxmemory-policy noeviction
 `;
 }
 
-/** As redis.conf has it: in quotes, with JSON's escapes for what is not plain. */
+/** Quotes a path for redis.conf, whose escapes are those of JSON. */
 function quoted(path: string): string {
   return JSON.stringify(path);
 }

@@ -1,125 +1,124 @@
 import { type PluginContext, sleep } from "../../../core/index.js";
 import { type ConnectionOptions, createConnection, type RedisConnection } from "./connection.js";
 import { createManagedRedis } from "./managed-redis.js";
-import { type RedisChoice, type RedisTarget, targetOf } from "./options.js";
+import { type RedisServerOptions, type RedisTarget, targetOf } from "./options.js";
 
-/** The server that a plugin uses, be it its own or one that runs, and the plugin's connections to it. */
+/** The Redis server of a plugin, managed or external, and the plugin's connections to it. */
 export interface RedisServer {
-  /** The folder of a server of our own. */
+  /** The folder of a managed server. */
   readonly folder: string | undefined;
   /**
-   * At the plugin's start: prepares a server of our own, and runs it where that is not left until it is needed.
-   * Rejects with `config_invalid` or `home_unusable`.
+   * Prepares a managed server at the plugin's start, and runs it unless it starts on first use. Rejects with
+   * `config_invalid` or `home_unusable`.
    */
   start(): Promise<void>;
-  /** A connection, after `start`. All are opened and closed together. */
+  /** Creates a connection, after `start`. All connections are opened and closed together. */
   connect(
     role: string,
     more?: Pick<ConnectionOptions, "prepare" | "answerTimeoutMs" | "onChange">,
   ): RedisConnection;
   /**
-   * After `start` and `connect`. A server that cannot be reached is no reason to fail: it is waited for a moment,
-   * and tried on.
+   * Opens the connections, after `start` and `connect`, and waits a moment for them. Does not reject when the server
+   * cannot be reached: the connections keep trying.
    */
   open(): Promise<void>;
-  /** Where it is, in words without credentials. After `start`. */
+  /** Returns the address without credentials. After `start`. */
   address(): string;
-  /** Somebody is about to use it. Returns at once. */
-  wanted(): void;
-  /** Why it cannot be used now, in words. */
+  /** Starts a managed server that starts on first use. Returns at once. */
+  requestStart(): void;
+  /** Says why the server cannot be used now; `undefined` when it can. */
   health(): string | undefined;
-  /** Something about it degrades the plugin, or does not any more; it can be used all the same. */
-  note(about: string, problem: string | undefined): void;
-  /** Closes all connections; a server of our own runs on. */
+  /** Sets or clears a problem that degrades the plugin although the server can be used. */
+  setProblem(source: string, problem: string | undefined): void;
+  /** Closes all connections. A managed server keeps running. */
   stop(): void;
 }
 
-/** How long a start waits for the connections. */
-const OPEN_MS = 2_000;
-/**
- * How long a server of our own may take to come up before that is a problem of the plugin's, and how soon a problem
- * is told in other words.
- */
+/** How long the plugin's start waits for the connections. */
+const OPEN_TIMEOUT_MS = 2_000;
+/** How long a managed server may take to start before that is a problem, and how soon changed words are reported. */
 const PATIENCE_MS = 5_000;
 
-/** That the connections are lost degrades the plugin for as long as it lasts. */
-export function createRedisServer(ctx: PluginContext, choice: RedisChoice): RedisServer {
+/** Creates the server of a plugin. The plugin is degraded while a connection is lost. */
+// Longer than 100 lines: the state of the connections and of what was reported about them is one.
+export function createRedisServer(ctx: PluginContext, options: RedisServerOptions): RedisServer {
   const { name, clock, daemon, services } = ctx;
-  const managed = choice.managed ? createManagedRedis(ctx, { name, ...choice }) : undefined;
+  const managed = options.managed ? createManagedRedis(ctx, { name, ...options }) : undefined;
   const connections: RedisConnection[] = [];
-  const notes = new Map<string, string | undefined>();
+  const problems = new Map<string, string | undefined>();
   let target: RedisTarget | undefined;
   let state: "new" | "opening" | "open" | "stopped" = "new";
-  let told: string | undefined;
-  let retell: (() => void) | undefined;
+  let reported: string | undefined;
+  let cancelDelayedReport: (() => void) | undefined;
 
   const health = () => {
-    if (connections.length === 0) return "it is not started";
+    if (connections.length === 0) return "not started yet";
     const problem = connections.map((it) => it.health()).find((it) => it !== undefined);
     return problem && (managed?.health() ?? problem);
   };
-  const wrong = () => health() ?? [...notes.values()].find((it) => it !== undefined);
-  function report(): void {
+  const currentProblem = () => health() ?? [...problems.values()].find((it) => it !== undefined);
+  function update(): void {
     if (state === "opening" && health() === undefined) state = "open";
-    const problem = wrong();
-    if (state !== "open" || problem === told || daemon.status().state === "stopping") return;
-    // Its words change with each attempt: what it is in the end is told, and not each of them.
-    if (problem !== undefined && told !== undefined) retell ??= clock.after(PATIENCE_MS, () => tell(wrong()));
-    else tell(problem);
+    const problem = currentProblem();
+    if (state !== "open" || problem === reported || daemon.status().state === "stopping") return;
+    // The words change with each attempt to connect; only those that last are reported.
+    if (problem !== undefined && reported !== undefined) {
+      cancelDelayedReport ??= clock.after(PATIENCE_MS, () => report(currentProblem()));
+    } else report(problem);
   }
-  function tell(problem: string | undefined): void {
-    retell?.();
-    retell = undefined;
-    if (state !== "open" || problem === told) return;
-    told = problem;
+  function report(problem: string | undefined): void {
+    cancelDelayedReport?.();
+    cancelDelayedReport = undefined;
+    if (state !== "open" || problem === reported) return;
+    reported = problem;
     if (problem === undefined) daemon.recovered();
     else daemon.degraded(problem);
   }
 
   async function openAll(): Promise<void> {
     state = "opening";
-    const outOfPatience = () => {
+    const onTimeout = () => {
       if (state === "opening") state = "open";
-      report();
+      update();
     };
-    const tried = Promise.all(connections.map((it) => it.open()));
-    if (managed) clock.after(PATIENCE_MS, outOfPatience);
-    else void tried.then(outOfPatience);
-    await Promise.race([tried, sleep(clock, OPEN_MS)]);
+    const attempts = Promise.all(connections.map((it) => it.open()));
+    if (managed) clock.after(PATIENCE_MS, onTimeout);
+    else void attempts.then(onTimeout);
+    await Promise.race([attempts, sleep(clock, OPEN_TIMEOUT_MS)]);
   }
 
   return {
     folder: managed?.folder,
     async start() {
       await managed?.start();
-      target = managed?.target() ?? targetOf(choice);
+      target = managed?.target() ?? targetOf(options);
     },
     connect(role, more) {
       if (!target) throw new Error(`${name} has not been started`);
       const onChange = () => {
-        report();
+        update();
         more?.onChange?.();
       };
-      const made = createConnection({ target, role, clock, ...more, onChange });
-      connections.push(made);
-      return made;
+      const connection = createConnection({ target, role, clock, ...more, onChange });
+      connections.push(connection);
+      return connection;
     },
     async open() {
       if (!managed || services.get(name)) await openAll();
     },
     address: () => target?.address ?? name,
-    wanted() {
+    requestStart() {
       managed?.wanted();
       if (state === "new") void openAll();
     },
     health,
-    note(about, problem) {
-      notes.set(about, problem);
-      report();
+    setProblem(source, problem) {
+      problems.set(source, problem);
+      update();
     },
     stop() {
       state = "stopped";
-      retell?.();
+      cancelDelayedReport?.();
       for (const it of connections) it.close();
     },
   };

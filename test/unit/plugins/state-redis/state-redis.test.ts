@@ -54,31 +54,31 @@ const put = (key: string, value: unknown = 1, more: object = {}): StateWrite => 
   ...more,
 });
 const del = (key: string): StateWrite => ({ op: "delete", key });
-const tell = (change: StateChange) => {
+const describeChange = (change: StateChange) => {
   if (change.type === "gap") return `gap ${change.version}`;
   return change.type === "put" ? `put ${change.entry.key}` : `delete ${change.key} ${change.version}`;
 };
 
-/** The first changes that a watch tells. */
+/** Reads the first changes of a watch. */
 async function firstChanges({ store }: Subject, count: number, after?: number): Promise<string[]> {
   const ended = new AbortController();
   const seen: string[] = [];
   const from = after === undefined ? {} : { after };
   for await (const change of store.watch(NS, { ...from, signal: ended.signal })) {
-    seen.push(tell(change));
+    seen.push(describeChange(change));
     if (seen.length === count) ended.abort();
   }
   return seen;
 }
 
-/** Of the server's keys, those of this store. */
+/** Returns the keys of this store on the server, without their prefix. */
 async function keysOf({ options }: Subject): Promise<string[]> {
   const keys = await server.client.keys(`${options.prefix}:*`);
   return keys.map((key) => key.slice(`${options.prefix}:state:`.length)).sort();
 }
 
-describe.skipIf(noRedis)("watches", () => {
-  test("one that resumes before the oldest known deletion is told of the gap first", async () => {
+describe.skipIf(noRedis)("watches of state-redis", () => {
+  test("a watch that resumes before the oldest remembered deletion gets a gap first", async () => {
     const it = await started({ max_deletions: 3 });
     await it.store.write(NS, [put("stays")]);
     for (let index = 0; index < 6; index++) await it.store.write(NS, [put(`k${index}`), del(`k${index}`)]);
@@ -88,7 +88,7 @@ describe.skipIf(noRedis)("watches", () => {
     expect((await firstChanges(it, 4, 0))[0]).toBe("put stays");
   });
 
-  test("one of a namespace that was dropped since is told of a gap, and versions are not met twice", async () => {
+  test("a watch of a dropped namespace gets a gap, and no version is repeated", async () => {
     const it = await started();
     await it.store.write(NS, [put("a"), put("b")]);
     await it.store.drop(NS);
@@ -100,18 +100,18 @@ describe.skipIf(noRedis)("watches", () => {
     expect(await firstChanges(it, 2, 2)).toEqual(["gap 3", "put c"]);
   });
 
-  test("what another daemon writes and drops is told", async () => {
+  test("a watch gets the changes of another daemon", async () => {
     const here = await started();
     const there = await started(here.options);
-    const told = firstChanges(here, 2);
+    const changes = firstChanges(here, 2);
     const ended = firstChanges(here, 9);
     await there.store.write(NS, [put("a"), put("b")]);
-    expect(await told).toEqual(["put a", "put b"]);
+    expect(await changes).toEqual(["put a", "put b"]);
     await there.store.drop(NS);
     expect(await ended).toEqual(["put a", "put b"]);
   });
 
-  test("of two daemons, each may clear away what is over: it happens once", async () => {
+  test("expired entries are deleted once when two daemons look for them", async () => {
     const here = await started();
     const there = await started(here.options);
     const both = [firstChanges(here, 11, 0), firstChanges(there, 11, 0)];
@@ -126,7 +126,7 @@ describe.skipIf(noRedis)("watches", () => {
     expect((await keysOf(here)).filter((key) => /due|ends/.test(key))).toEqual([]);
   });
 
-  test("all of them reject when the server is lost, and resume with nothing missed", async () => {
+  test("watches reject when the server is lost, and resume without missing a change", async () => {
     const own = await startRedis({ appendfsync: "always" });
     try {
       const it = await started({ url: own.url });
@@ -134,7 +134,7 @@ describe.skipIf(noRedis)("watches", () => {
       const changes = it.store.watch(NS, { signal })[Symbol.asyncIterator]();
       const first = changes.next();
       await it.store.write(NS, [put("a")]);
-      expect(tell((await first).value)).toBe("put a");
+      expect(describeChange((await first).value)).toBe("put a");
       const next = changes.next();
       const lost = expect(next).rejects.toMatchObject({ code: "state_unavailable" });
       await own.kill();
@@ -155,21 +155,21 @@ describe.skipIf(noRedis)("watches", () => {
     }
   });
 
-  test("one that pauses gets what is there when it goes on, and not what was read before", async () => {
+  test("a watch whose reader pauses gets the latest values afterwards", async () => {
     const it = await started();
     await it.store.write(NS, [put("a", "old"), put("b", "old")]);
     const ended = new AbortController();
     const changes = it.store.watch(NS, { after: 0, signal: ended.signal })[Symbol.asyncIterator]();
     await changes.next();
     await it.store.write(NS, [put("b", "new"), put("c")]);
-    // The pause itself: what was read before it is old by then.
+    // Longer than a page stays fresh.
     await new Promise((resolve) => setTimeout(resolve, 150));
     const seen = [(await changes.next()).value, (await changes.next()).value];
     expect(seen.map((change) => change.entry.value)).toEqual(["new", 1]);
     ended.abort();
   });
 
-  test("large values are not read ahead of their turn", async () => {
+  test("large values are read one at a time", async () => {
     const it = await started();
     const value = "x".repeat(2 ** 20 - 2);
     for (let index = 0; index < 12; index++) await it.store.write(NS, [put(`large/${index}`, value)]);
@@ -179,8 +179,8 @@ describe.skipIf(noRedis)("watches", () => {
   });
 });
 
-describe.skipIf(noRedis)("lists", () => {
-  test("skip what is over, however much of it lies between", async () => {
+describe.skipIf(noRedis)("lists of state-redis", () => {
+  test("a list skips any number of expired entries", async () => {
     const it = await started();
     const key = (index: number) => `k/${String(index).padStart(5, "0")}`;
     for (let at = 0; at < 3_000; at += 100) {
@@ -189,7 +189,7 @@ describe.skipIf(noRedis)("lists", () => {
       );
       await it.store.write(NS, writes);
     }
-    // Their time is over, and nobody has cleared them away yet.
+    // Makes the entries expire without being deleted.
     const name = `${it.options.prefix}:state:values:${NS}`;
     const rows = await server.client.hgetall(name);
     const over = Object.entries(rows).flatMap(([field, row]) => [
@@ -203,7 +203,7 @@ describe.skipIf(noRedis)("lists", () => {
     expect([both.entries.length, both.more]).toEqual([2, false]);
   });
 
-  test("a prefix ends where it ends, also with the last of all characters", async () => {
+  test("a prefix matches only keys that start with it, also with the highest code point", async () => {
     const it = await started();
     const last = "\u{10ffff}";
     await it.store.write(NS, [put(last), put(`${last}${last}`), put(`a${last}`), put("b")]);
@@ -214,8 +214,8 @@ describe.skipIf(noRedis)("lists", () => {
   });
 });
 
-describe.skipIf(noRedis)("what it says of the server", () => {
-  test("durable is what syncs every write, or what the operator says", async () => {
+describe.skipIf(noRedis)("state-redis and its server", () => {
+  test("durable is whether the server syncs every write, or the option", async () => {
     expect((await started()).store.capabilities.durable).toBe(true);
     await server.client.config("SET", "appendfsync", "everysec");
     expect((await started()).store.capabilities.durable).toBe(false);
@@ -223,11 +223,11 @@ describe.skipIf(noRedis)("what it says of the server", () => {
     await server.client.config("SET", "appendfsync", "always");
     expect(subject({ durable: false }).store.capabilities.durable).toBe(false);
     expect(() => subject({ url: undefined, managed: true, durable: true } as Options)).toThrow(
-      'it is for "url"',
+      'requires "url"',
     );
   });
 
-  test("one that may throw keys away degrades the plugin, and can be used", async () => {
+  test("a server that may evict keys degrades the plugin and can be used", async () => {
     const own = await startRedis({ maxmemory: "64mb", "maxmemory-policy": "allkeys-lru" });
     try {
       const it = await started({ url: own.url });
@@ -241,7 +241,7 @@ describe.skipIf(noRedis)("what it says of the server", () => {
     }
   });
 
-  test("one that is loading its data is waited for, and told as such", async () => {
+  test("a server that loads its data is reported as such and used afterwards", async () => {
     const slow = { "key-load-delay": "300", "loading-process-events-interval-bytes": "1024" };
     const own = await startRedis({ appendfsync: "no", ...slow });
     try {
@@ -264,7 +264,7 @@ describe.skipIf(noRedis)("what it says of the server", () => {
     }
   });
 
-  test("memory that is used up refuses a write as a whole, in words; reading goes on", async () => {
+  test("a write is refused as a whole when the server is out of memory, and reading works", async () => {
     const own = await startRedis({ maxmemory: "8mb" });
     try {
       const it = await started({ url: own.url });
@@ -275,7 +275,7 @@ describe.skipIf(noRedis)("what it says of the server", () => {
       };
       await expect(fill()).rejects.toMatchObject({
         code: "state_unavailable",
-        message: expect.stringContaining("memory is used up"),
+        message: expect.stringContaining("out of memory"),
       });
       const last = Number((await it.store.get(NS, "n"))?.value);
       expect(await it.store.get(NS, `k/${last}`)).toBeDefined();
@@ -287,7 +287,7 @@ describe.skipIf(noRedis)("what it says of the server", () => {
     }
   });
 
-  test("a user with no more rights than the README asks for is enough", async () => {
+  test("the permissions listed in the README are enough", async () => {
     const rights = ["~mine:*", "&mine:*", "+@all", "-@dangerous", "-@admin"];
     const file = join(mkdtempSync(join(tmpdir(), "openstarry-acl-")), "password");
     await server.client.call("ACL", "SETUSER", "agent-store", "on", ">pass-word", ...rights);

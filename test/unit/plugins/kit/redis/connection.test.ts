@@ -16,12 +16,12 @@ import { z } from "zod";
 import { systemClock } from "../../../../../core/index.js";
 import { privateFolder, writePrivateFile } from "../../../../../plugins/kit/private-files.js";
 import { createConnection, type RedisConnection } from "../../../../../plugins/kit/redis/connection.js";
-import { reaching } from "../../../../../plugins/kit/redis/failures.js";
-import { checkRedis, redisFields, targetOf } from "../../../../../plugins/kit/redis/options.js";
+import { translateErrors } from "../../../../../plugins/kit/redis/failures.js";
+import { checkRedisOptions, redisFields, targetOf } from "../../../../../plugins/kit/redis/options.js";
 import { noRedis, startRedis, type TestRedis } from "../../../../helpers/redis-server.js";
 import { waitFor } from "../../../../helpers/wait-for.js";
 
-const schema = z.strictObject(redisFields).superRefine(checkRedis);
+const schema = z.strictObject(redisFields).superRefine(checkRedisOptions);
 const target = (options: z.input<typeof schema>) => targetOf(schema.parse(options));
 const wrong = (options: z.input<typeof schema>) =>
   schema.safeParse(options).error?.issues.map(({ path, message }) => `${path}: ${message}`);
@@ -32,9 +32,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-describe("which server", () => {
-  it("is either managed or named", () => {
-    expect(wrong({})).toEqual([expect.stringContaining('url: say which server to use: "managed": true')]);
+describe("the server options of Redis plugins", () => {
+  it("either managed or url is required, with the options that belong to it", () => {
+    expect(wrong({})).toEqual([expect.stringContaining('url: expected either "managed": true')]);
     expect(wrong({ managed: true, url: "redis://h" })).toEqual([
       expect.stringContaining("keep one of the two"),
     ]);
@@ -44,7 +44,7 @@ describe("which server", () => {
     expect(wrong({ managed: true, eager: true, program: "/usr/bin/redis-server" })).toBeUndefined();
   });
 
-  it("is named by a URL", () => {
+  it("a URL gives the address, credentials and database", () => {
     expect(target({ url: "redis://h" })).toEqual({
       address: "redis://h",
       options: { host: "h", port: 6379, db: 0 },
@@ -59,7 +59,7 @@ describe("which server", () => {
     });
   });
 
-  it("a URL that means nothing is refused without being quoted", () => {
+  it("an invalid URL is refused without being quoted", () => {
     for (const url of [
       "h:6379",
       "http://:secret@h",
@@ -76,7 +76,7 @@ describe("which server", () => {
     }
   });
 
-  it("its password may be in a file", () => {
+  it("the password is read from password_file", () => {
     const file = join(folder, "password");
     expect(() => target({ url: "redis://h", password_file: file })).toThrow("ENOENT");
     writeFileSync(file, "pass word\n");
@@ -85,12 +85,14 @@ describe("which server", () => {
       password: "pass word",
     });
     writeFileSync(file, "secret\nmore\n");
-    expect(() => target({ url: "redis://h", password_file: file })).toThrow("does not hold one line");
+    expect(() => target({ url: "redis://h", password_file: file })).toThrow(
+      "does not contain exactly one line",
+    );
   });
 });
 
-describe("files of a server", () => {
-  it("its folder is nobody else's", () => {
+describe("the files of a managed server", () => {
+  it("a folder that other users can access is refused", () => {
     const path = join(folder, "data");
     expect(privateFolder(privateFolder(path))).toBe(path);
     expect(statSync(path).mode & 0o777).toBe(0o700);
@@ -101,7 +103,7 @@ describe("files of a server", () => {
     expect(() => privateFolder(join(folder, "a", "b"))).toThrow("cannot be made (ENOENT)");
   });
 
-  it("its config is written once, and never through a link", () => {
+  it("a private file is written only when it changes, and never through a symbolic link", () => {
     const path = join(folder, "conf");
     writePrivateFile(path, "one");
     const { ino, mode } = statSync(path);
@@ -118,7 +120,7 @@ describe("files of a server", () => {
   });
 });
 
-describe.skipIf(noRedis)("a connection", () => {
+describe.skipIf(noRedis)("a Redis connection", () => {
   let server: TestRedis;
   const open: RedisConnection[] = [];
   beforeEach(async () => {
@@ -141,9 +143,9 @@ describe.skipIf(noRedis)("a connection", () => {
     return made;
   }
   const state = (it: RedisConnection, code: "state_unavailable" | "bus_unavailable" = "state_unavailable") =>
-    reaching(code, server.url, () => it.redis.get("k"));
+    translateErrors(code, server.url, () => it.redis.get("k"));
 
-  test("is lost with the server, says so, and comes back", async () => {
+  test("a lost connection is reported and made again", async () => {
     const it = connection();
     expect(it.health()).toContain("not connected yet");
     await it.open();
@@ -153,7 +155,7 @@ describe.skipIf(noRedis)("a connection", () => {
     const asked = performance.now();
     await expect(state(it, "bus_unavailable")).rejects.toMatchObject({ code: "bus_unavailable" });
     expect(performance.now() - asked).toBeLessThan(1_000);
-    await waitFor(() => /cannot be reached \((ECONNREFUSED|ENOENT)\)/.test(it.health() ?? ""), {
+    await waitFor(() => /cannot connect \((ECONNREFUSED|ENOENT)\)/.test(it.health() ?? ""), {
       what: "an attempt",
     });
     await server.start();
@@ -161,18 +163,18 @@ describe.skipIf(noRedis)("a connection", () => {
     expect(await state(it)).toBeNull();
   });
 
-  test("what was sent and not answered is rejected when the server dies, and not sent again", async () => {
+  test("commands without an answer reject when the server dies, and are not sent again", async () => {
     const it = connection();
     await it.open();
     process.kill(server.pid(), "SIGSTOP");
     const sent = Array.from({ length: 10 }, () =>
-      reaching("state_unavailable", "x", () => it.redis.incr("n")),
+      translateErrors("state_unavailable", "x", () => it.redis.incr("n")),
     );
     const all = Promise.allSettled(sent);
     await server.kill();
     for (const end of await all) {
       expect(end).toMatchObject({
-        reason: { code: "state_unavailable", message: "x: the connection is lost" },
+        reason: { code: "state_unavailable", message: "x: connection lost" },
       });
     }
     await server.start();
@@ -180,7 +182,7 @@ describe.skipIf(noRedis)("a connection", () => {
     expect(await it.redis.get("n")).toBeNull();
   });
 
-  test("a server that answers no more is given up", async () => {
+  test("a server that does not answer in time counts as lost", async () => {
     const it = connection(undefined, 300);
     await it.open();
     process.kill(server.pid(), "SIGSTOP");
@@ -190,10 +192,10 @@ describe.skipIf(noRedis)("a connection", () => {
     await waitFor(() => it.health() === undefined, { what: "the connection" });
   });
 
-  test("a password that is refused is told, and never shown", async () => {
+  test("a rejected or missing password is reported and never shown", async () => {
     const it = connection("battery-staple");
     await it.open();
-    await waitFor(() => /refuses the password/.test(it.health() ?? ""), { what: "the refusal" });
+    await waitFor(() => /rejects the password/.test(it.health() ?? ""), { what: "the refusal" });
     const error = await state(it).catch((reason) => reason);
     expect(error).toMatchObject({ code: "state_unavailable" });
     expect(
@@ -201,14 +203,16 @@ describe.skipIf(noRedis)("a connection", () => {
     ).not.toMatch(/staple|horse/);
     const none = connection("");
     await none.open();
-    await waitFor(() => /asks for a password/.test(none.health() ?? ""), { what: "the refusal" });
+    await waitFor(() => /requires a password/.test(none.health() ?? ""), { what: "the refusal" });
   });
 
-  test("an error of the server has no arguments in it", async () => {
+  test("an error of the server does not contain the command's arguments", async () => {
     const it = connection();
     await it.open();
     const call = () => it.redis.call("NO_SUCH_COMMAND", "my-secret");
-    const error = await reaching("state_unavailable", server.url, call).catch((reason) => reason as Error);
+    const error = await translateErrors("state_unavailable", server.url, call).catch(
+      (reason) => reason as Error,
+    );
     expect(String(error)).toContain("unknown command");
     expect(String(error) + String((error as Error).cause)).not.toContain("my-secret");
   });
