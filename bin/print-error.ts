@@ -1,4 +1,5 @@
 import { ERROR_CODES, isOpenStarryError, type OpenStarryError } from "../core/contracts/errors.js";
+import { errorText } from "../core/lib/error-text.js";
 import { hintForCommandLine } from "./cli-hints.js";
 import { EXIT } from "./invocation.js";
 import { neutraliseLines } from "./neutralise.js";
@@ -10,8 +11,7 @@ export function printError(terminal: Terminal, error: unknown): number {
     printProblem(terminal, error.message, error.hint);
     return exitCodeOf(error);
   }
-  const what = error instanceof Error ? error.message : String(error);
-  printProblem(terminal, `${what} (this is a mistake of openstarry-daemon)`, undefined);
+  printProblem(terminal, `${errorText(error)} (this is a mistake of openstarry-daemon)`, undefined);
   if (error instanceof Error && error.stack) terminal.warn(neutraliseLines(error.stack));
   return EXIT.failed;
 }

@@ -63,6 +63,8 @@ export * from "./contracts/template-section.js";
 export * from "./contracts/template-source.js";
 export type { Kernel, KernelLimits, KernelOptions } from "./kernel.js";
 export { rfc3339, sleep, systemClock } from "./lib/clock.js";
+export { withDeadline } from "./lib/deadline.js";
+export { errorText } from "./lib/error-text.js";
 export { timeOfUuidv7 } from "./lib/ids.js";
 export { nearest } from "./lib/nearest.js";
 export { formatDuration, formatSize, parseDuration, parseSize } from "./lib/units.js";

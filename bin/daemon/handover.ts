@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { OpenStarryError } from "../../core/contracts/errors.js";
+import { errorText } from "../../core/lib/error-text.js";
 import { bootKernel } from "./boot.js";
 import { removeDaemonInfo } from "./daemon-info.js";
 import { type Lock, takeLock } from "./lock.js";
@@ -29,7 +30,7 @@ export async function handOver(daemon: RunningDaemon, actor: string): Promise<vo
     successor = spawnDaemon({
       ...options,
       fresh: false,
-      ...(config === undefined ? {} : { config }),
+      config,
       env: { ...process.env, ...daemon.manager?.env },
       sockets: daemon.sockets.offered,
       successor: true,
@@ -73,7 +74,7 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
     log.error({ err: error }, "the successor did not become ready; this daemon goes on");
     await successor.end();
     successor.release();
-    await goOn(daemon, error instanceof Error ? error.message : String(error));
+    await goOn(daemon, errorText(error));
   }
 }
 

@@ -24,12 +24,12 @@ export function createLogger({ file, console, env }: LogOptions): Logger {
       base: undefined,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: pino.stdSerializers.err, error: errorText },
+      serializers: { err: pino.stdSerializers.err, error: serializeError },
     },
     { write },
   );
 }
 
-function errorText(error: unknown): unknown {
+function serializeError(error: unknown): unknown {
   return error instanceof Error ? pino.stdSerializers.err(error) : error;
 }

@@ -5,6 +5,10 @@ import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, OpenStarryError } from "../../core/contracts/errors.js";
+import { systemClock } from "../../core/lib/clock.js";
+import { withDeadline } from "../../core/lib/deadline.js";
+import { errorText } from "../../core/lib/error-text.js";
+import { formatDuration } from "../../core/lib/units.js";
 import { dropAgentVariables } from "../agent-environment.js";
 import { HOME_FILES } from "./home.js";
 import { openLogFile } from "./log-file.js";
@@ -67,8 +71,8 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   const handedOver: HandedOver = {
     channel_fd: 3,
     sockets: Object.fromEntries(sockets.map(([name], index) => [name, FIRST_SOCKET_FD + index])),
-    ...(options.successor ? { successor: true } : {}),
-    ...(options.foreground ? { foreground: true } : {}),
+    successor: options.successor,
+    foreground: options.foreground,
   };
   const log = openLogFile(options.home);
   const output = options.foreground ? "inherit" : log;
@@ -133,30 +137,29 @@ function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, lastWord
   const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
   channel.on("error", () => {});
   const ended = new Promise<never>((_, reject) => {
-    child.once("error", (cause) => reject(wordless(`it could not be started: ${cause.message}`, cause)));
+    child.once("error", (cause) => reject(new Error(`it could not be started: ${cause.message}`, { cause })));
     // "close" comes after the last message was read.
     child.once("close", (code, signal) => {
       const words = lastWords();
-      reject(wordless(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`));
+      reject(
+        new Error(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`),
+      );
     });
   });
   ended.catch(() => {});
   return {
     async next<K extends "prepared" | "ready">(kind: K): Promise<Message<K>> {
-      let timer: NodeJS.Timeout | undefined;
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(wordless(`it said nothing for ${timeoutMs} ms`)), timeoutMs);
+      const late = `it said nothing for ${formatDuration(timeoutMs)}`;
+      const message = await withDeadline(systemClock, timeoutMs, late, async () => {
+        const line = await lines.next();
+        return line.done ? await ended : line.value;
+      }).catch((error: unknown) => {
+        throw wordless(errorText(error), error);
       });
-      try {
-        const line = await Promise.race([lines.next(), late]);
-        if (line.done) return await Promise.race([ended, late]);
-        const message = JSON.parse(line.value) as DaemonMessage;
-        if ("error" in message) throw errorOf(message.error);
-        if (!(kind in message)) throw wordless(`it said ${line.value}`);
-        return message as Message<K>;
-      } finally {
-        clearTimeout(timer);
-      }
+      const parsed = JSON.parse(message) as DaemonMessage;
+      if ("error" in parsed) throw errorOf(parsed.error);
+      if (!(kind in parsed)) throw wordless(`it said ${message}`);
+      return parsed as Message<K>;
     },
   };
 }
@@ -190,6 +193,6 @@ function errorOf(problem: Record<string, unknown>): OpenStarryError {
   const code = String(problem.code) as ErrorCode;
   return new OpenStarryError(code in ERROR_CODES ? code : "internal", {
     detail: String(problem.detail),
-    ...(typeof problem.hint === "string" ? { hint: problem.hint } : {}),
+    hint: typeof problem.hint === "string" ? problem.hint : undefined,
   });
 }

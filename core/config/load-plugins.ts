@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
 import type { ConfiguredPlugin, PluginFactory, ResolvedPlugin } from "../contracts/plugin.js";
+import { errorText } from "../lib/error-text.js";
 import { nearest } from "../lib/nearest.js";
 import { importModule } from "./import-module.js";
 import { checkPlugin, exportedPlugin, type Options, type ReadEntry, readEntry } from "./plugin-entry.js";
@@ -107,10 +108,10 @@ function createAttempt(problems: Problem[]) {
     try {
       return await work();
     } catch (error) {
-      const detail = error instanceof Error ? error.message : String(error);
+      const detail = errorText(error);
       if (isOpenStarryError(error)) {
         const { code, hint } = error;
-        problems.push({ code, place, detail, ...(hint === undefined ? {} : { hint }) });
+        problems.push({ code, place, detail, hint });
       } else problems.push({ code: "plugin_invalid", place, detail });
       return undefined;
     }
@@ -124,7 +125,7 @@ function together(problems: readonly Problem[], file: string | undefined): OpenS
     const { code, place, detail, hint } = only;
     return new OpenStarryError(code, {
       detail: `${where}${place}: ${detail}`,
-      ...(hint === undefined ? {} : { hint }),
+      hint,
     });
   }
   const lines = problems.map(
@@ -188,7 +189,7 @@ async function loadNamed(name: string, from: LoadPluginsOptions): Promise<Config
     if (!isOpenStarryError(error)) throw error;
     throw new OpenStarryError(error.code, {
       detail: `plugin ${file}: ${error.message}`,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
+      hint: error.hint,
     });
   }
 }

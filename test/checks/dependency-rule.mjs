@@ -25,7 +25,12 @@ const NOT_IN_CORE = {
   pidusage: "The kernel measures nothing.",
 };
 
-const AGENT_SIDE = ["core/contracts/errors.ts", "core/lib/nearest.ts", "core/lib/units.ts"];
+const AGENT_SIDE = [
+  "core/contracts/errors.ts",
+  "core/lib/error-text.ts",
+  "core/lib/nearest.ts",
+  "core/lib/units.ts",
+];
 const OF_BIN = /^plugins\/(builtins|agent-manager-tool\/(client|tools)\/(client|tool))\.ts$/;
 
 /**
@@ -50,7 +55,7 @@ export function refusal(file, specifier) {
     if (otherPart === "bin" || otherPart === "test") return "A plugin imports nothing from bin or test.";
     if (otherPart === "core") {
       if (target === "core/index.ts" || AGENT_SIDE.includes(target)) return undefined;
-      return "A plugin imports the kernel through its public face, core/index.js (or, to stay small in an agent, contracts/errors.js, lib/nearest.js and lib/units.js).";
+      return "A plugin imports the kernel through its public face, core/index.js (or, to stay small in an agent, contracts/errors.js, lib/error-text.js, lib/nearest.js and lib/units.js).";
     }
     if (room === "builtins.ts" || otherRoom === room || otherRoom === "kit") return undefined;
     return "A plugin never imports another plugin's folder: they meet at slots, hooks and operations.";
