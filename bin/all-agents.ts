@@ -9,7 +9,7 @@ export async function allAgents(client: Client, services = false): Promise<Agent
     const page = await client.agents.list({
       limit: 1_000,
       all: services,
-      ...(cursor === undefined ? {} : { cursor }),
+      cursor,
     });
     agents.push(...page.items);
     cursor = page.next_cursor;

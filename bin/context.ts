@@ -17,7 +17,7 @@ const PATIENCE_MS = 20_000;
 export function connect({ home, env, asAgent }: Invocation<unknown>, { patient = false } = {}): Client {
   if (asAgent) return clientFromEnv(env);
   const info = readDaemonInfo(home);
-  const options = { home, ...(patient ? { retryForMs: PATIENCE_MS } : {}) };
+  const options = { home, retryForMs: patient ? PATIENCE_MS : undefined };
   if (info?.url === undefined || (info.socket !== undefined && existsSync(info.socket)))
     return createClient(options);
   if (lockHolder(home) === info.pid) return createClient({ ...options, url: info.url });

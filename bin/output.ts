@@ -35,7 +35,7 @@ export function createTerminal(
   const colours = wantsColour(isTTY, env);
   return {
     isTTY,
-    ...(isTTY && stdout.columns ? { columns: stdout.columns } : {}),
+    columns: isTTY && stdout.columns ? stdout.columns : undefined,
     print: (line) => void stdout.write(`${line}\n`),
     warn: (line) => void stderr.write(`${line}\n`),
     json: (value, how) => void stdout.write(`${JSON.stringify(value, undefined, how === "line" ? 0 : 2)}\n`),

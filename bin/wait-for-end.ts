@@ -22,11 +22,11 @@ export async function waitForEnd(
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration(options.timeout);
   const agent = await client.agents.wait(agentId, {
     for: "ended",
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    timeoutMs,
   });
   const result = wantsResult ? await resultOf(client, agentId) : undefined;
   if (options.json) {
-    terminal.json(wantsResult ? { agent, ...(result === undefined ? {} : { result }) } : agent);
+    terminal.json(wantsResult ? { agent, result } : agent);
   } else if (wantsResult) {
     if (result !== undefined) await terminal.write(terminal.isTTY ? shownResult(result) : result);
     terminal.warn(endOf(agent));

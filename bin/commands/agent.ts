@@ -28,8 +28,8 @@ type Verb = (client: Client, agentId: string, options: VerbOptions) => Promise<A
 
 const waitOf = ({ wait }: VerbOptions) => (wait === false ? { wait: false } : {});
 const endingOf = ({ grace, force }: VerbOptions) => ({
-  ...(grace === undefined ? {} : { graceMs: parseDuration(grace) ?? 0 }),
-  ...(force ? { force } : {}),
+  graceMs: grace === undefined ? undefined : parseDuration(grace),
+  force,
 });
 
 /** `agent stop|start|restart|signal|rm ID…`, each agent on its own: one refusal does not hold the others up. */

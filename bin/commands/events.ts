@@ -91,8 +91,8 @@ async function stream(
   const { options, terminal } = invocation;
   const stopped = new AbortController();
   const items = connect(invocation, { patient: true }).events({
-    ...(after === undefined ? {} : { lastEventId: after }),
-    ...(options.agent === undefined ? {} : { agent_id: options.agent }),
+    lastEventId: after,
+    agent_id: options.agent,
     signal: stopped.signal,
   });
   for await (const event of items) {

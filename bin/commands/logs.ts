@@ -31,13 +31,13 @@ export const logs: CommandHandler<LogOptions> = async (invocation) => {
   const { since, until, stream, previous } = options;
   const tail = options.lines ?? (since === undefined ? DEFAULT_LINES : undefined);
   const query: LogQuery = {
-    ...(tail === undefined ? {} : { tail }),
+    tail,
     // Exact bytes, for those who get them; JSON is text anyway.
     encoding: options.json ? "utf8" : "base64",
-    ...(since === undefined ? {} : { since }),
-    ...(until === undefined ? {} : { until }),
-    ...(previous ? { previous } : {}),
-    ...(stream === undefined ? {} : { stream }),
+    since,
+    until,
+    previous,
+    stream,
   };
   if (options.follow) {
     await Promise.all(ids.map((id) => follow(client, id, query, printer.show)));

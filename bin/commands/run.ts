@@ -43,10 +43,10 @@ async function inputOf(
   const { id, param, label, env } = options;
   refuseMixtures(words, command, options);
   const common = {
-    ...(id === undefined ? {} : { agent_id: id }),
-    ...(label ? { labels: label } : {}),
-    ...(env ? { env } : {}),
-    ...(options.start ? {} : { start: false }),
+    agent_id: id,
+    labels: label,
+    env,
+    start: options.start ? undefined : false,
   };
   if (command) return { ...common, command: [...command], cwd };
   const [template_id = ""] = words;

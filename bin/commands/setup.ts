@@ -38,7 +38,7 @@ export const validate: CommandHandler<{ config?: string; json?: boolean }> = asy
     home,
     builtins,
     renamed: renamedBuiltins,
-    ...(options.config === undefined ? {} : { configFile: resolve(cwd, options.config) }),
+    configFile: options.config && resolve(cwd, options.config),
   });
   if (options.json) terminal.json(report);
   else {

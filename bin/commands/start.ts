@@ -29,8 +29,8 @@ export const start: CommandHandler<Options> = async (invocation) => {
   const asked = {
     home,
     cwd: process.cwd(),
-    ...(options.config === undefined ? {} : { config: resolve(options.config) }),
-    ...(options.port === undefined ? {} : { port: options.port }),
+    config: options.config && resolve(options.config),
+    port: options.port,
     fresh: options.fresh ?? false,
   };
   if (options.foreground) {

@@ -22,7 +22,7 @@ export const stop: CommandHandler<{ keepAgents?: boolean; json?: boolean }> = as
   const agents = options.keepAgents ? "keep" : undefined;
   const pid = await stopAndWait(client, home, agents, terminal);
   const kept = agents === "keep" ? "; its agents run on" : "";
-  if (options.json) terminal.json({ stopped: pid !== undefined, ...(pid === undefined ? {} : { pid }) });
+  if (options.json) terminal.json({ stopped: pid !== undefined, pid });
   else if (pid === undefined) terminal.print(`No daemon is running on ${home}.`);
   else terminal.print(`The daemon (pid ${pid}) has stopped${kept}.`);
   return undefined;
@@ -88,7 +88,7 @@ interface StopAnswer {
 async function ask(client: Client, agents: "keep" | undefined): Promise<StopAnswer> {
   try {
     const { pid } = await client.daemon.stop(agents ? { agents } : {});
-    return { answer: "accepted", ...(pid === undefined ? {} : { pid }) };
+    return { answer: "accepted", pid };
   } catch (error) {
     return { answer: meaningOf(error) };
   }

@@ -36,7 +36,7 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
   const { configFile, cwd, env, home } = options;
   let loaded: LoadedConfig;
   try {
-    loaded = await loadConfig({ cwd, env, ...(configFile === undefined ? {} : { configFile }) });
+    loaded = await loadConfig({ cwd, env, configFile });
   } catch (error) {
     return { agents: [], templates: [], plugins: [], notices: [], problems: [problemText(error)] };
   }
@@ -49,7 +49,7 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
     builtins,
     renamed: options.renamed,
     onNotice,
-    ...(file === undefined ? {} : { file }),
+    file,
   };
   const problems = config.templates
     .filter((path) => !statSync(path, { throwIfNoEntry: false })?.isDirectory())
@@ -63,7 +63,7 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
   });
   const report = await checkSetup({ config, plugins, dataDir: home, sectionOrigins });
   return {
-    ...(file === undefined ? {} : { file }),
+    file,
     agents: config.agents.map(({ agent_id }) => agent_id),
     templates: report.templates,
     plugins: areLoaded ? report.plugins : [],

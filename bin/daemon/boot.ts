@@ -22,7 +22,7 @@ export async function bootKernel(
   const kernel = createKernel({
     plugins: setup.plugins,
     config: setup.config,
-    ...(setup.path === undefined ? {} : { configFile: setup.path }),
+    configFile: setup.path,
     fresh,
     dataDir: options.home,
     sectionOrigins,
@@ -37,7 +37,7 @@ export async function bootKernel(
   daemon.sockets.closeUnclaimed();
   tellWhere(daemon, {
     ...describe(daemon, kernel),
-    ...(restartProblem === undefined ? {} : { restart_problem: restartProblem }),
+    restart_problem: restartProblem,
   });
 }
 
@@ -65,7 +65,7 @@ function describe({ options, setup }: RunningDaemon, kernel: Kernel): DaemonInfo
     version,
     home: options.home,
     ...addresses(kernel),
-    ...(setup.path === undefined ? {} : { config: setup.path }),
+    config: setup.path,
   };
 }
 
@@ -80,8 +80,9 @@ function addresses(kernel: Kernel): Pick<DaemonInfo, "port" | "url" | "socket"> 
   const url = at("http");
   const socket = at("unix");
   return {
-    ...(url === undefined ? {} : { url, port: Number(new URL(url).port) }),
-    ...(socket === undefined ? {} : { socket }),
+    url,
+    port: url === undefined ? undefined : Number(new URL(url).port),
+    socket,
   };
 }
 
@@ -98,8 +99,8 @@ export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
       .map(({ agent_id, state, pid, reason }) => ({
         agent_id,
         state,
-        ...(pid === undefined ? {} : { pid }),
-        ...(reason === undefined ? {} : { reason }),
+        pid,
+        reason,
       })),
     problems: kernel.status().problems,
     notices: daemon.setup.notices,

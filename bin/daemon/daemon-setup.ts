@@ -24,7 +24,7 @@ export async function loadSetup(
   const { config, file, folder } = await loadConfig({
     cwd: options.cwd,
     env: process.env,
-    ...(options.config === undefined ? {} : { configFile: options.config }),
+    configFile: options.config,
   });
   const notices: string[] = [];
   const plugins = await loadPlugins({
@@ -33,13 +33,13 @@ export async function loadSetup(
     builtins: withTemplateFolders(builtins, config.templates),
     renamed: renamedBuiltins,
     onNotice: (notice) => notices.push(notice),
-    ...(file === undefined ? {} : { file }),
+    file,
   });
   return {
     config,
     notices,
     plugins: options.port === undefined ? plugins : withPort(plugins, options.port),
-    ...(file === undefined ? {} : { path: file }),
+    path: file,
   };
 }
 

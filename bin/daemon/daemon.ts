@@ -119,7 +119,7 @@ function createDaemon(
 ): RunningDaemon {
   const foreground = handedOver === undefined || handedOver.foreground === true;
   const file = createLogFile(parts.options.home);
-  const log = createLogger({ file, ...(foreground ? { console: process.stderr } : {}), env: process.env });
+  const log = createLogger({ file, console: foreground ? process.stderr : undefined, env: process.env });
   if (manager?.problem !== undefined) {
     log.warn({ problem: manager.problem }, "the service manager cannot be told how this daemon is");
   }
@@ -128,7 +128,7 @@ function createDaemon(
     ...parts,
     log,
     foreground,
-    ...(manager ? { manager } : {}),
+    manager,
     sockets: createHandedSockets(handedOver?.sockets),
     phase: "booting",
     force: new AbortController(),

@@ -46,9 +46,12 @@ export function takeServiceManager(
   }
   const watchdogUsec = watched && Number(watched) !== process.pid ? 0 : Number(usec);
   const manager: ServiceManager = {
-    ...(problem === undefined ? {} : { problem }),
+    problem,
     followsSuccessors: Boolean(unit) && send !== undefined,
-    env: { NOTIFY_SOCKET: address, ...(watchdogUsec > 0 ? { WATCHDOG_USEC: String(watchdogUsec) } : {}) },
+    env:
+      watchdogUsec > 0
+        ? { NOTIFY_SOCKET: address, WATCHDOG_USEC: String(watchdogUsec) }
+        : { NOTIFY_SOCKET: address },
     async tell(assignments) {
       const text = Object.entries(assignments)
         .map(([name, value]) => `${name}=${String(value).replaceAll("\n", " ")}`)

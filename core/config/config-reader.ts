@@ -47,7 +47,7 @@ export function createConfigReader({ env, asRoot }: ConfigReaderOptions): Config
     maxBytes: MAX_CONFIG_BYTES,
     code: "config_invalid",
     what: "config",
-    ...(asRoot === undefined ? {} : { asRoot }),
+    asRoot,
   };
   return async (file) => {
     refuseUnknownFormat(file);

@@ -89,7 +89,7 @@ function failure(
   hint?: string,
 ): OpenStarryError {
   const detail = `${what} ${file}: ${problem}`;
-  return new OpenStarryError(code, { detail, cause, ...(hint === undefined ? {} : { hint }) });
+  return new OpenStarryError(code, { detail, cause, hint });
 }
 
 /** The error in one line, with the place in the file where one can be told. */

@@ -43,7 +43,7 @@ export async function loadConfig(options: LoadConfigOptions): Promise<LoadedConf
   const config = validateSync(configSchema, value ?? {}, {
     code: "config_invalid",
     what,
-    ...(lineOf ? { lineOf } : {}),
+    lineOf,
   });
   refuseDuplicates(config, what);
   return {

@@ -22,7 +22,7 @@ export async function readTextFile(file: string, options: ReadTextOptions): Prom
   const refuse = (problem: string, hint?: string, cause?: unknown) =>
     new OpenStarryError(options.code, {
       detail: `${options.what} ${file}: ${problem}`,
-      ...(hint === undefined ? {} : { hint }),
+      hint,
       cause,
     });
   let handle: FileHandle | undefined;

@@ -48,7 +48,7 @@ function issuesError(
   if (issues.length > 10) lines.push(`and ${issues.length - 10} more`);
   return new OpenStarryError(options.code, {
     detail: `${options.what}: ${lines.join("; ")}`,
-    ...(options.hint === undefined ? {} : { hint: options.hint }),
+    hint: options.hint,
     data: { issues: issues.slice(0, 10).map((issue) => ({ path: pathOf(issue), message: readable(issue) })) },
   });
 }

@@ -80,7 +80,7 @@ function eventEvidence(event: DaemonEvent, facts: WhyFacts): Evidence[] {
   if (!kindAndText) return [];
   const { at, run_id, data } = event;
   const by = "actor" in data && typeof data.actor === "string" ? { actor: data.actor } : {};
-  return [{ ...by, ...kindAndText, at, ...(run_id === undefined ? {} : { run_id }) }];
+  return [{ ...by, ...kindAndText, at, run_id }];
 }
 
 const LIMIT_DEEDS: Readonly<Record<string, string>> = {
@@ -159,7 +159,7 @@ const PROGRESS_DEEDS: Readonly<Record<string, string>> = {
 function endEvidence({ agent, runs }: WhyFacts): Evidence[] {
   const exit = runs[0]?.exit ?? agent.last_exit;
   if (!exit) return [];
-  const place = { at: exit.ended_at, actor: exit.actor, ...(exit.run_id ? { run_id: exit.run_id } : {}) };
+  const place = { at: exit.ended_at, actor: exit.actor, run_id: exit.run_id };
   if (exit.cause === "oom") return [{ kind: "oom", text: exit.reason, ...place }];
   if (exit.cause === "start_timeout") return [{ kind: "readiness", text: exit.reason, ...place }];
   const signal = signalEvidence(exit);

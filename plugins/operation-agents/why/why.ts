@@ -88,7 +88,7 @@ async function explain(ctx: PluginContext, history: SampleHistory, agent: Agent,
     evidence: evidenceOf(facts),
     curves: curvesOf(history.read(agent_id, Number.NEGATIVE_INFINITY), runsInQuestion(agent, facts.runs)),
     last_runs: facts.runs.map(runView),
-    ...(tail ? { output_tail: tail } : {}),
+    output_tail: tail || undefined,
     hint: hintFor(facts),
   };
 }
@@ -117,7 +117,7 @@ function runView({ run_id, exit }: RunRecord) {
     cause: exit.cause,
     actor: exit.actor,
     reason: exit.reason,
-    ...(Number.isNaN(uptimeMs) ? {} : { uptime: formatDuration(Math.max(0, uptimeMs)) }),
+    uptime: Number.isNaN(uptimeMs) ? undefined : formatDuration(Math.max(0, uptimeMs)),
     ended_at: exit.ended_at,
   };
 }
