@@ -10,7 +10,10 @@ export type Principal =
 
 /** Turns credentials into a principal, and makes the credentials of runs. */
 export interface Authenticator {
-  /** `undefined`: not valid (never had, revoked, its run is over). */
+  /**
+   * `undefined`: not valid (never had, revoked, its run is over). The answer is not awaited. A promise, or a principal
+   * with a field missing, counts as anonymous.
+   */
   authenticate(token: string): Principal | undefined;
   /** The credentials of one run. They stop being valid when the run is over. */
   mint(run: { agentId: string; runId: string }): string;

@@ -1,6 +1,7 @@
+import type { Principal } from "../contracts/authenticator.js";
 import { type Authorizer, authorizer, type Verdict } from "../contracts/authorizer.js";
 import type { Clock } from "../contracts/clock.js";
-import { isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
+import { ERROR_CODES, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
 import type { Denial, OperationRequest } from "../contracts/hooks.js";
 import { withDeadline } from "../lib/deadline.js";
 import type { Hooks } from "./hooks.js";
@@ -12,6 +13,14 @@ export interface AuthorizeDeps {
   clock: Pick<Clock, "after">;
   /** How long an authorizer may take to answer. */
   deadlineMs: number;
+}
+
+/** Tells whether this is a complete principal. Plugins may be plain JavaScript, whose answers no compiler has checked. */
+export function isPrincipal(value: unknown): value is Principal {
+  const { kind, id, agentId, runId } = Object(value) as Record<string, unknown>;
+  if (typeof id !== "string") return false;
+  if (kind === "agent") return typeof agentId === "string" && typeof runId === "string";
+  return kind === "operator" || kind === "internal" || kind === "anonymous";
 }
 
 /** Rejects with the denial when a request may not happen. */
@@ -32,7 +41,7 @@ async function denialOfAuthorizer(
     try {
       const verdict = await ask(slots.use(authorizer), request, clock, deadlineMs);
       if (verdict.verdict === "allow") return undefined;
-      if (verdict.verdict === "deny") return verdict;
+      if (verdict.verdict === "deny" && isDenial(verdict)) return verdict;
       problem = `the authorizer answered ${JSON.stringify(verdict)}`;
     } catch (error) {
       problem = `the authorizer failed: ${isOpenStarryError(error) || error instanceof Error ? error.message : String(error)}`;
@@ -58,6 +67,11 @@ async function ask(
     provider.authorize(request),
   );
   return Object(answer) as Verdict;
+}
+
+/** Tells whether a client can be shown this denial. */
+function isDenial({ code, detail }: Denial): boolean {
+  return Object.hasOwn(ERROR_CODES, code) && typeof detail === "string";
 }
 
 async function denialOfTaps(

@@ -1,12 +1,15 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { type Client, createClient } from "../../plugins/agent-manager-tool/client/client.js";
 import { startDaemon, type TestDaemon } from "../helpers/daemon.js";
+import { ask } from "../helpers/http-request.js";
 import { environOf } from "../helpers/processes.js";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/plugins/${name}.mjs`, import.meta.url));
 const OWN_AUTHENTICATOR = fixture("own-authenticator");
+const CARELESS_AUTHENTICATOR = fixture("careless-authenticator");
 const BROKEN_AUTHORIZER = fixture("broken-authorizer");
 const templates = [
   { template_id: "Parent", command: "sleep", args: ["100000"], children: { max: 2, depth: 1 } },
@@ -62,6 +65,20 @@ describe("a config plugin that provides the authenticator", () => {
     await expect(boss.daemon.stop()).rejects.toMatchObject(forbidden);
     await expect(boss.templates.delete("Sleeper")).rejects.toMatchObject(forbidden);
     expect((await it.client.agents.get("stranger")).state).toBe("running");
+  });
+});
+
+describe("a config plugin whose authenticator answers with what is not a principal", () => {
+  test("gives the bearer of such a token no rights", async () => {
+    const { daemon: it } = await withAgents([CARELESS_AUTHENTICATOR]);
+    const { port } = JSON.parse(readFileSync(join(it.home, "daemon.json"), "utf8"));
+    for (const token of ["later", "no-run"]) {
+      for (const path of ["/agents", "/agents/boss", "/templates", "/metrics", "/whoami"]) {
+        const { status, text } = await ask({ at: port, token, method: "GET", path });
+        expect([path, status, text]).toEqual([path, 401, expect.stringContaining("not a principal")]);
+      }
+    }
+    expect((await it.client.agents.list()).items).toHaveLength(2);
   });
 });
 

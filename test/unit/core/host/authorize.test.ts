@@ -85,6 +85,21 @@ describe("no answer of an authorizer", () => {
       () => ({ verdict: "yes" }) as never,
       'the authorizer answered {"verdict":"yes"}',
     ],
+    [
+      "it denies without a code",
+      () => ({ verdict: "deny" }) as never,
+      'the authorizer answered {"verdict":"deny"}',
+    ],
+    [
+      "it denies with a code that does not exist",
+      () => ({ verdict: "deny", code: "toString", detail: "no" }) as never,
+      'the authorizer answered {"verdict":"deny","code":"toString","detail":"no"}',
+    ],
+    [
+      "it denies without saying why",
+      () => ({ verdict: "deny", code: "forbidden" }) as never,
+      'the authorizer answered {"verdict":"deny","code":"forbidden"}',
+    ],
   ];
 
   it.each(stages)("denies agents and strangers: %s", async (_, authorize, words) => {
