@@ -42,7 +42,8 @@ export function createClientAuthorization(ctx: Pick<PluginContext, "agents" | "d
     if (principal?.kind === "operator") return { name: principal.id };
     if (principal?.kind !== "agent") return undefined;
     const { id: name, agentId, runId } = principal;
-    return { name, agentId, runId };
+    // An identity without these is the operator's, so an incomplete answer of an authenticator must not become one.
+    return agentId && runId ? { name, agentId, runId } : undefined;
   }
 
   async function isAllowed(who: Identity, action: keyof typeof OPERATIONS, where: string): Promise<boolean> {
