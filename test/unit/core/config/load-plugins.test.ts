@@ -7,7 +7,7 @@ import { type BuiltinPlugins, loadPlugins } from "../../../../core/config/load-p
 import { isOpenStarryError, type OpenStarryError } from "../../../../core/contracts/errors.js";
 import { definePlugin } from "../../../../core/contracts/plugin.js";
 import { orderPlugins } from "../../../../core/host/plugin-graph.js";
-import { builtins as realBuiltins } from "../../../../plugins/builtins.js";
+import { builtins as realBuiltins, renamedBuiltins } from "../../../../plugins/builtins.js";
 
 const folders: string[] = [];
 
@@ -128,6 +128,48 @@ describe("which plugins load", () => {
     const defaults = [...realBuiltins].flatMap(([name, it]) => (it.default ? [name] : []));
     expect(plugins.map(({ definition }) => definition.name)).toEqual(defaults);
     expect(orderPlugins(plugins).ordered).toHaveLength(defaults.length);
+  });
+});
+
+describe("a former name of a built-in plugin", () => {
+  /** What loads where `old` has become `alpha` and `beta`, and what is said of it. */
+  async function renamed(entries: readonly unknown[]) {
+    const notices: string[] = [];
+    const plugins = await loadPlugins({
+      entries,
+      folder: "/nonexistent",
+      builtins,
+      file: "c.yaml",
+      renamed: new Map([["old", ["alpha", "beta"]]]),
+      onNotice: (notice) => notices.push(notice),
+    });
+    return { notices, plugins: plugins.map(({ definition, options }) => [definition.name, options]) };
+  }
+  const NOTICE =
+    'config c.yaml: plugins[0]: plugin "old" is called "alpha" and "beta" now; write that instead';
+
+  it("loads the plugins that do its work now, with a notice; the first takes the options", async () => {
+    const beta = ["beta", { folders: ["/a"] }];
+    expect(await renamed(["old"])).toEqual({ notices: [NOTICE], plugins: [["alpha", {}], beta] });
+    expect(await renamed([["old", { port: 2 }]])).toEqual({
+      notices: [NOTICE],
+      plugins: [["alpha", { port: 2 }], beta],
+    });
+  });
+
+  it("leaves all of them out with false", async () => {
+    expect(await renamed([["old", false]])).toEqual({ notices: [NOTICE], plugins: [] });
+  });
+
+  it("causes no notice under the new names", async () => {
+    expect((await renamed(["alpha", ["beta", false]])).notices).toEqual([]);
+  });
+
+  it("leads to built-in plugins, and is the name of none", () => {
+    for (const [old, names] of renamedBuiltins) {
+      expect(realBuiltins.has(old)).toBe(false);
+      expect(names.filter((name) => !realBuiltins.has(name))).toEqual([]);
+    }
   });
 });
 
