@@ -3,8 +3,7 @@ import { defineSlot } from "./slot.js";
 import type { StandardSchema } from "./standard-schema.js";
 
 /**
- * What an operation is about. One decision point (`onRequest`) turns scope and principal into yes or
- * no.
+ * What an operation is about. The slot `authorizer` turns scope and principal into a verdict.
  *
  * `public`: no token needed. `any`: any valid token. `template:read`. `agent:list`: only what the
  * principal may see comes back. `agent:read`, `agent:control`, `agent:report`: about
@@ -86,7 +85,7 @@ export function defineOperation<I, O>(definition: Operation<I, O>): Operation<ne
 /** What a caller may say besides the input. */
 export type CallOptions = Partial<Omit<OperationCall, "principal">>;
 
-/** Validates, asks `onRequest`, runs the handler. The only way to any operation. */
+/** Validates, asks the authorizer and `onRequest`, runs the handler. The only way to any operation. */
 export type Dispatch = (
   name: string,
   input: unknown,
