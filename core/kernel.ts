@@ -113,7 +113,7 @@ export function createKernel(options: KernelOptions): Kernel {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const hooks = createHooks();
   const slots = createSlotRegistry();
-  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: limits.tapDeadlineMs });
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: limits.tapDeadlineMs, problem });
   const endpoints: Endpoint[] = [];
   const events = createEventHub();
   const problems = new Map<string, string>();

@@ -4,6 +4,7 @@ import type { Clock } from "../contracts/clock.js";
 import { ERROR_CODES, isOpenStarryError, OpenStarryError } from "../contracts/errors.js";
 import type { Denial, OperationRequest } from "../contracts/hooks.js";
 import { withDeadline } from "../lib/deadline.js";
+import { errorText } from "../lib/error-text.js";
 import type { Hooks } from "./hooks.js";
 import type { SlotRegistry } from "./slots.js";
 
@@ -13,6 +14,8 @@ export interface AuthorizeDeps {
   clock: Pick<Clock, "after">;
   /** How long an authorizer may take to answer. */
   deadlineMs: number;
+  /** Told why no authorizer answers, and `undefined` when one does again: the operator has to see it. */
+  problem: (key: string, text: string | undefined) => void;
 }
 
 /** Tells whether this is a complete principal. Plugins may be plain JavaScript, whose answers no compiler has checked. */
@@ -33,28 +36,41 @@ export async function requirePermission(request: OperationRequest, deps: Authori
 
 async function denialOfAuthorizer(
   request: OperationRequest,
-  { slots, clock, deadlineMs }: AuthorizeDeps,
+  deps: AuthorizeDeps,
 ): Promise<Denial | undefined> {
   if (request.scope === "public") return undefined;
-  let problem = "no plugin provides an authorizer";
-  if (slots.has(authorizer)) {
-    try {
-      const verdict = await ask(slots.use(authorizer), request, clock, deadlineMs);
-      if (verdict.verdict === "allow") return undefined;
-      if (verdict.verdict === "deny" && isDenial(verdict)) return verdict;
-      problem = `the authorizer answered ${JSON.stringify(verdict)}`;
-    } catch (error) {
-      problem = `the authorizer failed: ${isOpenStarryError(error) || error instanceof Error ? error.message : String(error)}`;
-    }
-  }
+  const verdict = await verdictOn(request, deps);
+  if (verdict) return verdict.verdict === "deny" ? verdict : undefined;
   const { kind } = request.principal;
   // A broken policy must not lock the operator out of mending it.
   if (kind === "operator" || kind === "internal") return undefined;
   return {
     code: "forbidden",
-    detail: `${request.operation} was denied: ${problem}`,
-    hint: "ask the operator to check the plugin that provides the slot authorizer",
+    detail: `${request.operation} was denied: the daemon has no answer of its authorizer`,
+    hint: "ask the operator to look at the problems that openstarry-daemon status shows",
   };
+}
+
+/** What the authorizer decides; `undefined`, and a problem of the daemon, where it gives no verdict. */
+async function verdictOn(
+  request: OperationRequest,
+  { slots, clock, deadlineMs, problem }: AuthorizeDeps,
+): Promise<Verdict | undefined> {
+  let why = "no plugin provides one";
+  if (slots.has(authorizer)) {
+    try {
+      const verdict = await ask(slots.use(authorizer), request, clock, deadlineMs);
+      if (verdict.verdict === "allow" || (verdict.verdict === "deny" && isDenial(verdict))) {
+        problem("authorizer", undefined);
+        return verdict;
+      }
+      why = `it answered ${JSON.stringify(verdict)}`;
+    } catch (error) {
+      why = errorText(error);
+    }
+  }
+  problem("authorizer", `the authorizer gives no verdict, so agents are denied everything: ${why}`);
+  return undefined;
 }
 
 async function ask(

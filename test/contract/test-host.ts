@@ -50,7 +50,13 @@ const LIMITS = { tapDeadlineMs: 10_000, pluginDeadlineMs: 15_000 };
 export function createTestHost({ plugins, dataDir, clock = systemClock }: TestHostOptions): TestHost {
   const hooks = createHooks();
   const slots = createSlotRegistry();
-  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: LIMITS.tapDeadlineMs });
+  const dispatch = createDispatch({
+    slots,
+    hooks,
+    clock,
+    deadlineMs: LIMITS.tapDeadlineMs,
+    problem: () => {},
+  });
   const { log, logged } = createRecorder();
   // Never started: what plugins are told of agents and daemon when there are none.
   const { agents, control, reports, journal, endpoints, status } = createTestKernel({ clock, dataDir });

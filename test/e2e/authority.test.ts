@@ -87,10 +87,12 @@ describe("a config plugin that provides an authorizer which fails", () => {
     const { daemon: it, boss } = await withAgents([BROKEN_AUTHORIZER]);
     await expect(boss.whoami()).rejects.toMatchObject({
       code: "forbidden",
-      message: "daemon.whoami was denied: the authorizer failed: out of order",
+      message: "daemon.whoami was denied: the daemon has no answer of its authorizer",
     });
     await expect(boss.heartbeat({ status: "x" })).rejects.toMatchObject({ code: "forbidden" });
     await expect(boss.agents.stop("stranger")).rejects.toMatchObject({ code: "forbidden" });
+    const { problems } = await it.client.daemon.status();
+    expect(problems).toEqual([expect.stringMatching(/authorizer gives no verdict.*out of order/)]);
     await it.client.agents.stop("stranger");
     expect((await it.client.agents.get("stranger")).state).toBe("stopped");
   });

@@ -78,7 +78,7 @@ export function createPluginHost(options: PluginHostOptions): PluginHost {
   const slots = options.slots ?? createSlotRegistry();
   const hooks = createHooks();
   const clock = options.clock ?? systemClock;
-  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: 5_000 });
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: 5_000, problem: () => {} });
   const home = options.home ?? mkdtempSync(join(tmpdir(), "oh-"));
   const log: LogLine[] = [];
   const endpoints: Endpoint[] = [];

@@ -19,6 +19,9 @@ interface Stage {
   scope?: string;
 }
 
+/** What the daemon shows the operator as wrong. */
+let problems: string | undefined;
+
 /** How a request of this principal ends: `allowed`, or the code and the words of the denial. */
 async function outcome(principal: Principal, { authorize, tap, scope = "any" }: Stage) {
   const slots = createSlotRegistry();
@@ -27,7 +30,8 @@ async function outcome(principal: Principal, { authorize, tap, scope = "any" }: 
   if (authorize) slots.provide(authorizer, { authorize }, "fixture");
   if (tap) hooks.onRequest.tapPromise("fixture", async (request) => tap(request));
   const request = { operation: "things.do", scope, input: {}, principal };
-  const asked = requirePermission(request, { slots, hooks, clock, deadlineMs: 10_000 }).then(
+  const problem = (_: string, text: string | undefined) => void (problems = text);
+  const asked = requirePermission(request, { slots, hooks, clock, deadlineMs: 10_000, problem }).then(
     () => "allowed",
     ({ code, message }) => `${code}: ${message}`,
   );
@@ -69,43 +73,39 @@ describe("an authorizer that answers", () => {
 
 describe("no answer of an authorizer", () => {
   const stages: [string, Stage["authorize"], string][] = [
-    ["none is provided", undefined, "no plugin provides an authorizer"],
+    ["none is provided", undefined, "no plugin provides one"],
     [
       "it throws",
       () => {
         throw new Error("boom");
       },
-      "the authorizer failed: boom",
+      "boom",
     ],
-    ["it rejects", () => Promise.reject(new Error("boom")), "the authorizer failed: boom"],
-    ["it never settles", () => new Promise(() => {}), "the authorizer failed: no answer within 10000 ms"],
-    ["it answers nothing", () => undefined as never, "the authorizer answered {}"],
-    [
-      "it answers something else",
-      () => ({ verdict: "yes" }) as never,
-      'the authorizer answered {"verdict":"yes"}',
-    ],
-    [
-      "it denies without a code",
-      () => ({ verdict: "deny" }) as never,
-      'the authorizer answered {"verdict":"deny"}',
-    ],
+    ["it rejects", () => Promise.reject(new Error("boom")), "boom"],
+    ["it never settles", () => new Promise(() => {}), "no answer within 10000 ms"],
+    ["it answers nothing", () => undefined as never, "it answered {}"],
+    ["it answers something else", () => ({ verdict: "yes" }) as never, 'it answered {"verdict":"yes"}'],
+    ["it denies without a code", () => ({ verdict: "deny" }) as never, 'it answered {"verdict":"deny"}'],
     [
       "it denies with a code that does not exist",
       () => ({ verdict: "deny", code: "toString", detail: "no" }) as never,
-      'the authorizer answered {"verdict":"deny","code":"toString","detail":"no"}',
+      'it answered {"verdict":"deny","code":"toString","detail":"no"}',
     ],
     [
       "it denies without saying why",
       () => ({ verdict: "deny", code: "forbidden" }) as never,
-      'the authorizer answered {"verdict":"deny","code":"forbidden"}',
+      'it answered {"verdict":"deny","code":"forbidden"}',
     ],
   ];
 
   it.each(stages)("denies agents and strangers: %s", async (_, authorize, words) => {
     const stage: Stage = authorize ? { authorize } : {};
-    for (const who of [agent, anonymous])
-      expect(await outcome(who, stage)).toBe(`forbidden: things.do was denied: ${words}`);
+    for (const who of [agent, anonymous]) {
+      expect(await outcome(who, stage)).toBe(
+        "forbidden: things.do was denied: the daemon has no answer of its authorizer",
+      );
+      expect(problems).toBe(`the authorizer gives no verdict, so agents are denied everything: ${words}`);
+    }
   });
 
   it.each(stages)("lets the operator and the daemon's own parts through: %s", async (_, authorize) => {

@@ -60,7 +60,7 @@ beforeEach(() => {
     steps.push("onRequest");
     return undefined;
   });
-  dispatch = createDispatch({ slots, hooks, clock: createFakeClock(), deadlineMs: 1_000 });
+  dispatch = createDispatch({ slots, hooks, clock: createFakeClock(), deadlineMs: 1_000, problem: () => {} });
 });
 
 describe("dispatch", () => {
