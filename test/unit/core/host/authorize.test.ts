@@ -30,7 +30,9 @@ async function outcome(principal: Principal, { authorize, tap, scope = "any" }: 
   if (authorize) slots.provide(authorizer, { authorize }, "fixture");
   if (tap) hooks.onRequest.tapPromise("fixture", async (request) => tap(request));
   const request = { operation: "things.do", scope, input: {}, principal };
-  const problem = (_: string, text: string | undefined) => void (problems = text);
+  const problem = (_: string, text: string | undefined) => {
+    problems = text;
+  };
   const asked = requirePermission(request, { slots, hooks, clock, deadlineMs: 10_000, problem }).then(
     () => "allowed",
     ({ code, message }) => `${code}: ${message}`,
