@@ -24,11 +24,13 @@ import type { Slot } from "./contracts/slot.js";
 import { spawner } from "./contracts/spawner.js";
 import { templateSection } from "./contracts/template-section.js";
 import { type TemplateLookup, templateSource } from "./contracts/template-source.js";
+import { createEndpointRegistry } from "./host/endpoints.js";
 import { createEventHub } from "./host/events.js";
 import { createHooks } from "./host/hooks.js";
 import { createDispatch } from "./host/operations.js";
 import { orderPlugins } from "./host/plugin-graph.js";
 import { createPluginHost, type PluginHost, type SharedContext } from "./host/plugin-lifecycle.js";
+import { createProblems } from "./host/problems.js";
 import { createSlotRegistry } from "./host/slots.js";
 import { rfc3339, systemClock } from "./lib/clock.js";
 import { createTemplateLanguage, type TemplateLanguage } from "./template/language.js";
@@ -108,75 +110,98 @@ export const KERNEL_SLOTS: readonly Slot<unknown>[] = [
 /** How often everything that waits is looked at again: events are hints, this is the net under them. */
 const RECHECK_MS = 5_000;
 
-export function createKernel(options: KernelOptions): Kernel {
+/** What stands on nothing else: tables that are empty, and what changes while the kernel runs. */
+function createTables(options: KernelOptions) {
   const { log, clock = systemClock } = options;
-  const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const hooks = createHooks();
-  const slots = createSlotRegistry();
-  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs: limits.tapDeadlineMs, problem });
-  const endpoints: Endpoint[] = [];
-  const events = createEventHub();
-  const problems = new Map<string, string>();
-  const startedAt = rfc3339(clock.now());
-  let config = options.config;
-  let state: DaemonStatus["state"] = "starting";
-  let host: PluginHost | undefined;
-  let language: TemplateLanguage | undefined;
-  let stopped: Promise<void> | undefined;
-  let cancelRecheck = () => {};
+  const now: {
+    config: Config;
+    state: DaemonStatus["state"];
+    host?: PluginHost;
+    language?: TemplateLanguage;
+  } = { config: options.config, state: "starting" };
+  return {
+    log,
+    clock,
+    now,
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    hooks: createHooks(),
+    slots: createSlotRegistry(),
+    events: createEventHub(),
+    problems: createProblems(log),
+    endpoints: createEndpointRegistry(),
+    startedAt: rfc3339(clock.now()),
+  };
+}
 
+/** The parts of a kernel, put together; nothing runs yet. */
+function assemble(options: KernelOptions) {
+  const tables = createTables(options);
+  const { log, clock, now, limits, hooks, slots, events, problems, endpoints } = tables;
+  const problem = problems.report;
+  const deadlineMs = limits.tapDeadlineMs;
   const templates = createTemplates({
     sources: () => slots.use(templateSource),
     language() {
-      if (language) return language;
+      if (now.language) return now.language;
       throw new Error("templates can be read from start() on, when all plugins are set up");
     },
   });
-
   const supervisor = createSupervisor({
     clock,
     log,
     hooks,
     slots,
-    config: () => config,
+    config: () => now.config,
     configFile: options.configFile,
     dataDir: options.dataDir,
     templates,
-    endpoints: () => endpoints,
+    endpoints: endpoints.list,
     publish: events.publish,
     problem,
   });
-
-  const sampling = createSampling({
-    clock,
-    log,
-    hooks,
-    slots,
-    problem,
-    live: supervisor.live,
-    show: supervisor.showResources,
-    deadlineMs: limits.tapDeadlineMs,
+  const { live, showResources: show } = supervisor;
+  const sampling = createSampling({ clock, log, hooks, slots, problem, live, show, deadlineMs });
+  const dispatch = createDispatch({ slots, hooks, clock, deadlineMs, problem });
+  const status = (): DaemonStatus => ({
+    version: options.version,
+    pid: options.pid,
+    started_at: tables.startedAt,
+    state: now.state,
+    problems: problems.list(),
+    last_event_id: now.state === "starting" ? undefined : supervisor.commands.journal.lastEventId(),
   });
+  return { ...tables, problem, templates, supervisor, sampling, dispatch, status };
+}
+type Parts = ReturnType<typeof assemble>;
 
-  function problem(key: string, text: string | undefined) {
-    if (problems.get(key) === text) return;
-    if (text === undefined) problems.delete(key);
-    else problems.set(key, text);
-    if (text !== undefined) log.warn({ problem: text }, "the daemon is degraded");
-  }
+export function createKernel(options: KernelOptions): Kernel {
+  const parts = assemble(options);
+  const { now, supervisor, dispatch, templates, status, endpoints } = parts;
+  let stopped: Promise<void> | undefined;
+  return {
+    start: () => start(parts, options),
+    stop(how) {
+      stopped ??= stop(parts, how);
+      return stopped;
+    },
+    async reconfigure(after) {
+      const applied = await supervisor.reconfigure(now.config, after);
+      now.config = after;
+      return { applied };
+    },
+    dispatch,
+    templates,
+    ...supervisor.commands,
+    status,
+    plugins: () => now.host?.info() ?? [],
+    endpoints: endpoints.list,
+  };
+}
 
-  function status(): DaemonStatus {
-    return {
-      version: options.version,
-      pid: options.pid,
-      started_at: startedAt,
-      state,
-      problems: [...problems.values()],
-      ...(state === "starting" ? {} : { last_event_id: supervisor.commands.journal.lastEventId() }),
-    };
-  }
-
-  const shared: SharedContext = {
+/** What the contexts of all plugins share. */
+function sharedContext(parts: Parts, options: KernelOptions): SharedContext {
+  const { clock, slots, dispatch, templates, supervisor, endpoints, status, now } = parts;
+  return {
     clock,
     dataDir: options.dataDir,
     use: (slot) => slots.use(slot),
@@ -185,100 +210,79 @@ export function createKernel(options: KernelOptions): Kernel {
     templates,
     ...supervisor.commands,
     services: {
-      publishEndpoint,
-      endpoints: () => endpoints,
+      publishEndpoint: endpoints.publish,
+      endpoints: endpoints.list,
       ensure: supervisor.services.ensure,
       get: supervisor.services.get,
     },
     daemon: {
       status,
-      plugins: () => host?.info() ?? [],
+      plugins: () => now.host?.info() ?? [],
       control: options.control ?? noControl,
       sockets: options.sockets ?? noSockets,
     },
   };
+}
 
-  function publishEndpoint(endpoint: Endpoint) {
-    if (endpoints.some(({ name }) => name === endpoint.name)) {
-      throw new OpenStarryError("plugin_conflict", {
-        detail: `two plugins publish an endpoint "${endpoint.name}"`,
-        hint: "remove one of them from the config",
-      });
-    }
-    endpoints.push(endpoint);
-  }
-
-  async function start(): Promise<void> {
-    const { ordered } = orderPlugins(options.plugins);
-    host = createPluginHost({ plugins: ordered, hooks, slots, events, clock, log, limits, shared, onFault });
-    host.setup();
-    for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missingSlot(slot);
-    language = createTemplateLanguage(slots.use(templateSection).values(), options.sectionOrigins);
-    try {
-      await host.startProviders(KERNEL_SLOTS);
-      await supervisor.load();
-      await host.startRest();
-      await supervisor.reconcile({ fresh: options.fresh ?? false });
-    } catch (error) {
-      supervisor.release();
-      await host.stop();
-      throw error;
-    }
-    state = "ready";
-    recheck();
-    sampling.start();
-    await supervisor.emit("daemon.ready", { version: options.version, pid: options.pid }).catch(() => {});
-    await hooks.onDaemonReady.promise({ at: rfc3339(clock.now()) });
-  }
-
-  function recheck() {
-    cancelRecheck = clock.after(RECHECK_MS, () => {
-      supervisor.recheck();
-      recheck();
-    });
-  }
-
-  function onFault(plugin: string, text: string | undefined) {
+async function start(parts: Parts, options: KernelOptions): Promise<void> {
+  const { hooks, slots, events, clock, log, limits, supervisor, sampling, now, problem } = parts;
+  const { ordered } = orderPlugins(options.plugins);
+  const shared = sharedContext(parts, options);
+  const onFault = (plugin: string, text: string | undefined) => {
     problem(`plugin:${plugin}`, text === undefined ? undefined : `plugin ${plugin}: ${text}`);
     if (text !== undefined)
       void supervisor.emit("plugin.degraded", { plugin, problem: text }).catch(() => {});
-  }
-
-  async function stop(how: Parameters<Kernel["stop"]>[0]): Promise<void> {
-    state = "stopping";
-    cancelRecheck();
-    sampling.stop();
-    await hooks.onDaemonStopping.promise({ reason: how.reason });
-    await supervisor.emit("daemon.stopping", { reason: how.reason, agents: how.agents }).catch(() => {});
-    if (how.agents === "stop") {
-      await supervisor.stopAll({
-        reason: how.reason,
-        budgetMs: limits.stopBudgetMs,
-        ...(how.signal ? { signal: how.signal } : {}),
-      });
-    }
-    supervisor.release();
-    await host?.stop();
-  }
-
-  return {
-    start,
-    stop(how) {
-      stopped ??= stop(how);
-      return stopped;
-    },
-    async reconfigure(after) {
-      const applied = await supervisor.reconfigure(config, after);
-      config = after;
-      return { applied };
-    },
-    dispatch,
-    templates,
-    ...supervisor.commands,
-    status,
-    plugins: () => host?.info() ?? [],
-    endpoints: () => endpoints,
   };
+  const host = createPluginHost({
+    plugins: ordered,
+    hooks,
+    slots,
+    events,
+    clock,
+    log,
+    limits,
+    shared,
+    onFault,
+  });
+  now.host = host;
+  host.setup();
+  for (const slot of KERNEL_SLOTS) if (!slots.has(slot)) throw missingSlot(slot);
+  now.language = createTemplateLanguage(slots.use(templateSection).values(), options.sectionOrigins);
+  try {
+    await host.startProviders(KERNEL_SLOTS);
+    await supervisor.load();
+    await host.startRest();
+    await supervisor.reconcile({ fresh: options.fresh ?? false });
+  } catch (error) {
+    supervisor.release();
+    await host.stop();
+    throw error;
+  }
+  now.state = "ready";
+  recheckLater(parts);
+  sampling.start();
+  await supervisor.emit("daemon.ready", { version: options.version, pid: options.pid }).catch(() => {});
+  await hooks.onDaemonReady.promise({ at: rfc3339(clock.now()) });
+}
+
+function recheckLater(parts: Parts): void {
+  parts.clock.after(RECHECK_MS, () => {
+    if (parts.now.state !== "ready") return;
+    parts.supervisor.recheck();
+    recheckLater(parts);
+  });
+}
+
+async function stop(parts: Parts, how: Parameters<Kernel["stop"]>[0]): Promise<void> {
+  const { now, sampling, hooks, supervisor, limits } = parts;
+  const { agents, reason, signal } = how;
+  now.state = "stopping";
+  sampling.stop();
+  await hooks.onDaemonStopping.promise({ reason });
+  await supervisor.emit("daemon.stopping", { reason, agents }).catch(() => {});
+  if (agents === "stop") await supervisor.stopAll({ reason, budgetMs: limits.stopBudgetMs, signal });
+  supervisor.release();
+  await now.host?.stop();
 }
 
 export function missingSlot(slot: Slot<unknown>): OpenStarryError {
@@ -289,6 +293,6 @@ export function missingSlot(slot: Slot<unknown>): OpenStarryError {
 }
 
 const unavailable = () =>
-  Promise.reject(new OpenStarryError("internal", { detail: "this process cannot be told to do that" }));
+  Promise.reject(new OpenStarryError("internal", { detail: "not supported in this process" }));
 const noControl: DaemonControl = { stop: unavailable, restart: unavailable, reload: unavailable };
 const noSockets: SocketHandover = { inherited: () => undefined, offer: () => {}, handedOver: () => false };

@@ -23,6 +23,8 @@ function isUsable(endpoint: Endpoint): boolean {
 }
 
 /** Endpoints do not tell when they can be used, so they are asked, as long as somebody waits for one. */
+export type AwaitedEndpoints = ReturnType<typeof createAwaitedEndpoints>;
+
 export function createAwaitedEndpoints(options: AwaitedEndpointsOptions) {
   const awaited = new Set<Endpoint>();
   let cancel: (() => void) | undefined;

@@ -41,48 +41,14 @@ export function createSampling(deps: SamplingDeps): Sampling {
   }
 
   async function round(it: Sampler): Promise<void> {
-    const runs = await findRuns(deps.live());
-    // Never nothing for something: figures of a sampler that does not answer would grow old on the agents.
+    const runs = await findRuns(deps, deps.live());
+    // Without an answer the old figures are taken away: they would grow stale on the agents.
     const figures =
-      (await attempt(`sampler ${it.name}`, async () => checked(await it.sample(runs)))) ?? new Map();
+      (await attempt(deps, `sampler ${it.name}`, async () => checked(await it.sample(runs)))) ?? new Map();
     if (stopped) return;
     const sampled_at = rfc3339(clock.now());
     const samples = deps.show(new Map([...figures].map(([id, known]) => [id, { ...known, sampled_at }])));
     if (samples.length > 0) await deps.hooks.onResourceSample.promise({ samples });
-  }
-
-  /** Who the runs are made of: each spawner is asked once, for all of its own. */
-  async function findRuns(agents: readonly Agent[]): Promise<SampledRun[]> {
-    const found = [...slots.use(spawner).values()].map((it) =>
-      runsOf(
-        it,
-        agents.filter((agent) => agent.spawner === it.name),
-      ),
-    );
-    return (await Promise.all(found)).flat();
-  }
-
-  async function runsOf(it: Spawner, agents: readonly Agent[]): Promise<SampledRun[]> {
-    if (!it.processes || agents.length === 0) return [];
-    const ids = agents.flatMap(({ run_id }) => run_id ?? []);
-    const trees = await attempt(`processes of spawner ${it.name}`, async () => it.processes?.(ids));
-    return agents.flatMap(({ agent_id, run_id = "" }) => {
-      const processes: readonly ProcessRef[] = trees?.get(run_id) ?? [];
-      return processes.length === 0 ? [] : [{ agent_id, run_id, processes }];
-    });
-  }
-
-  /** What a plugin answers; `undefined`, and a problem of the daemon, when it throws or does not settle. */
-  async function attempt<T>(what: string, work: () => Promise<T>): Promise<T | undefined> {
-    const late = `it did not answer within ${formatDuration(deps.deadlineMs)}`;
-    try {
-      const answer = await withDeadline(clock, deps.deadlineMs, late, work);
-      problem(what, undefined);
-      return answer;
-    } catch (error) {
-      problem(what, `${what}: ${error instanceof Error ? error.message : String(error)}`);
-      return undefined;
-    }
   }
 
   return {
@@ -97,6 +63,45 @@ export function createSampling(deps: SamplingDeps): Sampling {
       cancel();
     },
   };
+}
+
+/** Asks each spawner once for the processes of all its runs. */
+async function findRuns(deps: SamplingDeps, agents: readonly Agent[]): Promise<SampledRun[]> {
+  const found = [...deps.slots.use(spawner).values()].map((it) =>
+    runsOf(
+      deps,
+      it,
+      agents.filter((agent) => agent.spawner === it.name),
+    ),
+  );
+  return (await Promise.all(found)).flat();
+}
+
+async function runsOf(deps: SamplingDeps, it: Spawner, agents: readonly Agent[]): Promise<SampledRun[]> {
+  if (!it.processes || agents.length === 0) return [];
+  const ids = agents.flatMap(({ run_id }) => run_id ?? []);
+  const trees = await attempt(deps, `processes of spawner ${it.name}`, async () => it.processes?.(ids));
+  return agents.flatMap(({ agent_id, run_id = "" }) => {
+    const processes: readonly ProcessRef[] = trees?.get(run_id) ?? [];
+    return processes.length === 0 ? [] : [{ agent_id, run_id, processes }];
+  });
+}
+
+/** What a plugin answers; `undefined`, and a problem of the daemon, when it throws or does not settle. */
+async function attempt<T>(
+  { clock, problem, deadlineMs }: SamplingDeps,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T | undefined> {
+  const late = `it did not answer within ${formatDuration(deadlineMs)}`;
+  try {
+    const answer = await withDeadline(clock, deadlineMs, late, work);
+    problem(what, undefined);
+    return answer;
+  } catch (error) {
+    problem(what, `${what}: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  }
 }
 
 const FIGURES = ["cpu_percent", "cpu_ms", "memory_bytes", "processes"] as const;

@@ -2,10 +2,8 @@ import { type Agent, isService, SERVICE_ID_PATTERN } from "../contracts/agent.js
 import type { CreateAgent, Intent } from "../contracts/agent-control.js";
 import { OpenStarryError } from "../contracts/errors.js";
 import type { ServiceSpec } from "../contracts/service.js";
-import type { AgentDrafts } from "./drafts.js";
+import type { AgentsContext } from "./context.js";
 import { isEnded, isLive } from "./state.js";
-import type { AgentTable } from "./table.js";
-import type { Waiters } from "./waiters.js";
 import type { AgentWorker } from "./worker/worker.js";
 
 /** The processes that plugins host for the agents. */
@@ -13,83 +11,26 @@ export interface Services {
   /** As `PluginContext.services.ensure`, for the plugin of this name. */
   ensure(name: string, spec: ServiceSpec, plugin: string): Promise<Agent>;
   get(name: string): Agent | undefined;
-  /** Ends those of a daemon before that no plugin has asked for again. All plugins are started. */
+  /** Ends the services of an earlier daemon that no plugin has asked for again. All plugins are started. */
   removeUnclaimed(): Promise<void>;
 }
 
-export interface ServicesDeps {
-  table: AgentTable;
-  drafts: AgentDrafts;
-  create: (spec: CreateAgent, intent: Intent) => Promise<Agent>;
-  wait: Waiters["wait"];
-}
-
-export function createServices({ table, drafts, create, wait }: ServicesDeps): Services {
+export function createServices(context: AgentsContext): Services {
+  const { table } = context;
   /** Which plugin asked for which service since the start. */
   const owners = new Map<string, string>();
-  /** One request for a service is seen to after the other. */
+  /** Requests for one service are served one after the other. */
   const turns = new Map<string, Promise<unknown>>();
-
-  function claim(id: string, plugin: string) {
-    if (!SERVICE_ID_PATTERN.test(id)) {
-      throw new OpenStarryError("plugin_failed", {
-        detail: `plugin ${plugin} asks for a service "${id.slice(4)}", which no service can be called`,
-        hint: "use 1 to 41 of a-z 0-9 - that begin with a letter",
-      });
-    }
-    const owner = owners.get(id) ?? plugin;
-    if (owner !== plugin) {
-      throw new OpenStarryError("plugin_conflict", {
-        detail: `plugins ${owner} and ${plugin} both ask for a service "${id}"`,
-        hint: "remove one of them from the config",
-      });
-    }
-    owners.set(id, plugin);
-  }
-
-  async function see(id: string, wanted: CreateAgent, intent: Intent): Promise<Agent> {
-    if (table.isQuarantined(id)) table.refuseTaken(id);
-    const worker = table.workers.get(id);
-    if (!worker) return create(wanted, intent);
-    // Of an earlier daemon: what became of it meanwhile is seen to now, and not only when all plugins run.
-    worker.resume();
-    if (worker.stored.deleting) {
-      await wait(worker, "gone");
-      return create(wanted, intent);
-    }
-    if (worker.busy) await wait(worker, "settled");
-    const { agent, template } = worker.stored;
-    if (template.revision !== wanted.template?.revision) return change(worker, wanted, intent);
-    if (isEnded(agent.state) || agent.desired !== "running") {
-      await worker.setDesired(
-        { restart_memory: undefined },
-        { agent: { desired: "running", reason: undefined }, event: "start" },
-      );
-    }
-    return worker.stored.agent;
-  }
-
-  async function change(worker: AgentWorker, wanted: CreateAgent, intent: Intent): Promise<Agent> {
-    const { template, params, agent } = await drafts.draft(wanted, "service");
-    const { template_revision } = agent;
-    const ending = isLive(worker.stored.agent.state) ? { cause: "restart" as const, ...intent } : undefined;
-    await worker.setDesired(
-      { template, params, ending, restart_memory: undefined },
-      { agent: { desired: "running", reason: undefined, template_revision }, event: "start" },
-    );
-    return worker.stored.agent;
-  }
-
   return {
     ensure(name, spec, plugin) {
       const id = `svc:${name}`;
       const document = { ...spec.template, template_id: name };
       const intent = { actor: `plugin:${plugin}`, reason: `plugin ${plugin} asks for it` };
       const turn = async () => {
-        claim(id, plugin);
+        claim(owners, id, plugin);
         const revision = await revisionOf(document);
         const template = { template_id: name, document, revision, origin: `plugin ${plugin}` };
-        return see(id, { agent_id: id, template_id: name, template }, intent);
+        return ensureRunning(context, { agent_id: id, template_id: name, template }, intent);
       };
       const done = (turns.get(id) ?? Promise.resolve()).then(turn, turn);
       turns.set(id, done);
@@ -109,6 +50,68 @@ export function createServices({ table, drafts, create, wait }: ServicesDeps): S
       }
     },
   };
+}
+
+function claim(owners: Map<string, string>, id: string, plugin: string): void {
+  if (!SERVICE_ID_PATTERN.test(id)) {
+    throw new OpenStarryError("plugin_failed", {
+      detail: `plugin ${plugin} asks for a service "${id.slice(4)}", which no service can be called`,
+      hint: "use 1 to 41 of a-z 0-9 - that begin with a letter",
+    });
+  }
+  const owner = owners.get(id) ?? plugin;
+  if (owner !== plugin) {
+    throw new OpenStarryError("plugin_conflict", {
+      detail: `plugins ${owner} and ${plugin} both ask for a service "${id}"`,
+      hint: "remove one of them from the config",
+    });
+  }
+  owners.set(id, plugin);
+}
+
+async function ensureRunning(
+  context: AgentsContext,
+  wanted: CreateAgent & { agent_id: string },
+  intent: Intent,
+): Promise<Agent> {
+  const { table, waiters } = context;
+  const id = wanted.agent_id;
+  if (table.isQuarantined(id)) table.refuseTaken(id);
+  const worker = table.workers.get(id);
+  if (!worker) return context.create(wanted, intent, "service");
+  // Of an earlier daemon: its end, if it has ended, is settled now, and not only when all plugins run.
+  worker.resume();
+  if (worker.stored.deleting) {
+    await waiters.wait(worker, "gone");
+    return context.create(wanted, intent, "service");
+  }
+  if (worker.busy) await waiters.wait(worker, "settled");
+  const { agent, template } = worker.stored;
+  if (template.revision !== wanted.template?.revision) return replace(context, worker, wanted, intent);
+  if (isEnded(agent.state) || agent.desired !== "running") {
+    await worker.setDesired(
+      { restart_memory: undefined },
+      { agent: { desired: "running", reason: undefined }, event: "start" },
+    );
+  }
+  return worker.stored.agent;
+}
+
+/** Runs a service by another template: one that lives is restarted. */
+async function replace(
+  { drafts }: AgentsContext,
+  worker: AgentWorker,
+  wanted: CreateAgent,
+  intent: Intent,
+): Promise<Agent> {
+  const { template, params, agent } = await drafts.draft(wanted, "service");
+  const { template_revision } = agent;
+  const ending = isLive(worker.stored.agent.state) ? { cause: "restart" as const, ...intent } : undefined;
+  await worker.setDesired(
+    { template, params, ending, restart_memory: undefined },
+    { agent: { desired: "running", reason: undefined, template_revision }, event: "start" },
+  );
+  return worker.stored.agent;
 }
 
 async function revisionOf(document: unknown): Promise<string> {

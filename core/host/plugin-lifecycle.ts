@@ -11,6 +11,7 @@ import type {
 import type { ServiceSpec } from "../contracts/service.js";
 import type { Slot } from "../contracts/slot.js";
 import { withDeadline } from "../lib/deadline.js";
+import { errorText } from "../lib/error-text.js";
 import { formatDuration } from "../lib/units.js";
 import { validateSync } from "../lib/validate.js";
 import type { EventHub } from "./events.js";
@@ -64,158 +65,175 @@ interface Loaded {
 }
 
 export function createPluginHost(deps: PluginHostDeps): PluginHost {
+  const loaded = deps.plugins.map(
+    (plugin): Loaded => ({
+      plugin,
+      name: plugin.definition.name,
+      lifecycle: {},
+      state: "loaded",
+      problem: undefined,
+    }),
+  );
+  return {
+    setup: () => setUp(deps, loaded),
+    async startProviders(slots) {
+      const chosen = providersOf(loaded, slots);
+      await startAll(
+        deps,
+        loaded.filter((it) => chosen.has(it)),
+      );
+    },
+    startRest: () => startAll(deps, loaded),
+    stop: () => stopAll(deps, loaded),
+    info: () => loaded.map(infoOf),
+  };
+}
+
+function setUp(deps: PluginHostDeps, loaded: readonly Loaded[]): void {
+  for (const it of loaded) {
+    const { definition, options, place } = it.plugin;
+    const valid = validateSync(definition.options, options, {
+      code: "config_invalid",
+      what: `options of plugin ${it.name} (${place})`,
+    });
+    try {
+      it.lifecycle = definition.setup(contextOf(deps, it), valid) ?? {};
+    } catch (cause) {
+      throw failure(it, "could not be set up", cause);
+    }
+  }
+  deps.slots.seal();
+}
+
+/** Everything that one plugin gets. */
+function contextOf(deps: PluginHostDeps, it: Loaded): PluginContext {
   const { clock, log, limits } = deps;
-  const loaded: Loaded[] = deps.plugins.map((plugin) => ({
-    plugin,
-    name: plugin.definition.name,
-    lifecycle: {},
-    state: "loaded",
-    problem: undefined,
-  }));
+  const { name } = it;
+  const fault = faultsOf(deps, it);
+  return Object.freeze({
+    ...deps.shared,
+    name,
+    log: prefixed(log, name),
+    principal: { kind: "internal", id: `plugin:${name}` },
+    hooks: createHookTaps(deps.hooks, {
+      plugin: name,
+      clock,
+      tapDeadlineMs: limits.tapDeadlineMs,
+      isStopped: () => it.state === "stopped",
+      onFault: (tap, error) => fault(tap, error?.message),
+    }),
+    events: deps.events.listenersOf({
+      isStopped: () => it.state === "stopped",
+      onFault(error) {
+        log.error({ plugin: name, err: error }, "a listener of events failed");
+        fault("events", `a listener of events failed: ${errorText(error)}`);
+      },
+    }),
+    provide: (slot, implementation) => deps.slots.provide(slot, implementation, name),
+    services: Object.freeze({
+      ...deps.shared.services,
+      ensure: (service: string, spec: ServiceSpec) => deps.shared.services.ensure(service, spec, name),
+    }),
+    daemon: Object.freeze({
+      ...deps.shared.daemon,
+      degraded: (problem: string) => fault("plugin", problem),
+      recovered: () => fault("plugin", undefined),
+    }),
+  } satisfies PluginContext);
+}
 
-  function setup() {
-    for (const it of loaded) {
-      const { definition, options, place } = it.plugin;
-      const valid = validateSync(definition.options, options, {
-        code: "config_invalid",
-        what: `options of plugin ${it.name} (${place})`,
-      });
-      try {
-        it.lifecycle = definition.setup(contextOf(it), valid) ?? {};
-      } catch (cause) {
-        throw failure(it, "could not be set up", cause);
-      }
-    }
-    deps.slots.seal();
-  }
+/** Keeps what is wrong with a plugin, by source: the plugin itself, a tap, a listener. The newest is shown. */
+function faultsOf(
+  { onFault }: PluginHostDeps,
+  it: Loaded,
+): (source: string, text: string | undefined) => void {
+  const faults = new Map<string, string>();
+  return (source, text) => {
+    if (text === undefined && !faults.delete(source)) return;
+    if (text !== undefined) faults.set(source, text);
+    const problem = [...faults.values()].at(-1);
+    if (it.problem === problem) return;
+    it.problem = problem;
+    onFault(it.name, problem);
+  };
+}
 
-  function contextOf(it: Loaded): PluginContext {
-    const { name } = it;
-    /** What is wrong, by who says so: the plugin itself, or one of its taps. */
-    const faults = new Map<string, string>();
-    const fault = (source: string, text: string | undefined) => {
-      if (text === undefined && !faults.delete(source)) return;
-      if (text !== undefined) faults.set(source, text);
-      const problem = [...faults.values()].at(-1);
-      if (it.problem === problem) return;
-      it.problem = problem;
-      deps.onFault(name, problem);
-    };
-    return Object.freeze({
-      ...deps.shared,
-      name,
-      log: prefixed(log, name),
-      principal: { kind: "internal", id: `plugin:${name}` },
-      hooks: createHookTaps(deps.hooks, {
-        plugin: name,
-        clock,
-        tapDeadlineMs: limits.tapDeadlineMs,
-        isStopped: () => it.state === "stopped",
-        onFault: (tap, error) => fault(tap, error?.message),
-      }),
-      events: deps.events.listenersOf({
-        isStopped: () => it.state === "stopped",
-        onFault(error) {
-          log.error({ plugin: name, err: error }, "a listener of events failed");
-          fault(
-            "events",
-            `a listener of events failed: ${error instanceof Error ? error.message : String(error)}`,
-          );
-        },
-      }),
-      provide: (slot, implementation) => deps.slots.provide(slot, implementation, name),
-      services: Object.freeze({
-        ...deps.shared.services,
-        ensure: (service: string, spec: ServiceSpec) => deps.shared.services.ensure(service, spec, name),
-      }),
-      daemon: Object.freeze({
-        ...deps.shared.daemon,
-        degraded: (problem: string) => fault("plugin", problem),
-        recovered: () => fault("plugin", undefined),
-      }),
-    } satisfies PluginContext);
-  }
-
-  async function startAll(chosen: readonly Loaded[]): Promise<void> {
-    for (const it of chosen) {
-      if (it.state !== "loaded") continue;
-      // Marked first: what has begun to start must be stopped again, whether or not it got there.
-      it.state = "started";
-      try {
-        await inTime("start", (signal) => it.lifecycle.start?.(signal));
-      } catch (cause) {
-        throw failure(it, "could not be started", cause);
-      }
+async function startAll(deps: PluginHostDeps, chosen: readonly Loaded[]): Promise<void> {
+  for (const it of chosen) {
+    if (it.state !== "loaded") continue;
+    // Marked first: what has begun to start must be stopped again, whether or not it got there.
+    it.state = "started";
+    try {
+      await inTime(deps, "start", (signal) => it.lifecycle.start?.(signal));
+    } catch (cause) {
+      throw failure(it, "could not be started", cause);
     }
   }
+}
 
-  /** Runs a plugin's start or stop, which must settle in time; the kernel does not wait longer. */
-  function inTime(
-    what: "start" | "stop",
-    work: (signal: AbortSignal) => Promise<void> | void | undefined,
-  ): Promise<void> {
-    const late = `its ${what}() did not settle within ${formatDuration(limits.pluginDeadlineMs)}`;
-    return withDeadline(clock, limits.pluginDeadlineMs, late, async (signal) => work(signal));
-  }
-
-  function failure(it: Loaded, what: string, cause: unknown): OpenStarryError {
-    // The plugin's own words stand, with who said them.
-    if (isOpenStarryError(cause)) {
-      return new OpenStarryError(cause.code, {
-        detail: `plugin ${it.name} ${what}: ${cause.message}`,
-        ...(cause.hint === undefined ? {} : { hint: cause.hint }),
-        data: cause.data,
-        cause,
-      });
+/** Stops plugins in reverse; every one is tried. */
+async function stopAll(deps: PluginHostDeps, loaded: readonly Loaded[]): Promise<void> {
+  for (const it of [...loaded].reverse()) {
+    if (it.state !== "started") continue;
+    try {
+      await inTime(deps, "stop", (signal) => it.lifecycle.stop?.(signal));
+    } catch (error) {
+      deps.log.error({ plugin: it.name, err: error }, "a plugin could not be stopped; the others are");
     }
-    return new OpenStarryError("plugin_failed", {
-      detail: `plugin ${it.name} (${it.plugin.place}) ${what}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      hint: `mend the plugin, or leave it out with ["${it.name}", false]`,
+    it.state = "stopped";
+  }
+}
+
+/** Runs a plugin's start or stop, which must settle in time; the kernel does not wait longer. */
+function inTime(
+  { clock, limits }: PluginHostDeps,
+  what: "start" | "stop",
+  work: (signal: AbortSignal) => Promise<void> | void | undefined,
+): Promise<void> {
+  const late = `its ${what}() did not settle within ${formatDuration(limits.pluginDeadlineMs)}`;
+  return withDeadline(clock, limits.pluginDeadlineMs, late, async (signal) => work(signal));
+}
+
+function failure(it: Loaded, what: string, cause: unknown): OpenStarryError {
+  // The plugin's own words stand, with who said them.
+  if (isOpenStarryError(cause)) {
+    return new OpenStarryError(cause.code, {
+      detail: `plugin ${it.name} ${what}: ${cause.message}`,
+      hint: cause.hint,
+      data: cause.data,
       cause,
     });
   }
+  return new OpenStarryError("plugin_failed", {
+    detail: `plugin ${it.name} (${it.plugin.place}) ${what}: ${errorText(cause)}`,
+    hint: `fix the plugin, or leave it out with ["${it.name}", false]`,
+    cause,
+  });
+}
 
-  /** The providers of these slots, and of all that they require. */
-  function providersOf(slots: readonly Slot<unknown>[]): Set<Loaded> {
-    const chosen = new Set<Loaded>();
-    const visit = (ids: readonly symbol[]) => {
-      for (const it of loaded) {
-        const { provides = [], requires = [], optional = [] } = it.plugin.definition;
-        if (chosen.has(it) || !provides.some(({ id }) => ids.includes(id))) continue;
-        chosen.add(it);
-        visit([...requires, ...optional].map(({ id }) => id));
-      }
-    };
-    visit(slots.map(({ id }) => id));
-    return chosen;
-  }
+/** The providers of these slots, and of all that they require. */
+function providersOf(loaded: readonly Loaded[], slots: readonly Slot<unknown>[]): Set<Loaded> {
+  const chosen = new Set<Loaded>();
+  const visit = (ids: readonly symbol[]) => {
+    for (const it of loaded) {
+      const { provides = [], requires = [], optional = [] } = it.plugin.definition;
+      if (chosen.has(it) || !provides.some(({ id }) => ids.includes(id))) continue;
+      chosen.add(it);
+      visit([...requires, ...optional].map(({ id }) => id));
+    }
+  };
+  visit(slots.map(({ id }) => id));
+  return chosen;
+}
 
+function infoOf({ plugin, name, state, problem }: Loaded): PluginInfo {
+  const { version } = plugin.definition;
   return {
-    setup,
-    async startProviders(slots) {
-      const chosen = providersOf(slots);
-      await startAll(loaded.filter((it) => chosen.has(it)));
-    },
-    startRest: () => startAll(loaded),
-    async stop() {
-      for (const it of [...loaded].reverse()) {
-        if (it.state !== "started") continue;
-        try {
-          await inTime("stop", (signal) => it.lifecycle.stop?.(signal));
-        } catch (error) {
-          log.error({ plugin: it.name, err: error }, "a plugin could not be stopped; the others are");
-        }
-        it.state = "stopped";
-      }
-    },
-    info: () =>
-      loaded.map(({ plugin, name, state, problem }) => ({
-        name,
-        ...(plugin.definition.version === undefined ? {} : { version: plugin.definition.version }),
-        origin: plugin.origin,
-        state: problem === undefined || state === "stopped" ? state : "degraded",
-        ...(problem === undefined ? {} : { problem }),
-      })),
+    name,
+    ...(version === undefined ? {} : { version }),
+    origin: plugin.origin,
+    state: problem === undefined || state === "stopped" ? state : "degraded",
+    ...(problem === undefined ? {} : { problem }),
   };
 }
 

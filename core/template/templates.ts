@@ -54,25 +54,7 @@ export function createTemplates({ sources, language }: TemplatesDeps): Templates
       }
       if (document) return language().parse(document);
     }
-    throw await notFound(templateId, unreachable);
-  }
-
-  async function notFound(templateId: string, unreachable: readonly string[]): Promise<OpenStarryError> {
-    const { items, invalid } = await list();
-    const known = items.map(({ template }) => template.template_id);
-    const guess = nearest(templateId, known);
-    const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
-    const broken = invalid.length === 1 ? "1 document is" : `${invalid.length} documents are`;
-    const these = [
-      known.length > 0 ? `there are ${known.slice(0, 20).join(", ")}${more}` : "there are none yet",
-      ...(invalid.length > 0 ? [`${broken} not valid, as the list of templates tells`] : []),
-    ].join("; ");
-    const down =
-      unreachable.length > 0 ? `; these sources could not be asked: ${unreachable.join("; ")}` : "";
-    return new OpenStarryError("template_not_found", {
-      detail: `there is no template "${templateId}"${down}`,
-      hint: guess ? `did you mean "${guess}"? ${these}` : these,
-    });
+    throw notFound(templateId, await list(), unreachable);
   }
 
   return {
@@ -87,6 +69,27 @@ export function createTemplates({ sources, language }: TemplatesDeps): Templates
       for (const source of sources()) await source.reload?.();
     },
   };
+}
+
+/** Says which templates there are, and which sources could not be asked. */
+function notFound(
+  templateId: string,
+  { items, invalid }: Awaited<ReturnType<Templates["list"]>>,
+  unreachable: readonly string[],
+): OpenStarryError {
+  const known = items.map(({ template }) => template.template_id);
+  const guess = nearest(templateId, known);
+  const more = known.length > 20 ? ` and ${known.length - 20} more` : "";
+  const broken = invalid.length === 1 ? "1 document is" : `${invalid.length} documents are`;
+  const these = [
+    known.length > 0 ? `there are ${known.slice(0, 20).join(", ")}${more}` : "there are none yet",
+    ...(invalid.length > 0 ? [`${broken} not valid, as the list of templates tells`] : []),
+  ].join("; ");
+  const down = unreachable.length > 0 ? `; these sources could not be asked: ${unreachable.join("; ")}` : "";
+  return new OpenStarryError("template_not_found", {
+    detail: `there is no template "${templateId}"${down}`,
+    hint: guess ? `did you mean "${guess}"? ${these}` : these,
+  });
 }
 
 /** A source that cannot be listed is itself one invalid entry. */
