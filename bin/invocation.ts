@@ -19,6 +19,3 @@ export interface Invocation<Options = object> {
 export type CommandHandler<Options = object> = (
   invocation: Invocation<Options>,
 ) => Promise<number | undefined>;
-
-/** Exit codes that do not come from an error. Those of errors stand in the table of error codes. */
-export const EXIT = { done: 0, failed: 1, usage: 2, noDaemon: 3, notFound: 4, refused: 5 } as const;

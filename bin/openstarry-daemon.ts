@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from "commander";
-import { EXIT } from "./invocation.js";
+import { EXIT } from "./exit-codes.js";
 import { createTerminal } from "./output.js";
 import { printError } from "./print-error.js";
 import { createProgram } from "./program.js";

@@ -1,7 +1,7 @@
-import { ERROR_CODES, isOpenStarryError, type OpenStarryError } from "../core/contracts/errors.js";
+import { isOpenStarryError } from "../core/contracts/errors.js";
 import { errorText } from "../core/lib/error-text.js";
 import { hintForCommandLine } from "./cli-hints.js";
-import { EXIT } from "./invocation.js";
+import { EXIT, exitCodeOf } from "./exit-codes.js";
 import { neutraliseLines } from "./neutralise.js";
 import type { Terminal } from "./output.js";
 
@@ -20,9 +20,4 @@ export function printProblem(terminal: Terminal, detail: string, hint: string | 
   terminal.warn(`${terminal.style("error:", "bold", "red")} ${neutraliseLines(detail)}`);
   if (hint === undefined) return;
   terminal.warn(`${terminal.style("hint:", "bold")} ${neutraliseLines(hintForCommandLine(hint))}`);
-}
-
-export function exitCodeOf(error: OpenStarryError): number {
-  // A daemon of a later version may know more codes than this command.
-  return ERROR_CODES[error.code]?.exit ?? EXIT.failed;
 }

@@ -23,7 +23,6 @@ export {
   SpawnDeferred,
   SpawnVetoed,
   toOpenStarryError,
-  toProblem,
 } from "./contracts/errors.js";
 export * from "./contracts/events.js";
 export type {

@@ -10,7 +10,8 @@ import {
   since,
 } from "../agent-view.js";
 import { connect } from "../context.js";
-import { type CommandHandler, EXIT, type Invocation } from "../invocation.js";
+import { EXIT } from "../exit-codes.js";
+import type { CommandHandler, Invocation } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
 import type { Terminal } from "../output.js";
 import { printError } from "../print-error.js";

@@ -1,6 +1,7 @@
 import { relative, resolve } from "node:path";
 import { connect } from "../context.js";
-import { type CommandHandler, EXIT } from "../invocation.js";
+import { EXIT } from "../exit-codes.js";
+import type { CommandHandler } from "../invocation.js";
 import { neutralise } from "../neutralise.js";
 import { facts } from "../table.js";
 import { packageVersion } from "../version.js";

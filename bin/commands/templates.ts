@@ -7,7 +7,8 @@ import type {
   TemplateSummary,
 } from "../../plugins/agent-manager-tool/client/client.js";
 import { connect } from "../context.js";
-import { type CommandHandler, EXIT } from "../invocation.js";
+import { EXIT } from "../exit-codes.js";
+import type { CommandHandler } from "../invocation.js";
 import { neutralise, neutraliseLines } from "../neutralise.js";
 import type { Terminal } from "../output.js";
 import { printError } from "../print-error.js";

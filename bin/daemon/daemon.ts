@@ -1,12 +1,7 @@
-import {
-  isOpenStarryError,
-  OpenStarryError,
-  toOpenStarryError,
-  toProblem,
-} from "../../core/contracts/errors.js";
+import { isOpenStarryError, OpenStarryError, toOpenStarryError } from "../../core/contracts/errors.js";
 import type { Logger } from "../../core/contracts/plugin.js";
 import { dropAgentVariables } from "../agent-environment.js";
-import { exitCodeOf } from "../print-error.js";
+import { exitCodeOf } from "../exit-codes.js";
 import { bootKernel, readyReport } from "./boot.js";
 import { createControl, stopDaemon } from "./control.js";
 import { type DaemonSetup, loadSetup } from "./daemon-setup.js";
@@ -50,7 +45,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     // Standard error is the log: what the starter is not told stands there.
     if (!isOpenStarryError(cause)) console.error(cause);
     const error = toOpenStarryError(cause);
-    await channel.send({ error: toProblem(error) });
+    await channel.send({ error: { code: error.code, detail: error.message, hint: error.hint } });
     return exitCodeOf(error);
   }
 }

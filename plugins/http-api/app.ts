@@ -1,17 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import {
-  type Authenticator,
-  type Clock,
-  type Dispatch,
-  type Logger,
-  type Operation,
-  toProblem,
-} from "../../core/index.js";
+import type { Authenticator, Clock, Dispatch, Logger, Operation } from "../../core/index.js";
 import { type Caller, createBearer } from "./bearer.js";
 import { type Calls, createCalls, peerOf } from "./calls.js";
 import { parseJsonBody } from "./json-body.js";
-import { headersOf, mediaTypeError, toApiError } from "./problems.js";
+import { headersOf, mediaTypeError, toApiError, toProblem } from "./problems.js";
 import { explainMiss, type Route, routesOf } from "./routes.js";
+import { HTTP_STATUSES } from "./statuses.js";
 
 export interface AppOptions {
   operations: Iterable<Operation>;
@@ -116,7 +110,7 @@ function errorSender({ bodyLimit, log }: AppOptions) {
     const error = toApiError(thrown, bodyLimit);
     if (error.code === "internal") log.error({ err: thrown }, "a request failed");
     reply
-      .code(error.status)
+      .code(HTTP_STATUSES[error.code])
       .headers(headersOf(error))
       .send(JSON.stringify(toProblem(error)));
   };

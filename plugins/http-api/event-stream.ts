@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
-import { type Clock, type StreamItem, toOpenStarryError, toProblem } from "../../core/index.js";
+import { type Clock, type StreamItem, toOpenStarryError } from "../../core/index.js";
+import { toProblem } from "./problems.js";
 
 export interface EventStreamOptions {
   clock: Clock;

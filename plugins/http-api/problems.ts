@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
-import { isOpenStarryError, OpenStarryError, toOpenStarryError, toProblem } from "../../core/index.js";
+import { ERROR_CODES, isOpenStarryError, OpenStarryError, toOpenStarryError } from "../../core/index.js";
+import { HTTP_STATUSES } from "./statuses.js";
 
 /** On every answer: nothing is cached, framed, sniffed, or told to other sites. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -37,6 +38,19 @@ export function mediaTypeError(): OpenStarryError {
   });
 }
 
+/** Writes an error as `application/problem+json` (RFC 9457) with `code` and `hint`. */
+export function toProblem(error: OpenStarryError): Record<string, unknown> {
+  return {
+    ...error.data,
+    type: `urn:openstarry:error:${error.code}`,
+    title: ERROR_CODES[error.code],
+    status: HTTP_STATUSES[error.code],
+    code: error.code,
+    detail: error.message,
+    hint: error.hint,
+  };
+}
+
 /** Headers that belong to an error, besides the usual ones. */
 export function headersOf(error: OpenStarryError): Record<string, string> {
   const headers: Record<string, string> = { "content-type": "application/problem+json" };
@@ -49,7 +63,7 @@ export function headersOf(error: OpenStarryError): Record<string, string> {
 /** Answers before any routing, without reading the body, and closes the connection. */
 export function answerRaw(response: ServerResponse, error: OpenStarryError): void {
   const body = JSON.stringify(toProblem(error));
-  response.writeHead(error.status, {
+  response.writeHead(HTTP_STATUSES[error.code], {
     ...headersOf(error),
     connection: "close",
     "content-length": Buffer.byteLength(body),

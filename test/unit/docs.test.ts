@@ -4,7 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { HOME_FILES } from "../../bin/daemon/home.js";
-import { EXIT } from "../../bin/invocation.js";
+import { EXIT, EXIT_CODES } from "../../bin/exit-codes.js";
 import { type AgentEvent, TRANSITIONS } from "../../core/agents/state.js";
 import { CONFIG_NAMES } from "../../core/config/config-reader.js";
 import type { HookName } from "../../core/contracts/hooks.js";
@@ -17,6 +17,7 @@ import {
   configSchema,
   createTemplateLanguage,
   ERROR_CODES,
+  type ErrorCode,
   EVENT_TYPES,
   type Operation,
   operation,
@@ -29,6 +30,7 @@ import {
   validateSync,
 } from "../../core/index.js";
 import { builtins } from "../../plugins/builtins.js";
+import { HTTP_STATUSES } from "../../plugins/http-api/statuses.js";
 import { agentSchema, exitSchema } from "../../plugins/operation-agents/schemas.js";
 import { evidenceSchema } from "../../plugins/operation-agents/why/evidence.js";
 import { whySchema } from "../../plugins/operation-agents/why/why.js";
@@ -342,7 +344,20 @@ describe("http-api.md", async () => {
       code(row["code"])[0],
       { status: Number(row["status"]), exit: Number(row["exit"]), title: row["title"] },
     ]);
-    expect(Object.fromEntries(listed)).toEqual(ERROR_CODES);
+    expect(Object.fromEntries(listed)).toEqual(
+      Object.fromEntries(
+        Object.entries(ERROR_CODES).map(([name, title]) => {
+          const known = name as ErrorCode;
+          return [name, { status: HTTP_STATUSES[known], exit: EXIT_CODES[known], title }];
+        }),
+      ),
+    );
+  });
+
+  it("the tables of HTTP statuses and of exit codes have the same codes as the kernel", () => {
+    const codes = Object.keys(ERROR_CODES);
+    expect(Object.keys(HTTP_STATUSES)).toEqual(codes);
+    expect(Object.keys(EXIT_CODES)).toEqual(codes);
   });
 
   it("http-api.md names no error code that does not exist", () => {

@@ -1,6 +1,7 @@
 import { type ErrorCode, isOpenStarryError, OpenStarryError } from "../../../core/contracts/errors.js";
 import { nearest } from "../../../core/lib/nearest.js";
 import type { Client } from "../client/client.js";
+import { statusOf } from "./answers.js";
 import { cutMiddle } from "./shorten.js";
 import { isEnded } from "./summary.js";
 import { inToolWords } from "./tool-words.js";
@@ -33,10 +34,14 @@ const RETRY_AFTER_S: Partial<Record<ErrorCode, number>> = {
   quota_exceeded: 30,
 };
 
-/** No answer came, or none that says what became of the request. */
+/** What the client itself refuses before it sends anything. */
+const NOT_SENT: readonly ErrorCode[] = ["input_invalid", "unauthenticated", "body_too_large"];
+
+/** Whether the request may have been carried out: no answer came, or a failure of the daemon. */
 export function isOutcomeUnknown(error: unknown): boolean {
   if (!isOpenStarryError(error)) return true;
-  return error.status >= 500;
+  const status = statusOf(error);
+  return status === undefined ? !NOT_SENT.includes(error.code) : status >= 500;
 }
 
 /** Turns whatever was thrown into what a model can act on, in the tools' own words. */

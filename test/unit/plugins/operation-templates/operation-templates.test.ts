@@ -12,6 +12,7 @@ import {
   type Principal,
 } from "../../../../core/index.js";
 import { openApiDocument } from "../../../../plugins/http-api/openapi.js";
+import { HTTP_STATUSES } from "../../../../plugins/http-api/statuses.js";
 import operationTemplates from "../../../../plugins/operation-templates/index.js";
 import templatesFile from "../../../../plugins/template-source-file/index.js";
 import { allowAll, createTestKernel } from "../../../contract/index.js";
@@ -154,7 +155,7 @@ describe("templates.get", () => {
   it("is 404 for an unknown one, with what was probably meant", async () => {
     const { ask } = await setUp({ files: { "w.yaml": WORKER } });
     const error = await failure(ask("templates.get", { template_id: "Wroker_v1" }));
-    expect([error.code, error.status]).toEqual(["not_found", 404]);
+    expect([error.code, HTTP_STATUSES[error.code]]).toEqual(["not_found", 404]);
     expect(error.message).toBe('there is no template "Wroker_v1"');
     expect(error.hint).toBe('did you mean "Worker_v1"? there are Plain, Worker_v1');
   });
@@ -162,7 +163,7 @@ describe("templates.get", () => {
   it("says what is wrong with one that is not valid", async () => {
     const { ask } = await setUp({ files: { "x.yaml": "template_id: X\ncommand: run\nnope: 1\n" } });
     const error = await failure(ask("templates.get", { template_id: "X" }));
-    expect([error.code, error.status]).toEqual(["template_invalid", 422]);
+    expect([error.code, HTTP_STATUSES[error.code]]).toEqual(["template_invalid", 422]);
     expect(error.message).toContain('unknown key "nope"');
   });
 
@@ -203,7 +204,7 @@ describe("templates.put", () => {
   ])("refuses %j as template_invalid", async (bad, message) => {
     const { ask, folder } = await setUp();
     const error = await failure(ask("templates.put", { template_id: "New_v1", ...bad }));
-    expect([error.code, error.status]).toEqual(["template_invalid", 422]);
+    expect([error.code, HTTP_STATUSES[error.code]]).toEqual(["template_invalid", 422]);
     expect(error.message).toContain(message);
     expect(readdirSync(folder)).toEqual([]);
   });
@@ -215,7 +216,7 @@ describe("templates.put", () => {
         const error = await failure(
           ask(name, { template_id, ...(name === "templates.put" ? document : {}) }),
         );
-        expect([error.code, error.status]).toEqual(["template_read_only", 409]);
+        expect([error.code, HTTP_STATUSES[error.code]]).toEqual(["template_read_only", 409]);
         expect(error.hint).toContain("choose another template_id");
       }
     }
@@ -243,7 +244,8 @@ describe("templates.delete", () => {
     const { ask, folder } = await setUp();
     await ask("templates.put", { template_id: "A", command: "/bin/true" });
     expect(await ask("templates.delete", { template_id: "A" })).toEqual({ template_id: "A", deleted: true });
-    expect((await failure(ask("templates.delete", { template_id: "A" }))).status).toBe(404);
+    const again = await failure(ask("templates.delete", { template_id: "A" }));
+    expect(HTTP_STATUSES[again.code]).toBe(404);
     writeFileSync(join(folder, "B.json"), "{ broken");
     expect(await ask("templates.delete", { template_id: "B" })).toEqual({ template_id: "B", deleted: true });
     expect(readdirSync(folder)).toEqual([]);

@@ -1,0 +1,73 @@
+import type { ErrorCode } from "../core/contracts/errors.js";
+
+/** What the exit codes of the command line mean. */
+export const EXIT = { done: 0, failed: 1, usage: 2, noDaemon: 3, notFound: 4, refused: 5 } as const;
+
+/** The exit code of every error code. */
+export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
+  input_invalid: EXIT.usage,
+  host_forbidden: EXIT.refused,
+  origin_forbidden: EXIT.refused,
+  unauthenticated: EXIT.refused,
+  forbidden: EXIT.refused,
+  rate_limited: EXIT.refused,
+  too_many_streams: EXIT.refused,
+  not_found: EXIT.notFound,
+  method_not_allowed: EXIT.usage,
+  body_too_large: EXIT.usage,
+  media_type_unsupported: EXIT.usage,
+  operation_unknown: EXIT.notFound,
+  agent_not_found: EXIT.notFound,
+  agent_exists: EXIT.refused,
+  agent_not_running: EXIT.refused,
+  agent_is_deleted: EXIT.refused,
+  run_is_over: EXIT.refused,
+  result_not_found: EXIT.notFound,
+  quota_exceeded: EXIT.refused,
+  idempotency_mismatch: EXIT.refused,
+  throttle_unavailable: EXIT.refused,
+  managed_by_plugin: EXIT.refused,
+  tree_survived: EXIT.failed,
+  template_not_found: EXIT.notFound,
+  template_invalid: EXIT.usage,
+  template_read_only: EXIT.refused,
+  params_invalid: EXIT.usage,
+  env_missing: EXIT.refused,
+  env_forbidden: EXIT.usage,
+  command_not_found: EXIT.refused,
+  command_not_executable: EXIT.refused,
+  cwd_invalid: EXIT.refused,
+  user_invalid: EXIT.refused,
+  spawner_not_found: EXIT.refused,
+  spawn_failed: EXIT.failed,
+  spawn_vetoed: EXIT.refused,
+  state_not_found: EXIT.notFound,
+  state_conflict: EXIT.refused,
+  state_unavailable: EXIT.failed,
+  delivery_is_over: EXIT.refused,
+  bus_unavailable: EXIT.failed,
+  config_invalid: EXIT.usage,
+  config_not_found: EXIT.usage,
+  plugin_not_found: EXIT.usage,
+  plugin_invalid: EXIT.usage,
+  plugin_conflict: EXIT.usage,
+  plugin_failed: EXIT.failed,
+  slot_empty: EXIT.failed,
+  hook_failed: EXIT.failed,
+  journal_unavailable: EXIT.failed,
+  platform_unsupported: EXIT.failed,
+  home_unusable: EXIT.failed,
+  port_in_use: EXIT.failed,
+  daemon_running: EXIT.refused,
+  daemon_not_running: EXIT.noDaemon,
+  daemon_busy: EXIT.refused,
+  restart_unavailable: EXIT.refused,
+  daemon_stopping: EXIT.refused,
+  timeout: EXIT.failed,
+  internal: EXIT.failed,
+};
+
+/** Answers the exit code of an error, also of one that only a later version of the daemon knows. */
+export function exitCodeOf(error: { code: string }): number {
+  return EXIT_CODES[error.code as ErrorCode] ?? EXIT.failed;
+}
