@@ -16,6 +16,7 @@ import {
   SpawnVetoed,
   type StreamItem,
 } from "../../../../core/index.js";
+import { HTTP_STATUSES } from "../../../../plugins/http-api/statuses.js";
 import operationAgents from "../../../../plugins/operation-agents/index.js";
 import { agentSchema } from "../../../../plugins/operation-agents/schemas.js";
 import {
@@ -90,10 +91,11 @@ function status(kernel: TestKernel, name: string, output: unknown): number {
 const create = (kernel: TestKernel, input: Record<string, unknown>, options = {}) =>
   ask(kernel, "agents.create", { template_id: "Plain", ...input }, options);
 
+/** The error, with the HTTP status that it is answered with. */
 const failure = (promise: Promise<unknown>): Promise<OpenStarryError> =>
   promise.then(
     (value) => Promise.reject(new Error(`expected a failure, got ${JSON.stringify(value)}`)),
-    (error) => error,
+    (error: OpenStarryError) => Object.assign(error, { status: HTTP_STATUSES[error.code] }),
   );
 
 /** A kernel plugin with one `beforeSpawn` tap. */
