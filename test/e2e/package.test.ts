@@ -107,10 +107,10 @@ describe("installed in an empty folder", () => {
     if (missing !== undefined) skip(missing);
     const script = `
       const { definePlugin, OpenStarryError } = require("openstarry-daemon");
-      console.log(typeof definePlugin, new OpenStarryError("timeout", { detail: "late" }).status);
+      console.log(typeof definePlugin, new OpenStarryError("timeout", { detail: "late" }).code);
     `;
     await writeFile(join(folder, "uses.cjs"), script);
     const { code, stdout } = await runProgram(process.execPath, ["uses.cjs"], { cwd: folder });
-    expect([code, stdout]).toEqual([0, "function 504\n"]);
+    expect([code, stdout]).toEqual([0, "function timeout\n"]);
   });
 });
