@@ -46,9 +46,26 @@ export interface StreamItem {
   data?: unknown;
 }
 
+/** How a language model calls an operation. */
+export interface OperationTool {
+  /** `group:verb`, as in `agent:start`; where a name may hold no colon, `agent_start`. */
+  readonly name: string;
+  readonly title: string;
+  /** Tells the model what the tool does and when to use it. Default: the operation's summary. */
+  readonly description?: string;
+  /** `read` changes nothing, `write` may, `destructive` ends work in progress. */
+  readonly effect: "read" | "write" | "destructive";
+  /** False: the same call again does something again. Default true. */
+  readonly idempotent?: boolean;
+  /** What the model hands over. Default: the operation's own input. */
+  readonly input?: StandardSchema;
+  /** Whether the model may choose the size of the answer. Default: for `read`. */
+  readonly sizable?: boolean;
+}
+
 /**
- * Something that can be asked of the daemon. HTTP routes, the OpenAPI document and the access test
- * matrix are derived from the table of these.
+ * Something that can be asked of the daemon. HTTP routes, the OpenAPI document, the definitions of tools
+ * and the access test matrix are derived from the table of these.
  */
 export interface Operation<I = Record<string, unknown>, O = unknown> {
   /** `noun.verb`, as in `agents.create`. */
@@ -71,6 +88,8 @@ export interface Operation<I = Record<string, unknown>, O = unknown> {
     /** Answers are sent as server-sent events when the handler answers an AsyncIterable. */
     readonly contentType?: string;
   };
+  /** The tools that a language model calls it by. Absent: it is no tool. */
+  readonly tools?: readonly OperationTool[];
   /** Answers, or streams: an AsyncIterable of StreamItem. */
   handler(input: I, call: OperationCall): Promise<O | AsyncIterable<StreamItem>>;
 }

@@ -11,6 +11,7 @@ import {
 import { asAccepted, launchError, statusOf } from "./answers.js";
 import { requireOwnAgent } from "./lookup.js";
 import { agentSchema, discardedSchema, ofAgent, waitFlag } from "./schemas.js";
+import { restartTool, stopTool } from "./tools.js";
 
 /** What `POST /agents/{id}/signal` sends. */
 const SIGNALS = [
@@ -56,6 +57,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ ...ofAgent, ...ending, wait: waitFlag }),
       output: agentSchema,
       http: { method: "POST", path: "/agents/{agent_id}/stop", status: statusOf },
+      tools: [stopTool],
       async handler(input, call) {
         const { intent, settled } = about(input.agent_id, call, "a stop");
         const agent = await ctx.control.stop(input.agent_id, { ...intent, ...graceOf(input) });
@@ -82,6 +84,7 @@ export function controlOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({ ...ofAgent, wait: waitFlag }),
       output: agentSchema,
       http: { method: "POST", path: "/agents/{agent_id}/restart", status: statusOf },
+      tools: [restartTool],
       async handler({ agent_id, wait }, call) {
         const { intent, settled } = about(agent_id, call, "a restart");
         const agent = await ctx.control.restart(agent_id, intent);

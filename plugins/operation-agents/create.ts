@@ -21,6 +21,7 @@ import { createIdempotency } from "./idempotency.js";
 import { COMMAND_TEMPLATE, inlineTemplate } from "./inline-template.js";
 import { isVisible, requireAgent } from "./lookup.js";
 import { agentSchema, waitTimeout } from "./schemas.js";
+import { startTool } from "./tools.js";
 import { waitAtMost } from "./wait.js";
 
 const osString = (max: number) =>
@@ -87,6 +88,7 @@ export function createOperations(ctx: PluginContext): Operation<never>[] {
       input: inputSchema,
       output: agentSchema,
       http: { method: "POST", path: "/agents", status: statusOfCreated },
+      tools: [startTool],
       handler: create,
     }),
   ];

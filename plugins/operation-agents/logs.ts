@@ -14,6 +14,7 @@ import {
 import { requireAgent } from "./lookup.js";
 import { moment, parseMoment } from "./moment.js";
 import { ofAgent } from "./schemas.js";
+import { logsTool } from "./tools.js";
 
 const DEFAULT_LINES = 100;
 const MOST_LINES = 10_000;
@@ -71,6 +72,7 @@ export function logOperations(ctx: PluginContext): Operation<never>[] {
       input: inputSchema,
       output: z.object({ items: z.array(lineSchema), next_cursor: z.string().optional() }),
       http: { method: "GET", path: "/agents/{agent_id}/logs" },
+      tools: [logsTool],
       async handler(input, call) {
         const agent = requireAgent(ctx.agents, input.agent_id, call.principal);
         return input.follow ? follow(ctx, agent, input, call) : page(ctx, agent, input);

@@ -14,6 +14,7 @@ import {
 } from "../../core/index.js";
 import { requireAgent, visibleAgents } from "./lookup.js";
 import { agentSchema, exitSchema, ofAgent, waitTimeout } from "./schemas.js";
+import { listTool, resultTool, statusTool, waitTool } from "./tools.js";
 import { waitAtMost } from "./wait.js";
 
 const listInput = z.strictObject({
@@ -47,6 +48,7 @@ export function readOperations(ctx: PluginContext): Operation<never>[] {
       input: listInput,
       output: z.object({ items: z.array(agentSchema), next_cursor: z.string().optional() }),
       http: { method: "GET", path: "/agents" },
+      tools: [listTool],
       handler: async (input, { principal }) => list(ctx, input, principal),
     }),
     defineOperation({
@@ -64,6 +66,7 @@ export function readOperations(ctx: PluginContext): Operation<never>[] {
       }),
       output: agentSchema,
       http: { method: "GET", path: "/agents/{agent_id}" },
+      tools: [waitTool, statusTool],
       async handler({ agent_id, wait_for, timeout, pss }, { principal, signal }) {
         const found = requireAgent(ctx.agents, agent_id, principal);
         const agent = wait_for
@@ -79,6 +82,7 @@ export function readOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject(ofAgent),
       output: resultSchema,
       http: { method: "GET", path: "/agents/{agent_id}/result" },
+      tools: [resultTool],
       handler: ({ agent_id }, { principal }) => result(ctx, agent_id, principal),
     }),
   ];

@@ -24,6 +24,7 @@ import {
   topic,
 } from "./schemas.js";
 import { begun, deliveries, isStillAllowed, messages } from "./streams.js";
+import { sendTool } from "./tools.js";
 
 const byFilter = "/bus/{filter*}";
 
@@ -87,6 +88,7 @@ export function busOperations(ctx: PluginContext, beforeUse: () => void): Operat
         reply: messageSchema.optional(),
       }),
       http: { method: "POST", path: "/bus/{topic*}" },
+      tools: [sendTool],
       async handler(input, { principal, signal }) {
         mustNotBeTheDaemons(input.topic);
         mustBeSomebodys(ctx, input.topic);

@@ -13,6 +13,7 @@ import {
   templateSource,
 } from "../../core/index.js";
 import { deletedSchema, documentSchema, idInput, listSchema, putInput, writtenSchema } from "./schemas.js";
+import { templatesTool } from "./tools.js";
 
 /** `templates.list`, `templates.get`, `templates.put`, `templates.delete`. */
 export function templateOperations(ctx: PluginContext): Operation<never>[] {
@@ -25,6 +26,7 @@ export function templateOperations(ctx: PluginContext): Operation<never>[] {
       input: z.strictObject({}),
       output: listSchema,
       http: { method: "GET", path: "/templates" },
+      tools: [templatesTool],
       async handler() {
         const { items, invalid } = await ctx.templates.list();
         return { items: items.map(summaryOf), invalid };

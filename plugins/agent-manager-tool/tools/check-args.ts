@@ -1,6 +1,6 @@
 import { OpenStarryError } from "../../../core/contracts/errors.js";
 import { nearest } from "../../../core/lib/nearest.js";
-import { type ArgumentSchema, plainName, type ToolDefinition } from "./definitions.js";
+import { type ArgumentSchema, plainName, type ToolDefinition } from "./definition.js";
 import { MOST_NESTED, nestsDeeperThan } from "./nesting.js";
 
 /**

@@ -1,4 +1,4 @@
-import { DEFINITIONS, plainName, type ToolDefinition } from "./definitions.js";
+import { plainName, type ToolDefinition } from "./definition.js";
 
 /** A function tool of OpenAI's chat completions, and of everybody who speaks the same. */
 export interface OpenAiTool {
@@ -35,39 +35,39 @@ export interface OpenStarryToolShape {
 }
 
 /** `strict` is off: `params` takes what each template declares, which strict schemas cannot say. */
-export function openAiTools(): OpenAiTool[] {
-  return DEFINITIONS.map(({ name, description, parameters }) => ({
+export function openAiTools(definitions: readonly ToolDefinition[]): OpenAiTool[] {
+  return definitions.map(({ name, description, parameters }) => ({
     type: "function",
     function: { name: plainName(name), description, parameters, strict: false },
   }));
 }
 
-export function anthropicTools(): AnthropicTool[] {
-  return DEFINITIONS.map(({ name, description, parameters }) => ({
+export function anthropicTools(definitions: readonly ToolDefinition[]): AnthropicTool[] {
+  return definitions.map(({ name, description, parameters }) => ({
     name: plainName(name),
     description,
     input_schema: { ...parameters },
   }));
 }
 
-export function mcpTools(): McpTool[] {
-  return DEFINITIONS.map(({ name, title, description, parameters, effect }) => ({
+export function mcpTools(definitions: readonly ToolDefinition[]): McpTool[] {
+  return definitions.map(({ name, title, description, parameters, effect, idempotent }) => ({
     name: plainName(name),
     title,
     description,
     inputSchema: { ...parameters },
     annotations: {
       readOnlyHint: effect === "read",
-      destructiveHint: effect === "end",
+      destructiveHint: effect === "destructive",
       // Repeating a start gives `agent_exists`, repeating a stop nothing new; a restart ends work twice.
-      idempotentHint: name !== "agent:restart",
+      idempotentHint: idempotent,
       openWorldHint: false,
     },
   }));
 }
 
-export function openStarryShapes(): OpenStarryToolShape[] {
-  return DEFINITIONS.map(({ name, description, parameters }) => ({ id: name, description, parameters }));
+export function openStarryShapes(definitions: readonly ToolDefinition[]): OpenStarryToolShape[] {
+  return definitions.map(({ name, description, parameters }) => ({ id: name, description, parameters }));
 }
 
 /** The formats that `GET /tools` knows. */

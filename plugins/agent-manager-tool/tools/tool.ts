@@ -2,7 +2,8 @@ import { OpenStarryError } from "../../../core/contracts/errors.js";
 import { nearest } from "../../../core/lib/nearest.js";
 import { type Client, clientFromEnv } from "../client/client.js";
 import { checkArgs } from "./check-args.js";
-import { findTool, plainName, TOOL_NAMES } from "./definitions.js";
+import { plainName } from "./definition.js";
+import { DEFINITIONS, findTool, TOOL_NAMES } from "./definitions.js";
 import {
   type AnthropicTool,
   anthropicTools,
@@ -106,11 +107,11 @@ export function createAgentManagerTool(options: AgentManagerToolOptions = {}): A
     get client() {
       return client();
     },
-    openAiTools,
-    anthropicTools,
-    mcpTools,
+    openAiTools: () => openAiTools(DEFINITIONS),
+    anthropicTools: () => anthropicTools(DEFINITIONS),
+    mcpTools: () => mcpTools(DEFINITIONS),
     openStarryTools: (toParameters = (schema) => schema) =>
-      openStarryShapes().map(({ id, description, parameters }) => ({
+      openStarryShapes(DEFINITIONS).map(({ id, description, parameters }) => ({
         id,
         description,
         parameters: toParameters(parameters),

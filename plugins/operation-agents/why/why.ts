@@ -13,6 +13,7 @@ import { readLines } from "../logs.js";
 import { requireAgent } from "../lookup.js";
 import type { SampleHistory } from "../sample-history.js";
 import { ofAgent } from "../schemas.js";
+import { whyTool } from "../tools.js";
 import { curveSchema, curvesOf } from "./curve.js";
 import { evidenceOf, evidenceSchema } from "./evidence.js";
 import { exitInWords } from "./exit-words.js";
@@ -66,6 +67,7 @@ export function whyOperations(ctx: PluginContext, history: SampleHistory): Opera
       input: z.strictObject(ofAgent),
       output: whySchema,
       http: { method: "GET", path: "/agents/{agent_id}/why" },
+      tools: [whyTool],
       async handler({ agent_id }, { principal }) {
         const problem = principal.kind === "operator" ? ctx.agents.quarantined(agent_id) : undefined;
         if (problem !== undefined) return explainQuarantined(ctx, agent_id, problem);
