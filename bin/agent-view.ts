@@ -27,40 +27,40 @@ function stateStyle({ state, last_exit }: Pick<Agent, "state" | "last_exit">): r
   return state === "exited" && last_exit?.success === false ? ["red"] : STATE_STYLES[state];
 }
 
-export function paintState(terminal: Terminal, state: string): string {
-  return terminal.style(neutralise(state), ...(STATE_STYLES[state as AgentState] ?? []));
+export function paintState(terminal: Terminal, state: string, text = state): string {
+  return terminal.style(neutralise(text), ...(STATE_STYLES[state as AgentState] ?? []));
 }
 
-/** `"3m 2s"`, from then to now, in whole seconds; nothing for a time that cannot be read. */
+/** Formats the time from then to now in whole seconds: `"3m 2s"`; `undefined` for an invalid time. */
 export function since(time: string | undefined, nowMs: number): string | undefined {
   const seconds = Math.floor((nowMs - Date.parse(time ?? "")) / 1_000);
   if (Number.isNaN(seconds)) return undefined;
   return seconds <= 0 ? "0s" : formatDuration(seconds * 1_000);
 }
 
-/** How a run ended, in words: `exited with code 1`, `ended by SIGKILL`. */
+/** Says how a run ended: `exited with code 1`, `killed by SIGKILL`. */
 export function describeExit(exit: ExitStatus): string {
   switch (exit.kind) {
     case "exited":
       return `exited with code ${exit.code}`;
     case "signaled":
-      return `ended by ${exit.signal}`;
+      return `killed by ${exit.signal}`;
     case "spawn_failed":
       return `could not be started: ${exit.error.detail}`;
     case "lost":
-      return "ended, nobody knows how";
+      return "ended (exit status unknown)";
   }
 }
 
-/** How and when a run ended, why, and by whom; nobody is to be named for what the kernel killed. */
+/** Says how and when a run ended, why, and who ended it; the OOM killer of the kernel is no actor. */
 export function describeEnd(exit: Exit): string {
   const by = exit.cause === "oom" ? "" : ` (${exit.actor})`;
   return `${describeExit(exit)}, ${exit.ended_at}: ${exit.reason}${by}`;
 }
 
 /**
- * What a shell would have exited with: the code, or 128 and the signal's number. 1 when nobody knows
- * how it ended, or it never ran.
+ * Answers what a shell would have exited with: the code, or 128 plus the signal's number; 1 when the exit status is
+ * unknown or the agent never ran.
  */
 export function exitCodeOfRun(exit: Exit | undefined): number {
   if (exit?.kind === "exited") return exit.code;
@@ -79,7 +79,7 @@ const LIMIT_WORDS: Readonly<Record<LimitName, (value: number) => string>> = {
   idle_max: seconds,
 };
 
-/** `memory_max 1GiB (kernel, restart), run_time_max 30m (polling, stop)`; nothing without limits. */
+/** Lists limits: `memory_max 1GiB (kernel, restart), run_time_max 30m (polling, stop)`; `undefined` without any. */
 export function describeLimits({ limits }: Pick<Agent, "limits">): string | undefined {
   const words = LIMIT_NAMES.flatMap((name) => {
     const limit = limits?.[name];
@@ -90,7 +90,7 @@ export function describeLimits({ limits }: Pick<Agent, "limits">): string | unde
   return words.join(", ") || undefined;
 }
 
-/** The columns that are shared by tables of agents. */
+/** Makes the columns that the tables of agents share. */
 function columnsOf(nowMs: number) {
   return {
     state: { header: "STATE", value: ({ state }) => state, style: stateStyle },
@@ -115,7 +115,7 @@ function columnsOf(nowMs: number) {
   } satisfies Record<string, Column<Agent>>;
 }
 
-/** The columns of `list`. `indent` is what stands before an agent's id. */
+/** Makes the columns of `list`. `indent` is put before an agent's ID. */
 export function agentColumns(nowMs: number, indent: (agent: Agent) => string = () => ""): Column<Agent>[] {
   const { state, health, pid, cpu, memory, up, about } = columnsOf(nowMs);
   return [
@@ -132,7 +132,7 @@ export function agentColumns(nowMs: number, indent: (agent: Agent) => string = (
   ];
 }
 
-/** The columns of `top`. */
+/** Makes the columns of `top`. */
 export function usageColumns(nowMs: number): Column<Agent>[] {
   const { state, pid, cpu, memory, up, about } = columnsOf(nowMs);
   return [
@@ -148,7 +148,7 @@ export function usageColumns(nowMs: number): Column<Agent>[] {
   ];
 }
 
-/** `"3.4%"`, `"250%"`: of one core. */
+/** Formats percent of one core: `"3.4%"`, `"250%"`. */
 export function formatPercent(percent: number): string {
   return `${percent < 99.95 ? percent.toFixed(1) : Math.round(percent)}%`;
 }
@@ -157,7 +157,7 @@ function healthOf({ health, pid }: Agent): string | undefined {
   return pid === undefined || health === "unknown" ? undefined : health;
 }
 
-/** The one thing that is worth knowing besides the state. */
+/** Picks the most useful fact besides the state. */
 function about(agent: Agent, nowMs: number): string | undefined {
   const { state, reason, status, progress, next_start_at } = agent;
   if (state === "running") {
@@ -165,7 +165,7 @@ function about(agent: Agent, nowMs: number): string | undefined {
     return [reason, `${percent}${status ?? ""}`.trim()].filter(Boolean).join("; ") || undefined;
   }
   const leftMs = Date.parse(next_start_at ?? "") - nowMs;
-  const next = state === "backoff" && leftMs > 0 ? `starts again in ${formatDuration(leftMs)}` : undefined;
+  const next = state === "backoff" && leftMs > 0 ? `restarts in ${formatDuration(leftMs)}` : undefined;
   const words = reason ?? (agent.last_exit && describeExit(agent.last_exit));
   return [words, next].filter(Boolean).join("; ") || undefined;
 }

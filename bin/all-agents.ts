@@ -1,7 +1,7 @@
 import type { Agent } from "../core/contracts/agent.js";
 import type { Client } from "../plugins/agent-manager-tool/client/client.js";
 
-/** Every agent, page by page, in order of creation; with the services of plugins where wanted. */
+/** Lists every agent in order of creation, page by page; `services` includes plugin services. */
 export async function allAgents(client: Client, services = false): Promise<Agent[]> {
   const agents: Agent[] = [];
   let cursor: string | undefined;

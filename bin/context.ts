@@ -9,10 +9,10 @@ import type { Invocation } from "./invocation.js";
 const PATIENCE_MS = 20_000;
 
 /**
- * A client of this home's daemon: inside an agent as that agent, else as the operator. Over the unix socket, which lies where only the
- * daemon's user can put it; over the port only when there is no socket and the process that wrote down
- * the port is still there: a port that it left may be anybody's by now, and would be sent the token.
- * A patient one outlasts a restart of the daemon: for a daemon that is known to be there.
+ * Makes a client of this home's daemon: inside an agent as that agent, otherwise as the operator. It uses the unix
+ * socket, which only the daemon's user can put there. It uses the port only when there is no socket and the process
+ * that published the port still runs: otherwise another program may listen there by now and would receive the token.
+ * A patient client keeps retrying while the daemon restarts; use it once the daemon has answered.
  */
 export function connect({ home, env, asAgent }: Invocation<unknown>, { patient = false } = {}): Client {
   if (asAgent) return clientFromEnv(env);
@@ -27,7 +27,7 @@ export function connect({ home, env, asAgent }: Invocation<unknown>, { patient =
 
 export function notRunning(home: string): OpenStarryError {
   return new OpenStarryError("daemon_not_running", {
-    detail: `no daemon runs on ${home}`,
-    hint: "start one with: openstarry-daemon start, or name its folder with --home",
+    detail: `no daemon is running on ${home}`,
+    hint: "start one with: openstarry-daemon start; or give the folder of another one with --home",
   });
 }

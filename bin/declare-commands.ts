@@ -3,37 +3,34 @@ import { Option } from "commander";
 import type { CommandHandler } from "./invocation.js";
 import { port } from "./option-values.js";
 
-/** Loads a command when it is run, and runs it. */
+/** Makes an action that loads a command and runs it. */
 export type Runner = (
   load: () => Promise<CommandHandler<never>>,
 ) => (...commanderArguments: unknown[]) => Promise<void>;
 
-/** What every command that prints data takes. */
+/** The option of every command that prints data. */
 export const json = () => new Option("--json", "print JSON instead of text");
 
 export function declareDaemonCommands(program: Command, run: Runner): void {
-  program.commandsGroup("The daemon:");
+  program.commandsGroup("Daemon:");
   program
     .command("start")
-    .description("start the daemon; returns when it is ready")
-    .option("--foreground", "stay in the foreground, with the log on standard error")
-    .option(
-      "--config <file>",
-      "the config file (default: searched in the current folder and the usual places)",
-    )
-    .option("--port <number>", "the port to listen on; 0 takes any", port)
-    .option("--fresh", "start the config's agents only")
+    .description("start the daemon and wait until it is ready")
+    .option("--foreground", "stay in the foreground and log to standard error")
+    .option("--config <file>", "config file (default: search the current folder and the usual places)")
+    .option("--port <number>", "API port, overriding the config; 0 picks a free one", port)
+    .option("--fresh", "start only the config's agents")
     .addOption(json())
     .action(run(() => import("./commands/start.js").then((it) => it.start)));
   program
     .command("stop")
-    .description("stop the daemon; returns when it is gone")
-    .option("--keep-agents", "let the agents run on; the next daemon takes them over")
+    .description("stop the daemon and wait until it has exited")
+    .option("--keep-agents", "keep agents running; the next daemon adopts them")
     .addOption(json())
     .action(run(() => import("./commands/stop.js").then((it) => it.stop)));
   program
     .command("restart")
-    .description("replace the daemon while agents run on")
+    .description("replace the daemon while agents keep running")
     .addOption(json())
     .action(run(() => import("./commands/restart.js").then((it) => it.restart)));
   program
@@ -43,68 +40,66 @@ export function declareDaemonCommands(program: Command, run: Runner): void {
     .action(run(() => import("./commands/reload.js").then((it) => it.reload)));
   program
     .command("status")
-    .description("say whether the daemon runs, and how it is")
+    .description("show daemon status and health")
     .addOption(json())
     .action(run(() => import("./commands/status.js").then((it) => it.status)));
 }
 
 export function declareSetupCommands(program: Command, run: Runner): void {
-  program.commandsGroup("Set-up:");
+  program.commandsGroup("Setup:");
   const load = (name: "init" | "validate" | "mcp") =>
     run(() => import("./commands/setup.js").then((it) => it[name]));
   program
     .command("init")
-    .description("write a config, a template and an agent to begin with")
-    .argument("[folder]", "where (default: the current folder)")
-    .addOption(
-      new Option("--format <name>", "the config's format").choices(["yaml", "json", "ts"]).default("yaml"),
-    )
-    .option("--force", "write over files that are there")
+    .description("create a starter config, template and agent")
+    .argument("[folder]", "target folder (default: current folder)")
+    .addOption(new Option("--format <name>", "config format").choices(["yaml", "json", "ts"]).default("yaml"))
+    .option("--force", "overwrite existing files")
     .addOption(json())
     .action(load("init"));
   program
     .command("validate")
-    .description("check the config, its plugins and the templates; starts nothing")
-    .option("--config <file>", "the config file (default: searched as at a start)")
+    .description("check the config, its plugins and the templates without starting anything")
+    .option("--config <file>", "config file (default: search as for start)")
     .addOption(json())
     .action(load("validate"));
   declareTemplateCommands(program, run);
   program
     .command("plugins")
-    .description("list the daemon's plugins")
+    .description("list plugins and their problems")
     .addOption(json())
     .action(run(() => import("./commands/plugins.js").then((it) => it.plugins)));
   program
     .command("token")
-    .description("print where the operator's token lies")
+    .description("print the path of the operator token file")
     .option("--show", "print the token itself")
     .action(run(() => import("./commands/token.js").then((it) => it.token)))
     .command("rotate")
-    .description("make a new operator token; the old one stops being valid at once")
+    .description("replace the operator token; the old one becomes invalid at once")
     .action(run(() => import("./commands/token.js").then((it) => it.rotate)));
   program
     .command("mcp")
-    .description("serve agents as tools over the Model Context Protocol, on standard input and output")
+    .description("serve agents as tools over the Model Context Protocol (stdio)")
     .action(load("mcp"));
 }
 
 function declareTemplateCommands(program: Command, run: Runner): void {
   const templates = program
     .command("templates")
-    .description("list the templates, or show one")
-    .argument("[id]", "a template")
+    .description("list templates, or show one")
+    .argument("[id]", "template ID")
     .addOption(json())
     .action(run(() => import("./commands/templates.js").then((it) => it.templates)));
   templates
     .command("add")
-    .description("add a template from a file, or replace it")
-    .argument("<file>", "a JSON or YAML file; - reads standard input")
+    .description("add or replace a template")
+    .argument("<file>", "JSON or YAML file; - for standard input")
     .addOption(json())
     .action(run(() => import("./commands/templates.js").then((it) => it.add)));
   templates
     .command("rm")
     .description("remove templates")
-    .argument("<id...>", "templates")
+    .argument("<id...>", "template IDs")
     .addOption(json())
     .action(run(() => import("./commands/templates.js").then((it) => it.rm)));
 }

@@ -1,21 +1,21 @@
 import type { Terminal } from "./output.js";
 
-/** What a command is given: its words, its options and where to print. */
+/** The input of a command: operands, options, and the terminal to print to. */
 export interface Invocation<Options = object> {
   operands: readonly string[];
-  /** Those of the operands that stand behind `--`, which ends the options; absent when there is no `--`. */
+  /** The operands after `--`; absent without a `--`. */
   afterDashes?: readonly string[];
   options: Options;
   /** The daemon's folder, absolute. */
   home: string;
-  /** Inside an agent of this home's daemon, and `--home` was not given: the daemon is spoken to as this agent, with its token. */
+  /** Act as the agent that this process runs in, with its token: `--home` is not given, and the home is that agent's. */
   asAgent: boolean;
   cwd: string;
   terminal: Terminal;
   env: NodeJS.ProcessEnv;
 }
 
-/** Answers the exit code; nothing means 0. Throws an OpenStarryError for what went wrong. */
+/** Answers the exit code, `undefined` for 0. Rejects with an OpenStarryError. */
 export type CommandHandler<Options = object> = (
   invocation: Invocation<Options>,
 ) => Promise<number | undefined>;

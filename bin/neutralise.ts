@@ -1,11 +1,11 @@
-/** Characters that steer a terminal, or that change how the text around them is shown. */
+/** Characters that control a terminal or change how the text around them is shown. */
 const UNSAFE =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern is there to find them
   /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|[\ud800-\udfff]/gu;
 
 /**
- * Text of somebody else, safe to print on a terminal as one line: escape sequences, control characters
- * and bidirectional marks are shown (`\x1b`, `\u202e`) instead of obeyed. Tabs stay.
+ * Makes untrusted text safe to print on a terminal as one line: escape sequences, control characters and
+ * bidirectional marks become visible (`\x1b`, `\u202e`). Tabs stay.
  */
 export function neutralise(text: string): string {
   return text.replace(UNSAFE, (character) => {
@@ -17,14 +17,14 @@ export function neutralise(text: string): string {
   });
 }
 
-/** The same for a text of several lines. */
+/** Neutralises each line of a text. */
 export function neutraliseLines(text: string): string {
   return text.split(/\r?\n/).map(neutralise).join("\n");
 }
 
-/** One line of a program's output for a terminal: bytes that are not UTF-8 become `\ufffd`. */
+/** Neutralises one line of a program's output; bytes that are not UTF-8 become `\ufffd`. */
 export function neutraliseBytes(bytes: Uint8Array): string {
   const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-  // A program that ends its lines with CR LF means nothing by the CR.
+  // The CR of a CR LF line end is not content.
   return neutralise(text.endsWith("\r") ? text.slice(0, -1) : text);
 }

@@ -5,7 +5,7 @@ import { createTerminal } from "./output.js";
 import { printError } from "./print-error.js";
 import { createProgram } from "./program.js";
 
-/** The command: from the words of the command line to an exit code. */
+/** Runs the command line and answers the exit code. */
 async function main(argv: readonly string[]): Promise<number> {
   const terminal = createTerminal(process.stdout, process.stderr, process.env);
   let exitCode: number = EXIT.done;
@@ -16,19 +16,19 @@ async function main(argv: readonly string[]): Promise<number> {
     await createProgram({ terminal, env: process.env, done }).parseAsync([...argv], { from: "user" });
     return exitCode;
   } catch (error) {
-    // Help and version were asked for and are printed; help that was not asked for means wrong usage.
+    // Exit code 0: --help or --version was given. Otherwise help was printed because of wrong usage.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    // In which file something is no JavaScript, Node says only of what nobody catches.
+    // Node names the file of a syntax error only if the error is not caught.
     if (error instanceof SyntaxError) throw error;
     return printError(terminal, error);
   }
 }
 
-// `openstarry-daemon list | head`: whoever read has enough.
+// `openstarry-daemon list | head`: the reader may close the pipe early.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed);
 });
 
 const exitCode = await main(process.argv.slice(2));
-// Connections that are kept open must not keep a finished command alive; its output has to be out.
+// Exit although connections are kept alive, but only after all output was written.
 process.stdout.write("", () => process.exit(exitCode));

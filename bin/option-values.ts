@@ -3,7 +3,7 @@ import { AGENT_STATES, type AgentState } from "../core/contracts/agent.js";
 import { nearest } from "../core/lib/nearest.js";
 import { parseDuration } from "../core/lib/units.js";
 
-/** Parsers of option values. What they throw becomes a usage error that names the option. */
+/** Parsers of option values. Commander turns what they throw into a usage error that names the option. */
 
 export function port(text: string): number {
   const value = integer(text);
@@ -16,15 +16,15 @@ export function integer(text: string): number {
   return Number(text);
 }
 
-/** Checked here, handed on as it was written: the API takes durations with their unit. */
+/** Checks a duration and returns the text unchanged: the API takes durations with their unit. */
 export function durationText(text: string): string {
   if (parseDuration(text) === undefined) {
-    throw new InvalidArgumentError('expected a duration with its unit, such as "30s" or "10m"');
+    throw new InvalidArgumentError('expected a duration with a unit, such as "30s" or "10m"');
   }
   return text;
 }
 
-/** `NAME=VALUE`, as often as wanted; the value may hold further "=". */
+/** Collects `NAME=VALUE` options; the value may contain "=". */
 export function pair(text: string, earlier: Record<string, string> = {}): Record<string, string> {
   const cut = text.indexOf("=");
   if (cut < 1) throw new InvalidArgumentError(`expected NAME=VALUE, got "${text}"`);
@@ -33,14 +33,14 @@ export function pair(text: string, earlier: Record<string, string> = {}): Record
   return { ...earlier, [name]: text.slice(cut + 1) };
 }
 
-/** One state or several with commas, as often as wanted. */
+/** Collects states, one or several with commas. */
 export function states(text: string, earlier: AgentState[] = []): AgentState[] {
   const found = text.split(",").map((word) => {
     const state = AGENT_STATES.find((known) => known === word);
     if (state) return state;
     const guess = nearest(word, AGENT_STATES);
-    const help = guess ? `did you mean "${guess}"?` : `it is one of ${AGENT_STATES.join(", ")}`;
-    throw new InvalidArgumentError(`there is no state "${word}": ${help}`);
+    const help = guess ? `did you mean "${guess}"?` : `expected one of ${AGENT_STATES.join(", ")}`;
+    throw new InvalidArgumentError(`unknown state "${word}": ${help}`);
   });
   return [...earlier, ...found];
 }
@@ -50,11 +50,11 @@ export function stream(text: string): "stdout" | "stderr" {
   throw new InvalidArgumentError('expected "stdout" or "stderr"');
 }
 
-/** `SIGHUP`, `hup` and `HUP` are the same. */
+/** Normalises a signal name: `hup` and `HUP` become `SIGHUP`. */
 export function signalName(text: string): string {
   const upper = text.toUpperCase();
   if (!/^[A-Z][A-Z0-9]{1,10}$/.test(upper)) {
-    throw new InvalidArgumentError("expected the name of a signal, such as SIGHUP");
+    throw new InvalidArgumentError("expected a signal name, such as SIGHUP");
   }
   return upper.startsWith("SIG") ? upper : `SIG${upper}`;
 }

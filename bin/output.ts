@@ -2,24 +2,24 @@ import { styleText } from "node:util";
 
 export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "magenta" | "cyan";
 
-/** Where a command prints, and what may be printed there. */
+/** The output of a command. */
 export interface Terminal {
-  /** One line, to standard output. */
+  /** Prints one line to standard output. */
   print(line: string): void;
-  /** Bytes as they are, to standard output. Resolves when more may come. */
+  /** Writes bytes unchanged to standard output. Resolves when more can be written. */
   write(bytes: Uint8Array | string): Promise<void>;
-  /** One line, to standard error. */
+  /** Prints one line to standard error. */
   warn(line: string): void;
-  /** A value as JSON: indented, or on one line for streams. */
+  /** Prints a value as JSON: indented, or on one line for streams. */
   json(value: unknown, how?: "line"): void;
-  /** Wraps text in a colour where colours are wanted. */
+  /** Styles text if colours are on. */
   style(text: string, ...styles: Style[]): string;
   readonly isTTY: boolean;
-  /** Absent: lines may be as long as they like. */
+  /** Absent: lines may have any length. */
   readonly columns?: number;
 }
 
-/** `NO_COLOR` and `TERM=dumb` switch colours off, `FORCE_COLOR` on; else a terminal decides. */
+/** Decides whether to use colours: `NO_COLOR` and `TERM=dumb` turn them off, `FORCE_COLOR` on; otherwise on terminals. */
 export function wantsColour(isTTY: boolean, env: NodeJS.ProcessEnv): boolean {
   if (env.NO_COLOR) return false;
   if (env.FORCE_COLOR !== undefined) return env.FORCE_COLOR !== "0";
@@ -48,7 +48,7 @@ export function createTerminal(
   };
 }
 
-/** Colours a text, whatever the process' own output is: see `wantsColour`. */
+/** Styles a text without regard to the process's own output: `wantsColour` has decided. */
 export function paint(text: string, ...styles: Style[]): string {
   return text === "" ? text : styleText(styles, text, { validateStream: false });
 }

@@ -5,9 +5,9 @@ import { OpenStarryError } from "../core/contracts/errors.js";
 type ParamSchema = Record<string, unknown>;
 
 /**
- * The values of `--param` as the template's schemas want them: text stays text where a string is
- * allowed, else it is read as JSON. `@FILE` stands for the file's content, `@@` for an "@" of its own.
- * What does not fit is handed on as it is: the daemon knows best how to say what is wrong.
+ * Converts the values of `--param` for the template's schemas: text stays text where a string is allowed, otherwise it
+ * is parsed as JSON. `@FILE` means the file's content, `@@` a literal "@". Invalid values pass unchanged: the daemon
+ * rejects them with the reason.
  */
 export function parseParams(
   given: Readonly<Record<string, string>>,

@@ -5,13 +5,13 @@ import { EXIT, exitCodeOf } from "./exit-codes.js";
 import { neutraliseLines } from "./neutralise.js";
 import type { Terminal } from "./output.js";
 
-/** Prints what was thrown as `error: …` and `hint: …` on standard error. Answers the exit code. */
+/** Prints an error as `error: …` and `hint: …` on standard error. Answers the exit code. */
 export function printError(terminal: Terminal, error: unknown): number {
   if (isOpenStarryError(error)) {
     printProblem(terminal, error.message, error.hint);
     return exitCodeOf(error);
   }
-  printProblem(terminal, `${errorText(error)} (this is a mistake of openstarry-daemon)`, undefined);
+  printProblem(terminal, `internal error: ${errorText(error)}`, undefined);
   if (error instanceof Error && error.stack) terminal.warn(neutraliseLines(error.stack));
   return EXIT.failed;
 }

@@ -11,13 +11,13 @@ import { packageVersion } from "./version.js";
 export interface ProgramIo {
   terminal: Terminal;
   env: NodeJS.ProcessEnv;
-  /** Told the exit code of the command that ran. */
+  /** Called with the exit code of the command that ran. */
   done(exitCode: number): void;
 }
 
 /**
- * The whole command line. Every command is loaded only when it is run. Wrong usage is thrown as
- * `input_invalid`; help and version as commander's own error with exit code 0.
+ * Declares the whole command line; each command is loaded when it is run. Rejects with `input_invalid` for wrong
+ * usage, and with commander's own error and exit code 0 after help and version.
  */
 export function createProgram(io: ProgramIo): Command {
   const run: Runner =
@@ -38,13 +38,17 @@ export function createProgram(io: ProgramIo): Command {
       };
       io.done((await handler(invocation)) ?? 0);
     };
-  const program = new Command("openstarry-daemon")
-    .description("Starts, watches, restarts and ends the processes of AI agents.")
+  const program: Command = new Command("openstarry-daemon")
+    .description("Supervise AI agents: start, watch, restart and stop their processes.")
     .version(packageVersion(), "-v, --version", "print the version")
-    .helpOption("-h, --help", "explain a command")
+    .helpOption("-h, --help", "show help")
     .helpCommand(false)
-    .option("--home <dir>", "the daemon's folder (default: $OPENSTARRY_HOME, else ~/.openstarry/daemon)")
-    .configureHelp({ showGlobalOptions: true })
+    .option("--home <dir>", "daemon folder (default: $OPENSTARRY_HOME, or ~/.openstarry/daemon)")
+    .configureHelp({
+      showGlobalOptions: true,
+      // By default those of every parent, so that "templates add" would list --json of "templates" once more.
+      visibleGlobalOptions: (command) => (command === program ? [] : [...program.options]),
+    })
     .configureOutput({ outputError: () => {} })
     .showSuggestionAfterError();
   declareDaemonCommands(program, run);
@@ -66,7 +70,7 @@ function rethrow(error: CommanderError, command: Command): never {
   throw new OpenStarryError("input_invalid", { detail, hint });
 }
 
-/** Commander takes "--" away; to `run` it makes the difference between a template and a command. */
+/** Finds the operands after "--", which commander drops: for `run` they are a command, not a template. */
 function afterDashes(program: Command): Pick<Invocation, "afterDashes"> {
   const raw = (program as unknown as { rawArgs: string[] }).rawArgs;
   const cut = raw.indexOf("--");

@@ -1,31 +1,31 @@
-/** A whole terminal that is drawn on again and again. */
+/** A terminal that is redrawn as a whole. */
 export interface Screen {
   readonly rows: number;
   readonly columns: number;
-  /** Puts these lines in place of what is shown. Those that are too long or too many are cut. */
+  /** Replaces what is shown by these lines; too long lines and too many lines are cut. */
   draw(lines: readonly string[]): void;
-  /** Gives the terminal back as it was. Safe to call twice. */
+  /** Restores the terminal. Safe to call twice. */
   close(): void;
 }
 
 export interface ScreenEvents {
-  /** A key was pressed: its character; Ctrl-C as `interrupt`, and so are signals that end programs. */
+  /** A key was pressed: its character, or `interrupt` for Ctrl-C and for signals that end programs. */
   key(key: string): void;
   resized(): void;
 }
 
-// Escape sequences of ECMA-48 and, with "?", of DEC terminals, as all of today's understand them.
+// Escape sequences of ECMA-48 and, with "?", of DEC terminals; all terminals in use understand them.
 const [ALTERNATE, MAIN] = ["\u001b[?1049h", "\u001b[?1049l"];
 const [HIDE_CURSOR, SHOW_CURSOR] = ["\u001b[?25l", "\u001b[?25h"];
 const [CUT_LINES, WRAP_LINES] = ["\u001b[?7l", "\u001b[?7h"];
 const [HOME, CLEAR_LINE, CLEAR_BELOW] = ["\u001b[H", "\u001b[K", "\u001b[J"];
 
-/** Of a terminal that does not tell its size. */
+/** The size that is assumed when a terminal does not report one. */
 const [UNKNOWN_ROWS, UNKNOWN_COLUMNS] = [24, 80];
 
 const ENDING_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Takes the terminal over. Where `stdin` is none there are no keys, only signals. */
+/** Takes over the terminal. If `stdin` is not a terminal there are no keys, only signals. */
 export function openScreen(
   stdout: NodeJS.WriteStream,
   stdin: NodeJS.ReadStream,
@@ -33,7 +33,7 @@ export function openScreen(
 ): Screen {
   let closed = false;
   const interrupt = () => key("interrupt");
-  // What is more than one character is one key, such as an arrow, or several that were typed fast.
+  // Several characters are one special key, such as an arrow, or several keys that were typed fast.
   const onData = (text: string) => {
     for (const it of text.startsWith("\u001b") ? [text] : text) key(it === "\u0003" ? "interrupt" : it);
   };
@@ -63,7 +63,7 @@ export function openScreen(
     },
     draw(lines) {
       if (closed) return;
-      // In one piece, over what is there and not after clearing it: nothing flickers.
+      // One write over the old content, without clearing it first, so that nothing flickers.
       const shown = lines.slice(0, stdout.rows || UNKNOWN_ROWS).map((line) => line + CLEAR_LINE);
       stdout.write(HOME + shown.join("\r\n") + CLEAR_BELOW);
     },

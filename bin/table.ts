@@ -4,7 +4,7 @@ import { displayWidth, truncate } from "./text-layout.js";
 
 export interface Column<Row> {
   header: string;
-  /** May hold text of agents: it is made safe here. */
+  /** May be untrusted text of agents: the table neutralises it. */
   value: (row: Row) => string | undefined;
   align?: "right";
   style?: (row: Row) => readonly Style[];
@@ -12,7 +12,7 @@ export interface Column<Row> {
   flexible?: boolean;
 }
 
-/** Lines of a table: a header, then a line per row; absent values are shown as "-". */
+/** Lays out a table: a header, then a line per row; absent values are shown as "-". */
 export function table<Row>(
   terminal: Terminal,
   rows: readonly Row[],
@@ -59,7 +59,7 @@ function shrink(widths: number[], columns: readonly Column<never>[], available: 
   }
 }
 
-/** "name: value" lines, the names in one column; absent values are left out. */
+/** Lays out names and values in two columns; absent values are left out. */
 export function facts(
   terminal: Terminal,
   entries: readonly (readonly [string, string | undefined])[],

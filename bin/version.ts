@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 
-/** The version of the files that are installed now, from the `package.json` above this file. */
+/** Reads the version of the installed files from the `package.json` above this file. */
 export function installedVersion(): string {
   let folder = new URL(".", import.meta.url);
   while (!existsSync(new URL("package.json", folder)) && folder.pathname !== "/") {
@@ -12,7 +12,7 @@ export function installedVersion(): string {
 
 const ownVersion = installedVersion();
 
-/** The version that this process runs, whatever has been installed over its files since. */
+/** Answers the version that this process runs, even if another one was installed since. */
 export function packageVersion(): string {
   return ownVersion;
 }

@@ -8,9 +8,9 @@ import type { Invocation } from "./invocation.js";
 import { neutralise, neutraliseLines } from "./neutralise.js";
 
 /**
- * Waits until an agent has no process and none to come, and says how it ended. With `result` it prints
- * what the agent left, and says the rest on standard error. Answers the exit code: the agent's own, 128
- * and the number of the signal that ended it, or 1 when it never ran or nobody knows how it ended.
+ * Waits until an agent has no process and no start ahead, and prints how it ended. With `result` it prints the agent's
+ * result, and how it ended to standard error. Answers the exit code: the agent's own, 128 plus the number of the signal
+ * that killed it, or 1 if it never ran or its exit status is unknown.
  */
 export async function waitForEnd(
   invocation: Invocation<{ timeout?: string; json?: boolean }>,
@@ -40,7 +40,7 @@ async function resultOf(client: Client, agentId: string): Promise<string | undef
   try {
     return (await client.agents.result(agentId)).result;
   } catch (error) {
-    // Forgotten already (`remove_after`), or it left nothing: both are no failure of this command.
+    // Already deleted (`remove_after`), or without a result: neither is a failure of this command.
     if (isOpenStarryError(error) && /^(result|agent)_not_found$/.test(error.code)) return undefined;
     throw error;
   }
@@ -51,9 +51,10 @@ function shownResult(result: string): string {
 }
 
 function endOf({ agent_id, state, last_exit: exit }: Agent): string {
-  if (!exit) return `${agent_id} is ${state} and has never run`;
+  if (!exit) return `${agent_id} never ran (${state})`;
   const livedMs = Date.parse(exit.ended_at) - Date.parse(exit.started_at ?? "");
+  const was = exit.kind === "signaled" ? "was " : "";
   return neutralise(
-    `${agent_id} ${describeExit(exit)}${livedMs >= 0 ? ` after ${formatDuration(livedMs)}` : ""}`,
+    `${agent_id} ${was}${describeExit(exit)}${livedMs >= 0 ? ` after ${formatDuration(livedMs)}` : ""}`,
   );
 }

@@ -33,7 +33,7 @@ const endingOf = ({ grace, force }: VerbOptions) => ({
   force,
 });
 
-/** `agent stop|start|restart|signal|rm ID…`, each agent on its own: one refusal does not hold the others up. */
+/** The handlers of `agent stop|start|restart|signal|rm ID…`. Each agent is handled on its own: one refusal does not hold up the others. */
 export const stop = forEach((client, id, options) =>
   client.agents.stop(id, { ...waitOf(options), ...endingOf(options) }),
 );
@@ -84,7 +84,7 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     ["state", paintState(terminal, agent.state)],
     ["reason", safe(agent.reason)],
     ["health", agent.health],
-    ["wanted", agent.desired],
+    ["desired", agent.desired],
     ["pid", agent.pid?.toString()],
     ["run", agent.run_id],
     ["template", `${agent.template_id} (revision ${neutralise(agent.template_revision)})`],
@@ -98,21 +98,24 @@ function printDetails(terminal: Terminal, agent: Agent): void {
     ["started", ago(agent.started_at)],
     ["ready", ago(agent.ready_at)],
     ["next start", agent.next_start_at],
-    ["says", safe(agent.status)],
+    ["status", safe(agent.status)],
     ["progress", agent.progress === undefined ? undefined : `${Math.round(agent.progress * 100)}%`],
     ["usage", describeUsage(usage)],
-    ["spent in all", describeUsage(spent)],
+    ["total usage", describeUsage(spent)],
     [
       "resources",
       resources &&
-        `CPU ${formatPercent(resources.cpu_percent)} of a core (${formatDuration(resources.cpu_ms)} so far), memory ${formatSize(resources.memory_bytes)}, processes ${resources.processes}`,
+        `CPU ${formatPercent(resources.cpu_percent)} of one core (${formatDuration(resources.cpu_ms)} total), memory ${formatSize(resources.memory_bytes)}, processes ${resources.processes}`,
     ],
     ["limits", describeLimits(agent)],
     [
-      "slowed down",
-      safe(throttle && `to ${throttle.percent}% (${throttle.by}), ${throttle.reason} (${throttle.actor})`),
+      "throttled",
+      safe(
+        throttle &&
+          `to ${throttle.percent}% of one core (${throttle.by}) by ${throttle.actor}: ${throttle.reason}`,
+      ),
     ],
-    ["last end", exit && safe(describeEnd(exit))],
+    ["last exit", exit && safe(describeEnd(exit))],
     [
       "labels",
       safe(

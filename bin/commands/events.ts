@@ -23,16 +23,16 @@ export interface EventOptions {
 
 const PAGE = 1_000;
 
-/** Shows what happened, and goes on with what happens where that is asked for. */
+/** Shows the last events; with `--follow`, also new ones. */
 export const events: CommandHandler<EventOptions> = async (invocation) => {
   const { options, terminal } = invocation;
   const client = connect(invocation);
   if (options.agent !== undefined) {
-    const told = await showHistories(client, [options.agent], options, terminal);
-    if (options.follow) await stream(invocation, told);
+    const read = await showHistories(client, [options.agent], options, terminal);
+    if (options.follow) await stream(invocation, read);
     return undefined;
   }
-  // Says at once when there is no daemon.
+  // Fails at once if no daemon is running.
   const newest = await newestEvent(client);
   if (newest !== undefined) {
     const after = options.after ?? Math.max(0, newest - options.lines);
@@ -45,7 +45,7 @@ export const events: CommandHandler<EventOptions> = async (invocation) => {
   return undefined;
 };
 
-/** `undefined` for an agent, which may not ask for the daemon's status. */
+/** Answers the ID of the newest event; `undefined` for an agent, which may not read the daemon's status. */
 async function newestEvent(client: Client): Promise<number | undefined> {
   try {
     return (await client.daemon.status()).last_event_id ?? 0;
@@ -55,7 +55,7 @@ async function newestEvent(client: Client): Promise<number | undefined> {
   }
 }
 
-/** The last events of these agents, or those after `--after`. Answers the id after which nothing was told. */
+/** Prints the last events of these agents, or those after `--after`. Answers the ID of the newest event read. */
 async function showHistories(
   client: Client,
   agents: readonly string[],
@@ -82,7 +82,7 @@ function last(found: DaemonEvent[], lines: number): DaemonEvent[] {
   return found.sort((a, b) => a.id - b.id).slice(Math.max(0, found.length - lines));
 }
 
-/** Tells what came after that event (absent: what comes from now on), up to `newest` unless it follows. */
+/** Prints the events after that one (absent: only new ones), up to `newest` unless `--follow` is given. */
 async function stream(
   invocation: Invocation<EventOptions>,
   after: number | undefined,
@@ -97,9 +97,9 @@ async function stream(
   });
   for await (const event of items) {
     print(terminal, event, options);
-    // Those that were pruned count as told.
-    const told = isGap(event) ? event.next - 1 : event.id;
-    if (!options.follow && told >= newest) break;
+    // Pruned events count as printed.
+    const printed = isGap(event) ? event.next - 1 : event.id;
+    if (!options.follow && printed >= newest) break;
   }
   stopped.abort();
 }
@@ -120,7 +120,7 @@ function lineOf({ style }: Terminal, { id, at, type, agent_id, data }: DaemonEve
   return `${head}  ${neutralise(wordsOf(type, { ...data }))}`.trimEnd();
 }
 
-/** What an event says, in words where it is one of those that happen all the time. */
+/** Words the most frequent events; lists the fields of the others. */
 function wordsOf(type: string, data: Record<string, unknown>): string {
   const because = data.reason === undefined ? "" : `: ${data.reason}`;
   if (type === "agent.state") return `${data.from} → ${data.to}${because}`;

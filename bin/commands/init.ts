@@ -7,17 +7,16 @@ import { OpenStarryError } from "../../core/contracts/errors.js";
 export type ConfigFormat = "ts" | "yaml" | "json";
 
 export interface InitOptions {
-  /** Absolute; made when it is not there. */
+  /** Absolute; created if missing. */
   folder: string;
   format: ConfigFormat;
-  /** Write over files that are there. */
+  /** Overwrite existing files. */
   force?: boolean;
 }
 
 /**
- * Writes a config, a template and an agent that runs on Node alone. Answers the files, from `folder`.
- * Rejects with `input_invalid`, and writes nothing, when one of them is there, or another config that
- * would count instead.
+ * Writes a starter config, a template and an agent that needs only Node. Answers the files, relative to `folder`.
+ * Rejects with `input_invalid` and writes nothing if one of them exists, or another config that might be used instead.
  */
 export async function initProject({
   folder,
@@ -34,8 +33,8 @@ export async function initProject({
   const taken = Object.keys(files).filter((file) => existsSync(join(folder, file)));
   if (taken.length > 0 && !force) {
     throw new OpenStarryError("input_invalid", {
-      detail: `in ${folder} there is ${taken.join(", ")} already; nothing was written`,
-      hint: "choose another folder, or write over them with --force",
+      detail: `${folder} already contains ${taken.join(", ")}; nothing was written`,
+      hint: "choose another folder, or overwrite them with --force",
     });
   }
   for (const [file, content] of Object.entries(files)) {
@@ -47,14 +46,14 @@ export async function initProject({
   return { files: Object.keys(files) };
 }
 
-/** A config of another name would make it a matter of luck which one counts. */
+/** With two configs in a folder it would not be obvious which one is used. */
 function refuseRivals(folder: string, config: string): void {
   const rivals = CONFIG_NAMES.filter((name) => name !== config && name !== "package.json");
   const found = rivals.filter((name) => existsSync(join(folder, name)));
   if (found.length === 0) return;
   throw new OpenStarryError("input_invalid", {
-    detail: `in ${folder} there is a config already: ${found.join(", ")}; nothing was written`,
-    hint: "keep that one, or remove it first",
+    detail: `${folder} already contains a config: ${found.join(", ")}; nothing was written`,
+    hint: "keep it, or remove it first",
   });
 }
 
@@ -62,13 +61,13 @@ const CONFIGS: Readonly<Record<ConfigFormat, string>> = {
   ts: `import { defineConfig } from "openstarry-daemon";
 
 export default defineConfig({
-  // In order of start; the first is the master.
+  // Started in this order; the first is the master.
   agents: [{ agent_id: "hello", template_id: "HelloAgent_v1", params: { name: "world" } }],
   templates: ["./templates"],
   // plugins: [["http-api", { port: 5050 }]],
 });
 `,
-  yaml: `# In order of start; the first is the master.
+  yaml: `# Started in this order; the first is the master.
 agents:
   - agent_id: hello
     template_id: HelloAgent_v1
@@ -85,13 +84,13 @@ templates: [./templates]
 };
 
 const TEMPLATE = `template_id: HelloAgent_v1
-description: Greets somebody every few seconds. Result {greetings}, the number of greetings.
+description: "Greets someone every few seconds. Result: {greetings}, the number of greetings."
 command: node
 args: [agents/hello.mjs, --every, "{{params.every_s}}"]
 cwd: ..
 params:
-  name: { type: string, minLength: 1, maxLength: 100, description: Who is greeted. }
-  every_s: { type: number, minimum: 0.1, default: 5, description: Seconds between two greetings. }
+  name: { type: string, minLength: 1, maxLength: 100, description: Who to greet. }
+  every_s: { type: number, minimum: 0.1, default: 5, description: Seconds between greetings. }
 restart: { policy: on-failure }
 stop: { grace: 5s }
 `;
@@ -102,7 +101,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 const { OPENSTARRY_AGENT_ID: id, OPENSTARRY_PARAMS_FILE: paramsFile, OPENSTARRY_RESULT_FILE: resultFile } = process.env;
 
-// What it was asked to do: all parameters are in a file, and those that the template puts into args also here.
+// The parameters: all of them are in this file; the template also passes some as arguments.
 const { name } = JSON.parse(readFileSync(paramsFile, "utf8"));
 const seconds = Number(process.argv[process.argv.indexOf("--every") + 1]);
 
@@ -115,7 +114,7 @@ function greet() {
 greet();
 setInterval(greet, seconds * 1000);
 
-// Asked to stop: leave a result and go.
+// Asked to stop: write the result and exit.
 process.on("SIGTERM", () => {
   writeFileSync(resultFile, JSON.stringify({ greetings }));
   process.exit(0);

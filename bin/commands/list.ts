@@ -14,7 +14,7 @@ export interface ListOptions {
   json?: boolean;
 }
 
-/** Lists agents in order of creation, or as a tree of who started whom. */
+/** Lists agents in order of creation, or as a tree of parents and children. */
 export const list: CommandHandler<ListOptions> = async (invocation) => {
   const { options, terminal } = invocation;
   const agents = (await allAgents(connect(invocation), options.all)).filter((agent) =>
@@ -44,14 +44,14 @@ export function isWanted(agent: Agent, { state, template, label = {} }: ListOpti
   );
 }
 
-/** Children below their parents, with the lines that lead to them. Parents that are not listed are left out. */
+/** Orders agents as a tree, with the lines to draw before each. An agent whose parent is not listed is at the top. */
 export function growTree(agents: readonly Agent[]): { agent: Agent; branch: string }[] {
   const known = new Set(agents.map(({ agent_id }) => agent_id));
   const grown: { agent: Agent; branch: string }[] = [];
   const seen = new Set<string>();
   const add = (siblings: readonly Agent[], trunk: string, isTop: boolean) => {
     for (const [index, agent] of siblings.entries()) {
-      // A circle in the records must not go round for ever.
+      // A cycle in the records must not loop forever.
       if (seen.has(agent.agent_id)) continue;
       seen.add(agent.agent_id);
       const isLast = index === siblings.length - 1;

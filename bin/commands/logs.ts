@@ -18,13 +18,13 @@ export interface LogOptions {
 
 const DEFAULT_LINES = 20;
 
-/** Shows what agents print; of several, every line says whose it is. */
+/** Shows agent output; with several agents, each line names its agent. */
 export const logs: CommandHandler<LogOptions> = async (invocation) => {
   const { operands, options, terminal } = invocation;
   const client = connect(invocation);
   const ids = operands.length > 0 ? operands : await liveAgents(client);
   if (ids.length === 0) {
-    terminal.warn("No agent is running; name one to see what it printed.");
+    terminal.warn("No agents are running. Give an agent ID to see its earlier output.");
     return undefined;
   }
   const printer = linePrinter(ids, options, terminal);
@@ -32,7 +32,7 @@ export const logs: CommandHandler<LogOptions> = async (invocation) => {
   const tail = options.lines ?? (since === undefined ? DEFAULT_LINES : undefined);
   const query: LogQuery = {
     tail,
-    // Exact bytes, for those who get them; JSON is text anyway.
+    // Exact bytes for the terminal or a pipe; JSON holds text anyway.
     encoding: options.json ? "utf8" : "base64",
     since,
     until,
@@ -48,7 +48,7 @@ export const logs: CommandHandler<LogOptions> = async (invocation) => {
   return undefined;
 };
 
-/** One page; all of them where nothing says how many lines. */
+/** Prints one page, or all pages if the number of lines is not limited. */
 async function showPages(client: Client, id: string, query: LogQuery, show: ShowLine): Promise<void> {
   let page = await client.agents.logs(id, query);
   for (;;) {
@@ -73,8 +73,8 @@ async function follow(client: Client, agentId: string, query: LogQuery, show: Sh
 const COLOURS: readonly Style[] = ["cyan", "magenta", "green", "blue", "yellow"];
 const LINE_END = Buffer.from("\n");
 const GAPS = {
-  pruned: "older output of %s is gone: the template's logs.keep says how much is kept",
-  truncated: "agent %s emptied its output file here; what it had printed before may be gone",
+  pruned: "older output of %s was removed; logs.keep in its template sets how much is kept",
+  truncated: "agent %s truncated its output file here; earlier output may be missing",
 };
 
 function linePrinter(ids: readonly string[], options: LogOptions, terminal: Terminal) {
@@ -85,7 +85,7 @@ function linePrinter(ids: readonly string[], options: LogOptions, terminal: Term
       return [id, `${terminal.style(`${id.padEnd(width)} |`, colour)} `];
     }),
   );
-  /** Whose line lacks its end. */
+  /** The source whose last line has no line end yet. */
   let open: string | undefined;
   const show: ShowLine = async (id, line) => {
     if (line.gap !== undefined) terminal.warn(GAPS[line.gap].replace("%s", id));

@@ -11,7 +11,7 @@ const STATE_STYLES: Record<PluginInfo["state"], readonly Style[]> = {
   stopped: ["dim"],
 };
 
-/** Lists the daemon's plugins, and what is wrong with those that are degraded. */
+/** Lists the daemon's plugins and the problems of degraded ones. */
 export const plugins: CommandHandler<{ json?: boolean }> = async (invocation) => {
   const { options, terminal } = invocation;
   const answer = await connect(invocation).plugins();

@@ -18,13 +18,13 @@ export interface RunOptions {
   json?: boolean;
 }
 
-/** Starts an agent, and waits for its end where that is asked for. */
+/** Starts an agent; with `--wait`, waits until it has ended. */
 export const run: CommandHandler<RunOptions> = async (invocation) => {
   const { options, terminal } = invocation;
   const client = connect(invocation);
   const created = await client.agents.create(await inputOf(invocation, client));
   if (options.wait) {
-    if (!options.json) terminal.warn(`${created.agent_id} was started; waiting for its end`);
+    if (!options.json) terminal.warn(`${created.agent_id} started; waiting until it has ended`);
     return waitForEnd(invocation, created.agent_id, { result: true });
   }
   if (options.json) terminal.json(created);
@@ -39,9 +39,9 @@ async function inputOf(
   { operands, afterDashes: command, options, cwd }: Invocation<RunOptions>,
   client: Client,
 ): Promise<CreateInput> {
-  const words = operands.slice(0, operands.length - (command?.length ?? 0));
+  const templates = operands.slice(0, operands.length - (command?.length ?? 0));
   const { id, param, label, env } = options;
-  refuseMixtures(words, command, options);
+  refuseMixtures(templates, command, options);
   const common = {
     agent_id: id,
     labels: label,
@@ -49,34 +49,34 @@ async function inputOf(
     start: options.start ? undefined : false,
   };
   if (command) return { ...common, command: [...command], cwd };
-  const [template_id = ""] = words;
+  const [template_id = ""] = templates;
   if (!param) return { ...common, template_id };
   const { document } = await client.templates.get(template_id);
   return { ...common, template_id, params: parseParams(param, document.params ?? {}) };
 }
 
-/** What commander cannot know: the words are a template, or a command, never both. */
+/** Refuses what commander accepts: neither or both of a template and a command, and flags that exclude each other. */
 function refuseMixtures(
-  words: readonly string[],
+  templates: readonly string[],
   command: readonly string[] | undefined,
   { id, param, wait, start, timeout }: RunOptions,
 ): void {
   const wrong = (detail: string, hint: string) => {
     throw new OpenStarryError("input_invalid", { detail, hint });
   };
-  if (!start && wait)
-    wrong("--wait waits for an agent that --no-start does not start", "leave one of them out");
-  if (timeout !== undefined && !wait) wrong("--timeout goes with --wait only", "add --wait, or leave it out");
+  if (!start && wait) wrong("--wait cannot be combined with --no-start", "remove one of them");
+  if (timeout !== undefined && !wait) wrong("--timeout requires --wait", "add --wait, or remove --timeout");
   if (!command) {
-    if (words.length === 1) return;
+    if (templates.length === 1) return;
     wrong(
-      words.length === 0 ? "no template is named" : `one template is expected, got ${words.join(" ")}`,
-      "openstarry-daemon templates lists them; a command goes behind --",
+      templates.length === 0 ? "missing TEMPLATE" : `expected one template, got ${templates.length} words`,
+      "list templates with: openstarry-daemon templates; put -- before a command",
     );
   }
-  if (words.length > 0) wrong(`"${words[0]}" stands before --`, "give a template, or -- and a command");
+  if (templates.length > 0)
+    wrong(`unexpected "${templates[0]}" before --`, "give a template, or -- and a command");
   if (command?.length === 0)
-    wrong("there is no command behind --", "give one, as in: run --id ID -- sleep 60");
-  if (id === undefined) wrong("a command needs an id", "add --id ID before --");
-  if (param) wrong("--param goes with a template only", "write the values into the command");
+    wrong("missing COMMAND after --", "add one, for example: run --id ID -- sleep 60");
+  if (id === undefined) wrong("a command requires --id", "add --id ID before --");
+  if (param) wrong("--param requires a template", "put the values into the command");
 }

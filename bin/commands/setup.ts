@@ -7,7 +7,7 @@ import { facts } from "../table.js";
 import { packageVersion } from "../version.js";
 import type { ConfigFormat } from "./init.js";
 
-/** Writes a config, a template and an agent to begin with. */
+/** Creates a starter config, template and agent. */
 export const init: CommandHandler<{ format: ConfigFormat; force?: boolean; json?: boolean }> = async (
   invocation,
 ) => {
@@ -19,14 +19,14 @@ export const init: CommandHandler<{ format: ConfigFormat; force?: boolean; json?
     terminal.json({ folder, files });
     return undefined;
   }
-  for (const file of files) terminal.print(`${terminal.style("wrote", "green")}  ${file}`);
+  for (const file of files) terminal.print(`${terminal.style("created", "green")}  ${file}`);
   const place = relative(cwd, folder);
   terminal.print("");
   terminal.print(`Next: ${place ? `cd ${place}, ` : ""}openstarry-daemon validate, openstarry-daemon start`);
   return undefined;
 };
 
-/** Checks a config, its plugins and the templates, and starts nothing. Exits with 2 when a start would fail. */
+/** Checks a config, its plugins and the templates without starting anything. Exits with 2 if a start would fail. */
 export const validate: CommandHandler<{ config?: string; json?: boolean }> = async (invocation) => {
   const { options, terminal, cwd, env, home } = invocation;
   const [{ validateConfig }, { builtins, renamedBuiltins }] = await Promise.all([
@@ -45,7 +45,7 @@ export const validate: CommandHandler<{ config?: string; json?: boolean }> = asy
   else {
     const some = (names: readonly string[]) => names.map(neutralise).join(", ") || "none";
     const lines = facts(terminal, [
-      ["config", report.file ?? "none was found"],
+      ["config", report.file ?? "none found"],
       ["agents", some(report.agents)],
       ["templates", some(report.templates)],
       ["plugins", some(report.plugins)],
@@ -57,12 +57,12 @@ export const validate: CommandHandler<{ config?: string; json?: boolean }> = asy
     for (const problem of report.problems) {
       terminal.warn(`${terminal.style("problem:", "bold", "red")} ${neutralise(problem)}`);
     }
-    if (report.problems.length === 0) terminal.print(terminal.style("All of it is valid.", "green"));
+    if (report.problems.length === 0) terminal.print(terminal.style("Configuration is valid.", "green"));
   }
   return report.problems.length === 0 ? EXIT.done : EXIT.usage;
 };
 
-/** For any MCP client: the agents of this daemon as tools, over standard input and output. */
+/** Serves this daemon's agents as tools to an MCP client, over standard input and output. */
 export const mcp: CommandHandler = async (invocation) => {
   const { runMcp } = await import("./mcp.js");
   await runMcp({ client: connect(invocation, { patient: true }), version: packageVersion() });

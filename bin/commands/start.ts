@@ -20,12 +20,12 @@ interface Options {
   json?: boolean;
 }
 
-const MOST_AGENTS_SHOWN = 20;
+const MAX_AGENTS_SHOWN = 20;
 
-/** Starts the daemon: here, or in a session of its own, and then returns when it is ready. */
+/** Starts the daemon: in this process, or in a session of its own and then returns when it is ready. */
 export const start: CommandHandler<Options> = async (invocation) => {
   const { options, home, terminal, env } = invocation;
-  refuseElsewhere();
+  requireLinux();
   const asked = {
     home,
     cwd: process.cwd(),
@@ -54,10 +54,10 @@ export const start: CommandHandler<Options> = async (invocation) => {
   return undefined;
 };
 
-function refuseElsewhere(): void {
+function requireLinux(): void {
   if (process.platform === "linux") return;
   throw new OpenStarryError("platform_unsupported", {
-    detail: `the daemon runs on Linux, and this is ${process.platform}`,
+    detail: `the daemon requires Linux, this is ${process.platform}`,
     hint: "run it in a Linux machine or container",
   });
 }
@@ -69,9 +69,9 @@ function explain({ terminal, home }: Invocation<Options>, report: ReadyReport): 
   );
   print("");
   const lines = facts(terminal, [
-    ["listens at", report.url],
-    ["and at", report.socket],
-    ["config", report.config ?? "none; openstarry-daemon init writes one"],
+    ["API", report.url],
+    ["socket", report.socket],
+    ["config", report.config ?? "none (create one with: openstarry-daemon init)"],
     ["home", home],
     ["log", join(home, HOME_FILES.log)],
   ]);
@@ -88,7 +88,7 @@ function explain({ terminal, home }: Invocation<Options>, report: ReadyReport): 
 
 function printAgents(terminal: Terminal, agents: ReadyReport["agents"]): void {
   const current = agents.filter(({ state }) => state !== "stopped" && state !== "exited");
-  const shown = current.slice(0, MOST_AGENTS_SHOWN);
+  const shown = current.slice(0, MAX_AGENTS_SHOWN);
   terminal.print(current.length === 0 ? "No agents are running." : "Agents:");
   const width = Math.max(0, ...shown.map(({ agent_id }) => agent_id.length));
   for (const { agent_id, state, pid, reason } of shown) {

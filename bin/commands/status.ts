@@ -11,17 +11,17 @@ import type { Terminal } from "../output.js";
 import { printError } from "../print-error.js";
 import { facts } from "../table.js";
 
-/** What `--json` prints. Without a daemon only `running` and `home`. */
+/** What `--json` prints; without a daemon, only `running` and `home`. */
 interface Report extends Partial<DaemonInfo> {
   running: boolean;
   home: string;
   state?: DaemonStatus["state"];
   problems?: string[];
-  /** How many agents there are in each state. */
+  /** The number of agents in each state. */
   agents?: Record<string, number>;
 }
 
-/** Says whether a daemon runs, and how it is. Exits with 3 when there is none. */
+/** Shows whether a daemon is running, and its health. Exits with 3 if none is running. */
 export const status: CommandHandler<{ json?: boolean }> = async (invocation) => {
   const { home, options, terminal } = invocation;
   const report = await look(invocation);
@@ -31,10 +31,10 @@ export const status: CommandHandler<{ json?: boolean }> = async (invocation) => 
   return report.running ? EXIT.done : EXIT.noDaemon;
 };
 
-/** Errors after which what can be known without the API is told. */
+/** Errors after which the report contains what is known without the API. */
 const WITHOUT_STATUS: Partial<Record<ErrorCode, string>> = {
-  daemon_not_running: "its API does not answer",
-  not_found: "its API does not tell how it is: the config leaves out operation-daemon",
+  daemon_not_running: "the API does not respond",
+  not_found: "no status available: the config disables the plugin operation-daemon",
 };
 
 async function look(invocation: Invocation): Promise<Report> {
@@ -59,22 +59,22 @@ function explain(terminal: Terminal, report: Report): void {
   const agents = Object.entries(report.agents ?? {})
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `${count} ${paintState(terminal, name)}`);
-  terminal.print(
-    `${terminal.style("openstarry-daemon", "bold")} ${state === undefined ? "runs" : `is ${state}`}`,
-  );
+  terminal.print(`${terminal.style("openstarry-daemon", "bold")} ${`is ${state ?? "running"}`}`);
   const lines = facts(terminal, [
     ["pid", pid?.toString()],
     ["version", version],
     ["up", since(started_at, Date.now())],
-    ["listens at", url],
-    ["and at", socket],
+    ["API", url],
+    ["socket", socket],
     ["config", config ?? "none"],
     ["home", home],
     ["agents", report.agents && (agents.join(", ") || "none")],
   ]);
   for (const line of lines) terminal.print(`  ${line}`);
   const { restart_problem } = report;
-  for (const problem of restart_problem ? [...problems, `not replaced: ${restart_problem}`] : problems) {
+  for (const problem of restart_problem
+    ? [...problems, `last restart failed: ${restart_problem}`]
+    : problems) {
     terminal.print(`${terminal.style("problem:", "bold", "yellow")} ${neutralise(problem)}`);
   }
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isOpenStarryError, OpenStarryError } from "../../core/contracts/errors.js";
+import { formatDuration } from "../../core/lib/units.js";
 import type { Client } from "../../plugins/agent-manager-tool/client/client.js";
 import { since } from "../agent-view.js";
 import { allAgents } from "../all-agents.js";
@@ -11,24 +12,24 @@ import type { CommandHandler } from "../invocation.js";
 import type { Terminal } from "../output.js";
 
 const POLL_MS = 20;
-const SAY_WHO_BLOCKS_EVERY_MS = 2_000;
-/** Longer than the daemon gives its agents and plugins together. */
+const REPORT_EVERY_MS = 2_000;
+/** Longer than the daemon waits for its agents and plugins together. */
 const GIVE_UP_MS = 180_000;
 
-/** Stops the daemon and waits until its process is gone. No daemon is no failure. */
+/** Stops the daemon and waits until it has exited. It is no error if none is running. */
 export const stop: CommandHandler<{ keepAgents?: boolean; json?: boolean }> = async (invocation) => {
   const { home, options, terminal } = invocation;
   const client = connect(invocation);
   const agents = options.keepAgents ? "keep" : undefined;
   const pid = await stopAndWait(client, home, agents, terminal);
-  const kept = agents === "keep" ? "; its agents run on" : "";
+  const kept = agents === "keep" ? "; agents keep running" : "";
   if (options.json) terminal.json({ stopped: pid !== undefined, pid });
   else if (pid === undefined) terminal.print(`No daemon is running on ${home}.`);
   else terminal.print(`The daemon (pid ${pid}) has stopped${kept}.`);
   return undefined;
 };
 
-/** Answers the pid of the daemon that is gone now; nothing when there was none. */
+/** Answers the pid of the daemon that has exited; `undefined` if none was running. */
 async function stopAndWait(
   client: Client,
   home: string,
@@ -37,7 +38,7 @@ async function stopAndWait(
 ): Promise<number | undefined> {
   let gone: number | undefined;
   for (const startedAt = performance.now(); ; await delay(POLL_MS)) {
-    // Anew each time: while a daemon is being replaced, it is another one before long.
+    // Looked up again each time: during a restart it may be the successor by now.
     const daemon = identify(lockHolder(home) ?? readDaemonInfo(home)?.pid ?? 0);
     if (!daemon) return gone;
     const { answer, pid } = await ask(client, agents);
@@ -47,15 +48,16 @@ async function stopAndWait(
       continue;
     }
     await waitUntilGone(daemon, client, terminal);
-    // One that was on its way out already may have made room for a successor.
+    // A daemon that was already leaving may have a successor.
     if (answer !== "leaving") return (await waitForSuccessors(pid, client, home, terminal)) ?? daemon.pid;
     gone = daemon.pid;
   }
 }
 
 /**
- * During a hand-over the successor may have taken the request, or been told by its predecessor. Only one
- * that says itself that it stops is waited for: another may have been started since. Answers the last pid.
+ * Waits for successors that stop as well: during a hand-over the successor may have received the request, directly or
+ * from its predecessor. Only a daemon that reports that it is stopping is waited for: another one may have been started
+ * since. Answers the last pid.
  */
 async function waitForSuccessors(
   answered: number | undefined,
@@ -81,7 +83,7 @@ async function stoppingDaemon(client: Client, home: string): Promise<ProcessIden
 
 interface StopAnswer {
   answer: "accepted" | "leaving" | "later" | "absent";
-  /** Of the daemon that accepted. */
+  /** The daemon that accepted. */
   pid?: number;
 }
 
@@ -98,14 +100,14 @@ function meaningOf(error: unknown): StopAnswer["answer"] {
   if (!isOpenStarryError(error)) throw error;
   if (error.code === "daemon_stopping") return "leaving";
   if (error.code === "daemon_busy") return "later";
-  // The config leaves out the plugin that takes this: a signal does the same.
+  // The config disables the plugin for this: a signal does the same.
   if (error.code === "not_found") return "absent";
   if (error.code !== "daemon_not_running") throw error;
-  // A connection that broke was one to a daemon.
+  // A connection that broke proves that a daemon was there.
   return error.data.reached === true ? "later" : "absent";
 }
 
-/** Without an API a signal does the same, to the process that is proven to be the daemon. */
+/** Stops a daemon without an API by a signal, if the process is proven to be the daemon. */
 function signalToStop(pid: number, home: string, agents: "keep" | undefined): boolean {
   if (lockHolder(home) !== pid) return false;
   if (agents === "keep") throw withoutApi(pid);
@@ -114,19 +116,19 @@ function signalToStop(pid: number, home: string, agents: "keep" | undefined): bo
 
 function withoutApi(pid: number): OpenStarryError {
   return new OpenStarryError("slot_empty", {
-    detail: `the daemon (pid ${pid}) has no API that answers, so it cannot be told to keep its agents`,
-    hint: 'set on_daemon_stop: "keep" in its config, then: openstarry-daemon stop',
+    detail: `cannot keep the agents: the API of the daemon (pid ${pid}) does not respond`,
+    hint: 'set on_daemon_stop: "keep" in the config, then run: openstarry-daemon stop',
   });
 }
 
 async function waitUntilGone(daemon: ProcessIdentity, client: Client, terminal: Terminal): Promise<void> {
   const startedAt = performance.now();
-  let saidAt = startedAt;
+  let reportedAt = startedAt;
   while (!isGone(daemon)) {
     const now = performance.now();
     if (now - startedAt > GIVE_UP_MS) throw tooLong(daemon.pid, await blockers(client));
-    if (now - saidAt > SAY_WHO_BLOCKS_EVERY_MS) {
-      saidAt = now;
+    if (now - reportedAt > REPORT_EVERY_MS) {
+      reportedAt = now;
       const names = await blockers(client);
       terminal.warn(`waiting for ${names.length ? names.join(", ") : "the daemon"}`);
     }
@@ -134,7 +136,7 @@ async function waitUntilGone(daemon: ProcessIdentity, client: Client, terminal: 
   }
 }
 
-/** The agents that are still on their way out. Nothing when the API is gone already. */
+/** Lists the agents that are still stopping; empty when the API is gone already. */
 async function blockers(client: Client): Promise<string[]> {
   try {
     const left = (await allAgents(client)).filter(({ pid }) => pid !== undefined);
@@ -149,7 +151,7 @@ async function blockers(client: Client): Promise<string[]> {
 
 function tooLong(pid: number, names: readonly string[]): OpenStarryError {
   return new OpenStarryError("timeout", {
-    detail: `the daemon (pid ${pid}) is still there${names.length ? `, with ${names.join(", ")}` : ""}`,
-    hint: "ask again, or look into daemon.log in its home",
+    detail: `timed out after ${formatDuration(GIVE_UP_MS)}: the daemon (pid ${pid}) is still running${names.length ? `, with ${names.join(", ")}` : ""}`,
+    hint: "run stop again, or check daemon.log in its home",
   });
 }

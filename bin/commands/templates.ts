@@ -47,17 +47,17 @@ function printList(terminal: Terminal, { items, invalid }: TemplateList): void {
   ]);
   for (const line of lines) terminal.print(line);
   for (const { origin, error } of invalid) {
-    terminal.warn(`${terminal.style("not valid:", "bold", "yellow")} ${neutralise(`${origin}: ${error}`)}`);
+    terminal.warn(`${terminal.style("invalid:", "bold", "yellow")} ${neutralise(`${origin}: ${error}`)}`);
   }
 }
 
-/** `question folder?`: those with a "?" may be left out. */
+/** Lists parameters: `question folder?`, where "?" marks optional ones. */
 function paramsOf({ params: { properties, required } }: TemplateSummary): string | undefined {
   const names = Object.keys(properties).map((name) => (required.includes(name) ? name : `${name}?`));
   return names.join(" ") || undefined;
 }
 
-/** Adds a template, or replaces it, from a JSON or YAML file. */
+/** Adds or replaces a template from a JSON or YAML file. */
 export const add: CommandHandler<Options> = async (invocation) => {
   const { operands, options, terminal } = invocation;
   const [file = ""] = operands;
@@ -88,11 +88,11 @@ async function readDocument(file: string): Promise<TemplateInput> {
   const { parseData } = await import("../../core/config/data-text.js");
   const { value: document } = await parseData(content, { format: "either", code: "template_invalid", what });
   const { template_id } = (document ?? {}) as { template_id?: unknown };
-  if (typeof template_id !== "string") throw invalid("it has no template_id");
+  if (typeof template_id !== "string") throw invalid("missing template_id");
   return document as TemplateInput;
 }
 
-/** Removes templates. Agents that were started from them go on. */
+/** Removes templates. Agents started from them keep running. */
 export const rm: CommandHandler<Options> = async (invocation) => {
   const { operands, options, terminal } = invocation;
   const client = connect(invocation);

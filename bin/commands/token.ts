@@ -5,7 +5,7 @@ import { HOME_FILES, readPrivateFile, writePrivateFile } from "../daemon/home.js
 import { lockHolder } from "../daemon/lock.js";
 import type { CommandHandler } from "../invocation.js";
 
-/** Prints where the operator's token lies, or the token itself. */
+/** Prints the path of the operator token file, or the token itself. */
 export const token: CommandHandler<{ show?: boolean }> = async ({ home, options, terminal }) => {
   const path = join(home, HOME_FILES.token);
   const content = readPrivateFile(path);
@@ -14,11 +14,11 @@ export const token: CommandHandler<{ show?: boolean }> = async ({ home, options,
   return undefined;
 };
 
-/** Puts a new token in its place, also where the old one was removed: 32 random bytes, as the daemon makes them. It counts from the next request on. */
+/** Replaces the operator token, or writes a missing one: 32 random bytes, like the daemon. The daemon reads it for each request. */
 export const rotate: CommandHandler = async ({ home, terminal }) => {
   const path = join(home, HOME_FILES.token);
   if (readPrivateFile(path) === undefined && lockHolder(home) === undefined) throw notRunning(home);
   writePrivateFile(path, `${randomBytes(32).toString("base64url")}\n`);
-  terminal.print(`A new token is in ${path}; the old one is no longer valid.`);
+  terminal.print(`New token written to ${path}. The old token is no longer valid.`);
   return undefined;
 };

@@ -17,10 +17,10 @@ export interface TopOptions {
   json?: boolean;
 }
 
-/** Shows what the agents that live use, the greatest first: again and again on a terminal, else once. */
+/** Shows the resource usage of running agents, highest first: live on a terminal, otherwise once. */
 export const top: CommandHandler<TopOptions> = async (invocation) => {
   const { options, terminal } = invocation;
-  // Says at once when there is no daemon.
+  // Fails at once if no daemon is running.
   const agents = await liveAgents(connect(invocation), options);
   if (options.json) terminal.json({ items: sortByUse(agents, options.sort) });
   else if (terminal.isTTY && !options.once) await watch(invocation, agents);
@@ -35,7 +35,7 @@ async function liveAgents(client: Client, { all }: TopOptions): Promise<Agent[]>
 const SHORTEST_PAUSE_MS = 100;
 const KEYS = "c: by CPU  m: by memory  q: quit";
 
-/** Until `q` or Ctrl-C. */
+/** Redraws until `q` or Ctrl-C. */
 async function watch(invocation: Invocation<TopOptions>, first: readonly Agent[]): Promise<void> {
   const { options, terminal } = invocation;
   const client = connect(invocation, { patient: true });
@@ -75,22 +75,22 @@ async function watch(invocation: Invocation<TopOptions>, first: readonly Agent[]
   }
 }
 
-/** What they use together, and then each of them. */
+/** Lays out the totals and a line for each agent. */
 export function linesOf(terminal: Terminal, agents: readonly Agent[], sort: TopOptions["sort"]): string[] {
-  if (agents.length === 0) return ["No live agents."];
+  if (agents.length === 0) return ["No agents are running."];
   const total = (value: (resources: NonNullable<Agent["resources"]>) => number) =>
     agents.reduce((sum, { resources }) => sum + (resources ? value(resources) : 0), 0);
   const processes = total((it) => it.processes);
   const summary = [
-    `${terminal.style(String(agents.length), "bold")} live ${agents.length === 1 ? "agent" : "agents"}`,
-    `CPU ${formatPercent(total((it) => it.cpu_percent))} of a core`,
+    `${terminal.style(String(agents.length), "bold")} running ${agents.length === 1 ? "agent" : "agents"}`,
+    `CPU ${formatPercent(total((it) => it.cpu_percent))} of one core`,
     `memory ${formatSize(total((it) => it.memory_bytes))}`,
     `${processes} ${processes === 1 ? "process" : "processes"}`,
   ];
   return [summary.join(", "), "", ...table(terminal, sortByUse(agents, sort), usageColumns(Date.now()))];
 }
 
-/** The greatest first; those of which nothing is known last. */
+/** Sorts agents by usage, highest first; those without samples last. */
 export function sortByUse(agents: readonly Agent[], sort: TopOptions["sort"]): Agent[] {
   const use = ({ resources }: Agent) => resources?.[sort === "cpu" ? "cpu_percent" : "memory_bytes"] ?? -1;
   return [...agents].sort((a, b) => use(b) - use(a) || (a.agent_id < b.agent_id ? -1 : 1));

@@ -6,32 +6,32 @@ import { sectionOrigins } from "../../plugins/builtins.js";
 import { withTemplateFolders } from "../daemon/daemon-setup.js";
 
 export interface ValidateOptions {
-  /** `--config`; absent: searched for as at a start. */
+  /** `--config`; absent: search as for `start`. */
   configFile?: string;
   cwd: string;
   env: Readonly<Record<string, string | undefined>>;
   builtins: BuiltinPlugins;
   renamed: RenamedPlugins;
-  /** The daemon's folder: its templates count, too. */
+  /** The daemon's folder, whose templates are checked too. */
   home: string;
 }
 
 export interface ValidateReport {
-  /** The config file; absent: there is none. */
+  /** The config file; absent if there is none. */
   file?: string;
-  /** The ids of the config's agents. */
+  /** The IDs of the config's agents. */
   agents: string[];
-  /** The ids of the valid templates. */
+  /** The IDs of the valid templates. */
   templates: string[];
-  /** The names of the plugins, in the order in which they would be set up. */
+  /** The names of the plugins, in order of setup. */
   plugins: string[];
   /** What works and should be written otherwise. */
   notices: string[];
-  /** Everything that a start would refuse; empty when it would not. */
+  /** Everything that would make a start fail; empty if the configuration is valid. */
   problems: string[];
 }
 
-/** Checks the config, its plugins and the templates, and starts nothing. Does not reject. */
+/** Checks the config, its plugins and the templates without starting anything. Does not reject. */
 export async function validateConfig(options: ValidateOptions): Promise<ValidateReport> {
   const { configFile, cwd, env, home } = options;
   let loaded: LoadedConfig;
@@ -53,12 +53,12 @@ export async function validateConfig(options: ValidateOptions): Promise<Validate
   };
   const problems = config.templates
     .filter((path) => !statSync(path, { throwIfNoEntry: false })?.isDirectory())
-    .map((path) => `templates: there is no folder ${path}`);
+    .map((path) => `templates: no such folder: ${path}`);
   let areLoaded = true;
   const plugins = await loadPlugins({ ...from, entries: config.plugins }).catch((error: unknown) => {
     areLoaded = false;
     problems.push(problemText(error));
-    // The templates are looked at all the same, with what comes with the daemon.
+    // The templates are checked all the same, with the built-in plugins.
     return loadPlugins({ ...from, entries: [] });
   });
   const report = await checkSetup({ config, plugins, dataDir: home, sectionOrigins });

@@ -8,7 +8,7 @@ import { neutralise, neutraliseLines } from "../neutralise.js";
 import type { Terminal } from "../output.js";
 import { wrap } from "../text-layout.js";
 
-/** Explains an agent's state: what happened, what comes next, what to do. */
+/** Explains an agent's state: what happened, what happens next, what to do. */
 export const why: CommandHandler<{ json?: boolean }> = async (invocation) => {
   const { operands, options, terminal } = invocation;
   const [agentId = ""] = operands;
@@ -18,10 +18,10 @@ export const why: CommandHandler<{ json?: boolean }> = async (invocation) => {
   return undefined;
 };
 
-/** Longer lines are hard to read, also where the terminal is wider. */
+/** Longer lines are hard to read, even on a wider terminal. */
 const WIDEST = 100;
 
-/** The answer as a person reads it. */
+/** Lays out the answer as text. */
 export function linesOf(terminal: Terminal, answer: Why): string[] {
   const { style } = terminal;
   const width = Math.min(terminal.columns ?? WIDEST, WIDEST);
@@ -31,22 +31,22 @@ export function linesOf(terminal: Terminal, answer: Why): string[] {
     return [style(name, "bold") + first.slice(name.length), ...more];
   };
   return [
-    `${style(answer.agent_id, "bold")} is ${paintState(terminal, answer.state)}`,
+    `${style(answer.agent_id, "bold")} ${stateInWords(terminal, answer.state)}`,
     "",
     ...text(answer.summary),
     "",
     ...named("Next:", answer.next),
     ...named("To do:", hintForCommandLine(answer.hint)),
     ...section(
-      "What is known:",
+      "Evidence:",
       answer.evidence.flatMap((it) => text(`  ${evidenceLine(it)}`, 4)),
     ),
     ...answer.curves.flatMap((curve) => section(curveTitle(curve, answer), curveLines(curve))),
     ...section(
-      "How its last runs ended:",
+      "Last runs:",
       answer.last_runs.flatMap((run) => runLines(run)),
     ),
-    ...section("The last lines that it printed:", outputLines(answer.output_tail ?? "")),
+    ...section("Last output:", outputLines(answer.output_tail ?? "")),
   ];
 
   function section(title: string, lines: readonly string[]): string[] {
@@ -68,6 +68,19 @@ export function linesOf(terminal: Terminal, answer: Why): string[] {
   }
 }
 
+/** `is running`, `has failed`, `is backing off`. */
+function stateInWords(terminal: Terminal, state: string): string {
+  const [verb, adjective] = WORDS_OF_STATES[state] ?? ["is", state];
+  return `${verb} ${paintState(terminal, state, adjective)}`;
+}
+
+/** For the states of which "is" and the state itself are not English. */
+const WORDS_OF_STATES: Readonly<Record<string, readonly [verb: string, adjective: string]>> = {
+  backoff: ["is", "backing off"],
+  exited: ["has", "exited"],
+  failed: ["has", "failed"],
+};
+
 function evidenceLine({ at, kind, text }: Why["evidence"][number]): string {
   return `${at === undefined ? "" : `${at}  `}${kind}: ${text}`;
 }
@@ -77,8 +90,8 @@ type Curve = Why["curves"][number];
 function curveTitle({ run_id, since, until, samples }: Curve, { last_runs }: Why): string {
   const ended = last_runs.some((run) => run.run_id === run_id);
   const span = formatDuration(Date.parse(until) - Date.parse(since));
-  const when = ended ? "before its last run ended" : "lately";
-  return `What it used ${when} (${samples === 1 ? "one sample" : `${samples} samples, over ${span}`}):`;
+  const when = ended ? "Usage before the last exit" : "Recent usage";
+  return `${when} (${samples === 1 ? "1 sample" : `${samples} samples over ${span}`}):`;
 }
 
 function curveLines({ memory, cpu }: Curve): string[] {

@@ -6,13 +6,12 @@ import { type DaemonInfo, writeDaemonInfo } from "./daemon-info.js";
 import type { ReadyReport } from "./parent-channel.js";
 import type { RunningDaemon } from "./running-daemon.js";
 
-/** How long a start waits at most for the first agents, and what they require, so that it can say what became of them. */
-const FIRST_LOOK_MS = 3_000;
+/** How long a start waits for the first agents, and what they require, so that it can report their state. */
+const FIRST_AGENTS_MS = 3_000;
 
 /**
- * Makes a kernel of what the config says and starts it; then tells the world by `daemon.json`. Rejects
- * with nothing left behind but agents that were adopted. `restartProblem` is why this daemon boots once
- * more instead of its successor.
+ * Creates a kernel for the config, starts it and writes `daemon.json`. Leaves nothing behind when it rejects, except
+ * adopted agents. `restartProblem` is why this daemon boots again instead of its successor.
  */
 export async function bootKernel(
   daemon: RunningDaemon,
@@ -35,25 +34,25 @@ export async function bootKernel(
   daemon.kernel = kernel;
   await kernel.start();
   daemon.sockets.closeUnclaimed();
-  tellWhere(daemon, {
+  publishInfo(daemon, {
     ...describe(daemon, kernel),
     restart_problem: restartProblem,
   });
 }
 
-const TELL_AGAIN_MS = 5_000;
+const RETRY_MS = 5_000;
 
-/** On a full disk this comes later: agents that are supervised are worth more than who can be told so. */
-function tellWhere(daemon: RunningDaemon, info: DaemonInfo): void {
+/** Writes `daemon.json`, and retries on a full disk: supervising agents matters more than being found. */
+function publishInfo(daemon: RunningDaemon, info: DaemonInfo): void {
   const { kernel, log } = daemon;
   try {
     writeDaemonInfo(info);
   } catch (error) {
-    log.warn({ err: error }, "daemon.json could not be written; it is tried again");
+    log.warn({ err: error }, "could not write daemon.json; retrying");
     setTimeout(() => {
       const current = daemon.kernel === kernel && kernel.status().state === "ready";
-      if (current) tellWhere(daemon, info);
-    }, TELL_AGAIN_MS).unref();
+      if (current) publishInfo(daemon, info);
+    }, RETRY_MS).unref();
   }
 }
 
@@ -69,14 +68,14 @@ function describe({ options, setup }: RunningDaemon, kernel: Kernel): DaemonInfo
   };
 }
 
-/** Where the API listens, as its endpoints say. */
+/** Finds where the API listens in its endpoints. */
 function addresses(kernel: Kernel): Pick<DaemonInfo, "port" | "url" | "socket"> {
-  const nobody = { agent_id: "", run_id: "" };
+  const noAgent = { agent_id: "", run_id: "" };
   const at = (protocol: string) =>
     kernel
       .endpoints()
       .find((endpoint) => endpoint.protocol === protocol && endpoint.name.startsWith("api"))
-      ?.urlFor(nobody);
+      ?.urlFor(noAgent);
   const url = at("http");
   const socket = at("unix");
   return {
@@ -86,11 +85,11 @@ function addresses(kernel: Kernel): Pick<DaemonInfo, "port" | "url" | "socket"> 
   };
 }
 
-/** What `start` prints. */
+/** Collects what `start` prints. */
 export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
   const { kernel } = daemon;
   const { started_at: _, port: __, ...info } = describe(daemon, kernel);
-  await firstLook(kernel);
+  await settleFirstAgents(kernel);
   return {
     ...info,
     agents: kernel.agents
@@ -107,9 +106,9 @@ export async function readyReport(daemon: RunningDaemon): Promise<ReadyReport> {
   };
 }
 
-/** Waits until every agent that is to run has a process, or has waited long enough for another one. */
-async function firstLook({ agents }: Kernel): Promise<void> {
-  const endsAt = performance.now() + FIRST_LOOK_MS;
+/** Waits until every agent that is desired running has a process and is ready, up to a limit. */
+async function settleFirstAgents({ agents }: Kernel): Promise<void> {
+  const endsAt = performance.now() + FIRST_AGENTS_MS;
   for (const condition of ["launched", "ready"] as const) {
     const coming = agents.list().filter(({ desired, state }) => desired === "running" && state === "pending");
     const timeoutMs = Math.max(0, endsAt - performance.now());

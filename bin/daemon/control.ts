@@ -6,7 +6,7 @@ import { loadSetup, pluginChanges } from "./daemon-setup.js";
 import { handOver } from "./handover.js";
 import type { RunningDaemon } from "./running-daemon.js";
 
-/** What plugins, and signals, can do to the daemon as a whole. */
+/** Makes the control of the daemon as a whole, for plugins and signals. */
 export function createControl(daemon: RunningDaemon): DaemonControl {
   return {
     async stop(how) {
@@ -31,7 +31,7 @@ export function createControl(daemon: RunningDaemon): DaemonControl {
       setup.config = after.config;
       if (after.path !== undefined) setup.path = after.path;
       for (const notice of after.notices) log.warn({}, notice);
-      log.info({ actor, applied, needs_restart }, "the config was read again");
+      log.info({ actor, applied, needs_restart }, "config reloaded");
       return { applied, needs_restart };
     },
   };
@@ -39,7 +39,7 @@ export function createControl(daemon: RunningDaemon): DaemonControl {
 
 function versionChange(): string[] {
   const [own, installed] = [packageVersion(), installedVersion()];
-  return own === installed ? [] : [`version ${installed} is installed, and this daemon is ${own}`];
+  return own === installed ? [] : [`version ${installed} is installed; this daemon runs ${own}`];
 }
 
 function refuseUnlessRunning({ phase }: RunningDaemon): void {
@@ -47,18 +47,18 @@ function refuseUnlessRunning({ phase }: RunningDaemon): void {
   if (phase === "stopping") {
     throw new OpenStarryError("daemon_stopping", {
       detail: "the daemon is stopping",
-      hint: "start it again when it is gone",
+      hint: "start it again after it has exited",
     });
   }
   throw new OpenStarryError("daemon_busy", {
     detail: `the daemon is ${phase}`,
-    hint: "ask again in a moment",
+    hint: "try again in a moment",
   });
 }
 
 /**
- * Ends agents (as asked, else as the config says) and plugins, then the process: with 0, or with 1 when
- * not all of it could be ended in order.
+ * Stops agents (or keeps them, as requested or as the config says) and plugins, then ends the process: with 0, or with
+ * 1 if something did not stop cleanly.
  */
 export async function stopDaemon(
   daemon: RunningDaemon,
@@ -67,7 +67,7 @@ export async function stopDaemon(
   const { log, options } = daemon;
   daemon.phase = "stopping";
   log.info({ actor, agents }, "stopping");
-  void daemon.manager?.tell({ STOPPING: 1, STATUS: agents === "keep" ? "Stopping" : "Ending agents" });
+  void daemon.manager?.tell({ STOPPING: 1, STATUS: agents === "keep" ? "Stopping" : "Stopping agents" });
   let exitCode = 0;
   try {
     const reason = `the daemon was stopped by ${actor}`;

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { HOME_FILES, readPrivateFile, writePrivateFile } from "./home.js";
 
-/** `daemon.json`: how to reach the daemon of this home. Written when it is ready, gone after a clean stop. */
+/** `daemon.json`: how to reach the daemon of this home. Written when it is ready, removed by a clean stop. */
 export interface DaemonInfo {
   pid: number;
   /** RFC 3339, UTC. */
@@ -15,7 +15,7 @@ export interface DaemonInfo {
   socket?: string;
   /** Absent: the daemon runs without a config file. */
   config?: string;
-  /** Why this daemon goes on although it was to be replaced. */
+  /** Why the last restart failed, so that this daemon keeps running. */
   restart_problem?: string;
 }
 
@@ -28,8 +28,8 @@ export function removeDaemonInfo(home: string): void {
 }
 
 /**
- * What the last daemon of this home wrote; `undefined` when there is nothing, or nothing that can be
- * read as that. It may be stale: only the lock tells whether a daemon lives.
+ * Reads what the last daemon of this home wrote; `undefined` if the file is missing or invalid. It may be stale: only
+ * the lock proves that a daemon is alive.
  */
 export function readDaemonInfo(home: string): DaemonInfo | undefined {
   const text = readPrivateFile(join(home, HOME_FILES.info));
@@ -38,7 +38,7 @@ export function readDaemonInfo(home: string): DaemonInfo | undefined {
     const info: unknown = JSON.parse(text);
     return isDaemonInfo(info) ? info : undefined;
   } catch {
-    // A daemon that wrote something else there is not one that this command can talk to.
+    // Not a file of a daemon that this command can talk to.
     return undefined;
   }
 }

@@ -7,17 +7,17 @@ import type { ResolvedPlugin } from "../../core/contracts/plugin.js";
 import { builtins, renamedBuiltins } from "../../plugins/builtins.js";
 import type { DaemonOptions } from "./options.js";
 
-/** Everything that a config says, read and resolved. */
+/** A config, read and resolved. */
 export interface DaemonSetup {
   config: Config;
-  /** The config file; absent: there is none. */
+  /** The config file; absent if there is none. */
   path?: string;
   plugins: readonly ResolvedPlugin[];
   /** What works and should be written otherwise. */
   notices: readonly string[];
 }
 
-/** Reads the config and loads its plugins. Rejects with everything that is wrong with either. */
+/** Reads the config and loads its plugins. Rejects with all errors of either. */
 export async function loadSetup(
   options: Pick<DaemonOptions, "config" | "cwd" | "port">,
 ): Promise<DaemonSetup> {
@@ -43,7 +43,7 @@ export async function loadSetup(
   };
 }
 
-/** `templates` of the config is what the built-in source of template files reads. */
+/** Hands the folders in `templates` of the config to the built-in plugin that reads them. */
 export function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly string[]): BuiltinPlugins {
   return new Map(
     [...plugins].map(([name, plugin]) => [
@@ -53,12 +53,12 @@ export function withTemplateFolders(plugins: BuiltinPlugins, folders: readonly s
   );
 }
 
-/** `--port` beats what the config says. */
+/** Applies `--port`, which overrides the config. */
 function withPort(plugins: readonly ResolvedPlugin[], port: number): ResolvedPlugin[] {
   if (!plugins.some(({ definition }) => definition.name === "http-api")) {
     throw new OpenStarryError("input_invalid", {
-      detail: "--port is given, and the config leaves the plugin http-api out",
-      hint: "leave one of them out",
+      detail: "--port requires the plugin http-api, which the config disables",
+      hint: "remove one of the two",
     });
   }
   return plugins.map((plugin) =>
@@ -68,7 +68,7 @@ function withPort(plugins: readonly ResolvedPlugin[], port: number): ResolvedPlu
   );
 }
 
-/** What a changed list of plugins would mean, in words. */
+/** Lists the differences between two sets of plugins, in words. */
 export function pluginChanges(before: readonly ResolvedPlugin[], after: readonly ResolvedPlugin[]): string[] {
   const named = (plugins: readonly ResolvedPlugin[]) =>
     new Map(plugins.map((plugin) => [plugin.definition.name, plugin]));

@@ -22,13 +22,12 @@ import {
 import type { RunningDaemon } from "./running-daemon.js";
 import { type ServiceManager, statusLine, takeServiceManager } from "./service-manager.js";
 
-/** After a third signal the process ends so soon, whatever is still going on. In milliseconds. */
+/** Time from a third signal to the forced exit. */
 const FORCED_END_MS = 2_000;
 
 /**
- * The daemon process: from the lock to the last word. Resolves with the exit code when it has ended.
- * What goes wrong before it is ready is told to the process that started it, or thrown when there is
- * none.
+ * Runs the daemon in this process and resolves with its exit code. An error before it is ready goes to the process that
+ * started it, or is thrown if there is none.
  */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   dropAgentVariables(process.env);
@@ -42,7 +41,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     return await serve(options, { handedOver, channel, manager });
   } catch (cause) {
     if (!channel) throw cause;
-    // Standard error is the log: what the starter is not told stands there.
+    // Standard error is the log, and keeps what the starter does not see.
     if (!isOpenStarryError(cause)) console.error(cause);
     const error = toOpenStarryError(cause);
     await channel.send({ error: { code: error.code, detail: error.message, hint: error.hint } });
@@ -50,7 +49,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
   }
 }
 
-/** Who started this process, as far as anybody did. */
+/** What started this process. */
 interface Starters {
   handedOver: HandedOver | undefined;
   channel: ParentChannel | undefined;
@@ -65,11 +64,11 @@ async function serve(options: DaemonOptions, starters: Starters): Promise<number
     end = resolve;
   });
   const daemon = createDaemon({ ...taken, options, end }, starters);
-  catchFaults(daemon.log);
-  obeySignals(daemon);
-  // Relative paths that plugins make up lie in the home, and no other file system is kept busy.
+  logUncaught(daemon.log);
+  handleSignals(daemon);
+  // Relative paths in plugins start from the home, and the folder of the start is not kept in use.
   process.chdir(options.home);
-  // A daemon without an API has nothing else that keeps its process alive.
+  // Without an API nothing else keeps the process alive.
   const alive = setInterval(() => {}, 2 ** 30);
   try {
     await bootKernel(daemon, { fresh: options.fresh });
@@ -78,7 +77,7 @@ async function serve(options: DaemonOptions, starters: Starters): Promise<number
     daemon.log.info(report, "the daemon is ready");
     await channel?.send({ ready: report });
     if (!(await reachManager(starters, report))) {
-      daemon.log.warn({}, "the predecessor is gone; the service manager starts another daemon");
+      daemon.log.warn({}, "the predecessor has exited; the service manager will start another daemon");
       daemon.stopAsked ??= { agents: "keep", actor: "service manager" };
     }
     channel?.close();
@@ -93,9 +92,8 @@ async function serve(options: DaemonOptions, starters: Starters): Promise<number
 }
 
 /**
- * Tells the service manager, if there is one, that the daemon is ready. False for a successor whose
- * predecessor went without having done so: the manager takes the daemon for ended then and starts another,
- * which needs the home.
+ * Tells the service manager, if there is one, that the daemon is ready. False for a successor whose predecessor exited
+ * without having announced it: the manager then considers the daemon dead and starts another one, which needs the home.
  */
 async function reachManager(
   { handedOver, channel, manager }: Starters,
@@ -116,7 +114,7 @@ function createDaemon(
   const file = createLogFile(parts.options.home);
   const log = createLogger({ file, console: foreground ? process.stderr : undefined, env: process.env });
   if (manager?.problem !== undefined) {
-    log.warn({ problem: manager.problem }, "the service manager cannot be told how this daemon is");
+    log.warn({ problem: manager.problem }, "cannot notify the service manager");
   }
   for (const notice of parts.setup.notices) log.warn({}, notice);
   const daemon = {
@@ -127,7 +125,7 @@ function createDaemon(
     sockets: createHandedSockets(handedOver?.sockets),
     phase: "booting",
     force: new AbortController(),
-    // `control` refers to this very object, and so does the kernel, which comes with the boot.
+    // `control` refers to this object, and so does the kernel, which the boot adds.
   } as unknown as RunningDaemon;
   daemon.control = createControl(daemon);
   return daemon;
@@ -135,7 +133,7 @@ function createDaemon(
 
 type Taken = { setup: DaemonSetup; lock: Lock };
 
-/** The lock first: a second daemon on this home has no business with its config. */
+/** Takes the lock, then reads the config: a second daemon on this home must not get that far. */
 async function takeHome(options: DaemonOptions): Promise<Taken> {
   const lock = await takeLock(options.home);
   try {
@@ -146,24 +144,24 @@ async function takeHome(options: DaemonOptions): Promise<Taken> {
   }
 }
 
-/** The config first: while it is read and found good, the predecessor still serves. */
+/** Reads the config, then takes the lock: the predecessor keeps serving until the config is known to be valid. */
 async function takeOver(options: DaemonOptions, channel: ParentChannel): Promise<Taken> {
   const setup = await loadSetup(options);
   await channel.send({ prepared: true });
   if (await channel.hear("go")) return { setup, lock: await takeLock(options.home) };
-  throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced is gone" });
+  throw new OpenStarryError("daemon_stopping", { detail: "the daemon that was to be replaced has exited" });
 }
 
-/** A fault in a plugin, or here, must not end the supervision of everything else. */
-function catchFaults(log: Logger): void {
+/** Logs uncaught errors: a fault in a plugin, or here, must not end the supervision of everything else. */
+function logUncaught(log: Logger): void {
   process.on("uncaughtException", (error) => log.error({ err: error }, "uncaught exception"));
   process.on("unhandledRejection", (error) => log.error({ err: error }, "unhandled rejection"));
-  // A terminal that went away.
+  // The terminal may be closed.
   process.stderr.on("error", () => {});
 }
 
-/** The first asks, the second kills the agents that take their time, the third waits for nothing. */
-function obeySignals(daemon: RunningDaemon): void {
+/** Stops at the first signal, kills agents that are still stopping at the second, exits at the third. */
+function handleSignals(daemon: RunningDaemon): void {
   let asked = 0;
   const stop = (signal: NodeJS.Signals) => {
     asked = daemon.phase === "stopping" ? asked + 1 : 0;
@@ -177,7 +175,7 @@ function obeySignals(daemon: RunningDaemon): void {
   process.on("SIGHUP", (signal) => {
     daemon.control
       .reload({ actor: signal })
-      .catch((error) => daemon.log.error({ err: error }, "the config was not taken over"));
+      .catch((error) => daemon.log.error({ err: error }, "reload failed; the old config stays in effect"));
   });
 }
 
@@ -185,12 +183,12 @@ function killAgents(daemon: RunningDaemon, signal: NodeJS.Signals): void {
   const slow = daemon.kernel.agents.list().filter(({ state }) => state === "stopping");
   daemon.log.warn(
     { signal, agents: slow.map(({ agent_id }) => agent_id) },
-    "told twice to stop: killing agents",
+    "second stop signal: killing agents",
   );
   daemon.force.abort();
 }
 
 function endNow(daemon: RunningDaemon, signal: NodeJS.Signals): void {
-  daemon.log.warn({ signal }, "told three times to stop: ending now, whatever still runs");
+  daemon.log.warn({ signal }, "third stop signal: exiting now");
   setTimeout(() => daemon.end(1), FORCED_END_MS).unref();
 }

@@ -1,13 +1,13 @@
 import { closeSync } from "node:fs";
 import type { SocketHandover } from "../../core/contracts/plugin.js";
 
-/** The listening sockets of a daemon, kept by name from predecessor to successor. */
+/** The listening sockets of a daemon, handed over by name from predecessor to successor. */
 export interface HandedSockets extends SocketHandover {
-  /** What the plugins offered, for the successor. */
+  /** What the plugins offer to a successor. */
   readonly offered: ReadonlyMap<string, number>;
-  /** A successor holds them from now on, or no longer. */
+  /** Records whether a successor holds them now. */
   setHandedOver(handedOver: boolean): void;
-  /** Closes what came from the predecessor and no plugin of this daemon wanted. */
+  /** Closes sockets of the predecessor that no plugin claimed. */
   closeUnclaimed(): void;
 }
 

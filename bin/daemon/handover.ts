@@ -9,16 +9,15 @@ import { statusLine } from "./service-manager.js";
 import { type DaemonChild, spawnDaemon } from "./spawn-daemon.js";
 
 /**
- * Replaces this daemon by a new process, without an agent or a listening socket noticing:
+ * Replaces this daemon by a new process; agents and listening sockets stay:
  *
- * 1. The successor is started with copies of the listening sockets. It reads config and plugins, and
- *    says `prepared`, or what is wrong: then nothing has changed, and this rejects.
- * 2. This daemon lets go of agents and journal, and of the lock, and says `go`. Who connects meanwhile
- *    waits in the sockets' queues.
- * 3. The successor takes the lock, boots, and says `ready`; this process ends. If it does not come so
- *    far it is killed, and this process boots a kernel again.
+ * 1. The successor starts with copies of the listening sockets, reads config and plugins, and sends `prepared` or its
+ *    error. After an error nothing has changed, and this rejects.
+ * 2. This daemon releases agents, journal and lock, and sends `go`. New connections wait in the sockets' queues.
+ * 3. The successor takes the lock, boots and sends `ready`; this process ends. A successor that fails is killed, and
+ *    this process boots a kernel again.
  *
- * Resolves after the first step: whoever asked gets the answer before the daemon that he asked is gone.
+ * Resolves after the first step, so that the client gets its answer before this daemon exits.
  */
 export async function handOver(daemon: RunningDaemon, actor: string): Promise<void> {
   refuseInForeground(daemon);
@@ -50,8 +49,8 @@ export async function handOver(daemon: RunningDaemon, actor: string): Promise<vo
 function refuseInForeground({ foreground, manager }: RunningDaemon): void {
   if (!foreground || manager?.followsSuccessors) return;
   throw new OpenStarryError("restart_unavailable", {
-    detail: "this daemon runs in the foreground, so it cannot put another process in its place",
-    hint: "stop it with openstarry-daemon stop --keep-agents and start it again where it was started",
+    detail: "a daemon in the foreground cannot be replaced by another process",
+    hint: "run openstarry-daemon stop --keep-agents, then start it again where it was started",
   });
 }
 
@@ -63,29 +62,29 @@ async function replace(daemon: RunningDaemon, successor: DaemonChild, actor: str
     daemon.lock.release();
     successor.say("go");
     const report = await successor.ready();
-    // Before this process ends: it is the one that is believed. The watchdog has its time from here on.
+    // Before this process ends: the manager trusts messages of this process only. The watchdog time starts anew.
     await daemon.manager?.tell({ MAINPID: successor.pid, WATCHDOG: 1, STATUS: statusLine(report) });
     successor.say("main");
-    // A signal that came meanwhile was meant for the daemon, which is the successor now.
+    // A signal that arrived meanwhile was meant for the daemon, which is now the successor.
     if (daemon.stopAsked) successor.kill("SIGTERM");
     successor.release();
     daemon.end(0);
   } catch (error) {
-    log.error({ err: error }, "the successor did not become ready; this daemon goes on");
+    log.error({ err: error }, "the successor did not become ready; this daemon keeps running");
     await successor.end();
     successor.release();
-    await goOn(daemon, errorText(error));
+    await resume(daemon, errorText(error));
   }
 }
 
-async function goOn(daemon: RunningDaemon, restartProblem: string): Promise<void> {
+async function resume(daemon: RunningDaemon, restartProblem: string): Promise<void> {
   try {
     daemon.lock = await retakeLock(daemon.options.home);
     daemon.sockets.setHandedOver(false);
     await bootKernel(daemon, { restartProblem });
     await backToRunning(daemon);
   } catch (error) {
-    daemon.log.error({ err: error }, "this daemon could not go on either; its agents run on");
+    daemon.log.error({ err: error }, "this daemon could not resume either and exits; agents keep running");
     removeDaemonInfo(daemon.options.home);
     daemon.lock.release();
     daemon.end(1);
@@ -97,7 +96,7 @@ async function backToRunning(daemon: RunningDaemon): Promise<void> {
   if (daemon.stopAsked) await daemon.control.stop(daemon.stopAsked);
 }
 
-/** The kernel of the machine frees the lock when the killed successor is gone: at once, mostly. */
+/** Takes the lock back: the operating system frees it when the killed successor has exited, usually at once. */
 async function retakeLock(home: string): Promise<Lock> {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -19,7 +19,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { OpenStarryError } from "../../core/contracts/errors.js";
 
-/** What lies in the daemon's folder and belongs to the process around the kernel. */
+/** The files in the daemon's folder that belong to the process around the kernel. */
 export const HOME_FILES = {
   lock: "daemon.lock",
   info: "daemon.json",
@@ -28,15 +28,14 @@ export const HOME_FILES = {
   socket: "daemon.sock",
 } as const;
 
-/** `--home`, else `$OPENSTARRY_HOME`, else `~/.openstarry/daemon`; absolute. */
+/** Finds the daemon's folder: `--home`, `$OPENSTARRY_HOME` or `~/.openstarry/daemon`; absolute. */
 export function resolveHome(option: string | undefined, env: NodeJS.ProcessEnv = process.env): string {
   return resolve(option || env.OPENSTARRY_HOME || join(homedir(), ".openstarry", "daemon"));
 }
 
 /**
- * Whether this process is an agent of the daemon of this home, and not one that was pointed elsewhere by
- * another `$OPENSTARRY_HOME`: its token lies in that home, or, for an agent that runs as another user,
- * outside of it, while that home is closed to this user.
+ * Tells whether this process runs in an agent of this home's daemon, and not in one of another daemon: its token is in
+ * that home; or, for an agent that runs as another user, outside of it, and that home is closed to this user.
  */
 export function isAgentOf(home: string, env: NodeJS.ProcessEnv): boolean {
   const token = env.OPENSTARRY_TOKEN_FILE;
@@ -54,28 +53,27 @@ function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch {
-    // Gone, or not for this user to look into.
+    // It does not exist, or this user may not read it.
     return resolve(path);
   }
 }
 
 /**
- * Makes the daemon's folder (0700 whatever the umask) or checks the one that is there. Throws
- * `home_unusable` for a symbolic link, somebody else's folder, one that others can write to, or one
- * that cannot be written.
+ * Creates the daemon's folder (0700 whatever the umask) or checks an existing one. Throws `home_unusable` for a
+ * symbolic link, a folder of another user, one that others can write to, or one that cannot be written.
  */
 export function prepareHome(home: string): void {
   try {
     makeFolder(home);
     const stat = lstatSync(home);
     const uid = process.geteuid?.() ?? stat.uid;
-    if (stat.isSymbolicLink()) throw unusable(home, "it is a symbolic link", "name the folder itself");
-    if (!stat.isDirectory()) throw unusable(home, "it is not a folder", "name a folder with --home");
+    if (stat.isSymbolicLink()) throw unusable(home, "it is a symbolic link", "give the folder itself");
+    if (!stat.isDirectory()) throw unusable(home, "it is not a folder", "give a folder with --home");
     if (stat.uid !== uid) {
       throw unusable(
         home,
         `it belongs to uid ${stat.uid}, not to uid ${uid}`,
-        "name one of your own with --home",
+        "give a folder of your own with --home",
       );
     }
     if (stat.mode & 0o022) {
@@ -83,7 +81,7 @@ export function prepareHome(home: string): void {
       throw unusable(
         home,
         `others can write to it (mode ${mode})`,
-        `look what is in it, then: chmod 700 ${home}`,
+        `check what is in it, then run: chmod 700 ${home}`,
       );
     }
     if ((stat.mode & 0o777) !== 0o700) chmodSync(home, 0o700);
@@ -91,11 +89,11 @@ export function prepareHome(home: string): void {
   } catch (cause) {
     if (cause instanceof OpenStarryError) throw cause;
     const why = (cause as NodeJS.ErrnoException).message;
-    throw unusable(home, why, "name a folder that you can write to with --home", cause);
+    throw unusable(home, why, "give a folder that you can write to with --home", cause);
   }
 }
 
-/** Every missing level is made 0700: `mkdir` alone would let the umask decide. */
+/** Creates every missing level with 0700: `mkdir` alone would apply the umask. */
 function makeFolder(folder: string): void {
   try {
     mkdirSync(folder, { mode: 0o700 });
@@ -114,8 +112,8 @@ function unusable(path: string, why: string, hint: string, cause?: unknown): Ope
 }
 
 /**
- * Replaces a file of 0600 (whatever the umask) in one step; a reader sees the old or the new content, never
- * a part. Throws `home_unusable`, with the old content in place and nothing beside it.
+ * Replaces a file of mode 0600 (whatever the umask) atomically: a reader sees the old or the new content, never a part.
+ * Throws `home_unusable` and then leaves the old content and no temporary file.
  */
 export function writePrivateFile(path: string, content: string): void {
   const draft = `${path}.${process.pid}.tmp`;
@@ -126,11 +124,9 @@ export function writePrivateFile(path: string, content: string): void {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const full = code === "ENOSPC" || code === "EDQUOT";
-    const hint = full
-      ? "free disk space, then try again"
-      : "see that the folder can be written, then try again";
+    const hint = full ? "free disk space, then try again" : "make the folder writable, then try again";
     rmSync(draft, { force: true });
-    throw unusable(path, `it could not be written (${full ? "the disk is full" : message})`, hint, cause);
+    throw unusable(path, `it cannot be written (${full ? "the disk is full" : message})`, hint, cause);
   }
 }
 
@@ -147,13 +143,13 @@ function writeDraft(draft: string, content: string): void {
 }
 
 /**
- * Reads a small file that only its owner may read or write, such as the token. `undefined` when there
- * is none. Throws `home_unusable` when it is a link, somebody else's, or open to others.
+ * Reads a small file that only its owner may access, such as the token; `undefined` if it does not exist. Throws
+ * `home_unusable` if it is a link, belongs to another user, or is open to others.
  */
 export function readPrivateFile(path: string): string | undefined {
   let fd: number;
   try {
-    // O_NONBLOCK: a FIFO in its place must not hold the reader up.
+    // O_NONBLOCK: a FIFO in its place must not block the reader.
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
@@ -164,7 +160,7 @@ export function readPrivateFile(path: string): string | undefined {
   try {
     const stat = fstatSync(fd);
     const uid = process.geteuid?.() ?? stat.uid;
-    if (!stat.isFile()) throw unusable(path, "it is not a file", "remove it and restart the daemon");
+    if (!stat.isFile()) throw unusable(path, "it is not a regular file", "remove it and restart the daemon");
     if (stat.uid !== uid) {
       throw unusable(path, `it belongs to uid ${stat.uid}`, "run this as the user who runs the daemon");
     }

@@ -3,9 +3,9 @@ import { closeSync, readdirSync, readFileSync } from "node:fs";
 const CLOSE_ON_EXEC = 0o2000000;
 
 /**
- * Closes the descriptors above 2 that this process was started with, except `keep`: every agent would
- * inherit them otherwise. They are told from its own by the close-on-exec flag, which Node sets on all
- * that it opens (and on the first inherited ones, which agents then do not see either).
+ * Closes the descriptors above 2 that this process was started with, except `keep`: otherwise every agent would inherit
+ * them. The close-on-exec flag tells them apart from its own: Node sets it on all that it opens (and on the first
+ * inherited ones, which agents then do not see either).
  */
 export function closeInheritedDescriptors(keep: readonly number[]): number[] {
   const closed: number[] = [];
@@ -18,7 +18,7 @@ export function closeInheritedDescriptors(keep: readonly number[]): number[] {
       closeSync(fd);
       closed.push(fd);
     } catch {
-      // The descriptor of the listing itself is gone by now.
+      // The descriptor of the listing itself is closed by now.
     }
   }
   return closed;

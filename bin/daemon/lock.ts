@@ -10,11 +10,11 @@ export interface Lock {
 }
 
 /**
- * Takes the home's lock: an SQLite write lock on `daemon.lock`, which the kernel of the machine drops
- * when the process ends, however it ends. Rejects with `daemon_running`, naming the holder's pid.
+ * Takes the home's lock: an SQLite write lock on `daemon.lock`, which the operating system releases when the process
+ * ends, however it ends. Rejects with `daemon_running`, naming the holder's pid.
  *
- * Nothing may open `daemon.lock` in this process while it is held: POSIX record locks of a process go
- * with the first descriptor of that file that it closes.
+ * Nothing in this process may open `daemon.lock` while the lock is held: a process loses its POSIX record locks on a
+ * file with the first descriptor of that file that it closes.
  */
 export async function takeLock(home: string): Promise<Lock> {
   const path = join(home, HOME_FILES.lock);
@@ -22,14 +22,14 @@ export async function takeLock(home: string): Promise<Lock> {
   const { default: Database } = await import("libsql");
   const database = new Database(path, { timeout: 0 });
   try {
-    // No journal file beside the lock: nothing is ever written into this database.
+    // No journal file beside the lock: nothing is ever written to this database.
     database.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (cause) {
     database.close();
     if (!String((cause as { code?: unknown }).code).startsWith("SQLITE_BUSY")) {
       throw new OpenStarryError("home_unusable", {
         detail: `${path} cannot be locked: ${(cause as Error).message}`,
-        hint: `if no daemon runs on ${home}, remove that file`,
+        hint: `if no daemon is running on ${home}, remove that file`,
         cause,
       });
     }
@@ -49,7 +49,7 @@ function createLockFile(path: string): void {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === "EEXIST" && lstatSync(path).isFile()) return;
-    const why = code === "EEXIST" ? "it is not a plain file" : message;
+    const why = code === "EEXIST" ? "it is not a regular file" : message;
     throw new OpenStarryError("home_unusable", {
       detail: `${path} cannot be used: ${why}`,
       hint: "remove it and start again",
@@ -58,32 +58,29 @@ function createLockFile(path: string): void {
   }
 }
 
-/** The refusal of a second daemon; names the first one's pid where it can be known. */
+/** Makes the error for a second daemon; it names the first one's pid if known. */
 export function daemonRunning(home: string): OpenStarryError {
   const pid = lockHolder(home) ?? readDaemonInfo(home)?.pid;
   return new OpenStarryError("daemon_running", {
     detail: `a daemon is running on ${home}${pid === undefined ? "" : ` (pid ${pid})`}`,
-    hint: "openstarry-daemon status shows it; openstarry-daemon stop ends it; --home names another folder",
+    hint: "show it with openstarry-daemon status, stop it with openstarry-daemon stop, or use another folder with --home",
     data: pid === undefined ? {} : { pid },
   });
 }
 
-/**
- * The table of locks is read a page at a time, and one that goes meanwhile hides another that stays: who
- * was not seen is looked for again.
- */
-const LOOKS = 5;
+/** The table of locks is read page by page: a lock that is released meanwhile may hide another one. So it is read again. */
+const ATTEMPTS = 5;
 
-/** The pid of the process that holds the home's lock now, as the machine's kernel tells it. */
+/** Answers the pid of the process that holds the home's lock now, from the operating system. */
 export function lockHolder(home: string): number | undefined {
-  for (let look = 0; look < LOOKS; look++) {
-    const pid = lookForHolder(home);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const pid = readHolder(home);
     if (pid !== undefined) return pid;
   }
   return undefined;
 }
 
-function lookForHolder(home: string): number | undefined {
+function readHolder(home: string): number | undefined {
   try {
     const { ino, dev } = statSync(join(home, HOME_FILES.lock));
     for (const line of readFileSync("/proc/locks", "utf8").split("\n")) {
@@ -93,12 +90,12 @@ function lookForHolder(home: string): number | undefined {
       if (match?.[2] === String(ino) && pid > 1 && hasOpen(pid, ino, dev)) return pid;
     }
   } catch {
-    // No lock file, or a machine that does not tell: then nobody is known to hold it.
+    // No lock file, or no table of locks: the holder is unknown.
   }
   return undefined;
 }
 
-/** Inode numbers repeat across file systems, and some show another device in `/proc/locks`. */
+/** Checks device and inode: inode numbers repeat across file systems, and some show another device in `/proc/locks`. */
 function hasOpen(pid: number, ino: number, dev: number): boolean {
   const folder = `/proc/${pid}/fd`;
   return readdirSync(folder).some((fd) => {

@@ -15,16 +15,13 @@ import { HOME_FILES } from "./home.js";
 
 const ROTATE_ABOVE_BYTES = 10 * 2 ** 20;
 
-/** `daemon.log`, in the hands of the one daemon that writes it. */
+/** `daemon.log`, written by one daemon only. */
 export interface LogFile {
-  /** Appends a record with its line end. Never throws: what cannot be written is counted and left out. */
+  /** Appends a record with its line end. Never throws: records that cannot be written are counted and dropped. */
   write(line: string): void;
 }
 
-/**
- * Opens `daemon.log` for appending, 0600. Throws `home_unusable` when something else than a plain file
- * lies there.
- */
+/** Opens `daemon.log` for appending, 0600. Throws `home_unusable` if it is not a regular file. */
 export function openLogFile(home: string): number {
   const path = join(home, HOME_FILES.log);
   try {
@@ -32,7 +29,7 @@ export function openLogFile(home: string): number {
     const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
     if (!fstatSync(fd).isFile()) {
       closeSync(fd);
-      throw new Error("it is not a plain file");
+      throw new Error("it is not a regular file");
     }
     fchmodSync(fd, 0o600);
     return fd;
@@ -46,31 +43,31 @@ export function openLogFile(home: string): number {
 }
 
 /**
- * `daemon.log` and, of what came before the last 10 MiB or less, `daemon.log.1`. Writing is synchronous:
- * the last words before an end are there.
+ * Writes `daemon.log`, and rotates it into `daemon.log.1` at 10 MiB. Writing is synchronous, so that the last records
+ * before an exit are not lost.
  */
 export function createLogFile(home: string, rotateAboveBytes = ROTATE_ABOVE_BYTES): LogFile {
   const fd = openLogFile(home);
   const archive = join(home, `${HOME_FILES.log}.1`);
-  let mostBytes = rotateAboveBytes;
+  let maxBytes = rotateAboveBytes;
   let lost = 0;
 
   function makeRoom(bytes: number): void {
     const { size } = fstatSync(fd);
-    if (size === 0 || size + bytes <= mostBytes) return;
+    if (size === 0 || size + bytes <= maxBytes) return;
     try {
-      moveInto(archive, fd);
-      mostBytes = rotateAboveBytes;
+      rotateInto(archive, fd);
+      maxBytes = rotateAboveBytes;
     } catch {
-      // Not at every line again.
-      mostBytes = size + bytes + rotateAboveBytes / 10;
+      // Do not retry at every line.
+      maxBytes = size + bytes + rotateAboveBytes / 10;
     }
   }
 
   return {
     write(line) {
       try {
-        const bytes = Buffer.from(lost === 0 ? line : lostLines(lost) + line);
+        const bytes = Buffer.from(lost === 0 ? line : lostRecord(lost) + line);
         makeRoom(bytes.length);
         append(fd, bytes);
         lost = 0;
@@ -83,17 +80,16 @@ export function createLogFile(home: string, rotateAboveBytes = ROTATE_ABOVE_BYTE
 }
 
 /**
- * Copies and empties the file. It is not renamed, since standard output and error of a daemon in the
- * background lead to it, where a crash of Node itself is printed. Nothing is lost between the two steps:
- * all that is written there comes from this thread.
+ * Copies and truncates the file. It is not renamed: standard output and error of a background daemon are open on it,
+ * and a crash of Node is printed there. Nothing is lost between the two steps, because only this thread writes to it.
  */
-function moveInto(archive: string, fd: number): void {
+function rotateInto(archive: string, fd: number): void {
   rmSync(archive, { force: true });
   copyFileSync(`/proc/self/fd/${fd}`, archive, constants.COPYFILE_EXCL);
   ftruncateSync(fd);
 }
 
-/** All of it or, on a full disk, nothing: half a record would spoil the next one too. */
+/** Appends all bytes or, on a full disk, none: half a record would damage the next one too. */
 function append(fd: number, bytes: Buffer): void {
   const { size } = fstatSync(fd);
   try {
@@ -104,7 +100,7 @@ function append(fd: number, bytes: Buffer): void {
   }
 }
 
-function lostLines(lost: number): string {
-  const msg = "the log could not be written for a while";
+function lostRecord(lost: number): string {
+  const msg = "some log records could not be written";
   return `${JSON.stringify({ level: "warn", time: new Date().toISOString(), lost, msg })}\n`;
 }

@@ -5,8 +5,8 @@ const COLOURS: Readonly<Record<string, Style>> = { debug: "dim", warn: "yellow",
 const OWN_FIELDS = new Set(["level", "time", "msg"]);
 
 /**
- * One JSON record of the log as one line for people: time, level, message, fields. Control characters
- * are shown, not obeyed, line ends too: nothing that is logged can forge a second line.
+ * Formats a JSON record of the log as one line for people: time, level, message, fields. Control characters and line
+ * ends are made visible, so that a logged text cannot forge a second line.
  */
 export function formatRecord(line: string, colours: boolean): string {
   const record = JSON.parse(line) as Record<string, unknown>;
@@ -23,7 +23,7 @@ export function formatRecord(line: string, colours: boolean): string {
 
 function show(value: unknown): string {
   if (typeof value === "string") return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
-  // An error: its stack is in the file.
+  // An error's stack is in the file.
   if (typeof value === "object" && value !== null && "stack" in value && "message" in value) {
     return JSON.stringify(value.message);
   }

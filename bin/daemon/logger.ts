@@ -5,14 +5,14 @@ import type { LogFile } from "./log-file.js";
 import { formatRecord } from "./log-format.js";
 
 export interface LogOptions {
-  /** Gets one JSON record a line. */
+  /** Receives one JSON record per line. */
   file: LogFile;
-  /** Where people read along: gets the same records as text. */
+  /** Receives the same records as text for people. */
   console?: NodeJS.WriteStream;
   env: NodeJS.ProcessEnv;
 }
 
-/** The daemon's log. */
+/** Makes the daemon's log. */
 export function createLogger({ file, console, env }: LogOptions): Logger {
   const colours = wantsColour(Boolean(console?.isTTY), env);
   const write = (line: string) => {

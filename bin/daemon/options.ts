@@ -1,9 +1,9 @@
-/** How this daemon was asked for. Absolute paths. */
+/** The options of `start`. Paths are absolute. */
 export interface DaemonOptions {
   home: string;
   /** `--config`. */
   config?: string;
-  /** Where a config is searched for when there is no `--config`. */
+  /** Where to search for a config without `--config`. */
   cwd: string;
   port?: number;
   fresh: boolean;

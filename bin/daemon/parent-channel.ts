@@ -1,28 +1,28 @@
 import { Socket } from "node:net";
 import { createInterface } from "node:readline";
 
-/** What a process that starts a daemon hands to it, as JSON in this variable. */
+/** The variable in which the process that starts a daemon hands it a `HandedOver` as JSON. */
 export const HANDED_OVER = "OPENSTARRY_HANDED_OVER";
 
 export interface HandedOver {
-  /** A socket to the starter, one JSON message a line each way. */
+  /** A socket to the starter: one JSON message per line in each direction. */
   channel_fd: number;
-  /** Listening sockets of the predecessor, by the names under which they were offered. */
+  /** Listening sockets of the predecessor, by the names they were offered under. */
   sockets?: Record<string, number>;
-  /** A predecessor is still there: say `prepared` and wait for `go`. */
+  /** A predecessor is still running: send `prepared` and wait for `go`. */
   successor?: boolean;
-  /** Standard error is not the log: who looks after the daemon reads along there. */
+  /** Standard error is not the log: the daemon also logs there, for people. */
   foreground?: boolean;
 }
 
-/** What a daemon tells its starter. */
+/** A message from a daemon to its starter. */
 export type DaemonMessage =
   | { prepared: true }
   | { ready: ReadyReport }
   /** A problem document; the daemon ends. */
   | { error: Record<string, unknown> };
 
-/** What `start` prints. Wire form of the one line that says that a daemon is ready. */
+/** What `start` prints: the message that a daemon is ready. */
 export interface ReadyReport {
   pid: number;
   home: string;
@@ -36,27 +36,27 @@ export interface ReadyReport {
   notices: readonly string[];
 }
 
-/** Takes the variable out of the environment, so that no agent ever sees it. */
+/** Removes the variable from the environment, so that no agent sees it. */
 export function takeHandedOver(env: NodeJS.ProcessEnv): HandedOver | undefined {
   const text = env[HANDED_OVER];
   delete env[HANDED_OVER];
   return text === undefined ? undefined : (JSON.parse(text) as HandedOver);
 }
 
-/** What a predecessor says: take over now; the service manager takes you for the daemon now. */
+/** A message from a predecessor. `go`: take over now; `main`: the service manager now considers you the daemon. */
 export type PredecessorWord = "go" | "main";
 
-/** The daemon's side of the channel. Everything is safe to call when nobody listens any more. */
+/** The daemon's side of the channel. All methods are safe to call after the other side has closed it. */
 export interface ParentChannel {
   send(message: DaemonMessage): Promise<void>;
-  /** Resolves true when the predecessor says that next; false when it is gone without it. */
+  /** Resolves with whether the next message of the predecessor is this one; false if it exits first. */
   hear(word: PredecessorWord): Promise<boolean>;
   close(): void;
 }
 
 export function openParentChannel(fd: number): ParentChannel {
   const socket = new Socket({ fd, readable: true, writable: true });
-  // The starter may have been interrupted; that is no reason to end.
+  // The starter may have been interrupted; the daemon keeps running.
   socket.on("error", () => {});
   let lines: AsyncIterator<string> | undefined;
   return {

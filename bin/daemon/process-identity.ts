@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 
-/** One process, told from a later one of the same pid by its start time. */
+/** A process; its start time tells it apart from a later one with the same pid. */
 export interface ProcessIdentity {
   pid: number;
   startTime: string;
 }
 
-/** `undefined` when there is no such process, or only what is left of one that has ended. */
+/** Identifies a process; `undefined` if it does not exist or is a zombie. */
 export function identify(pid: number): ProcessIdentity | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -15,7 +15,7 @@ export function identify(pid: number): ProcessIdentity | undefined {
     const [state, startTime] = [fields[0], fields[19]];
     return state === "Z" || state === "X" || startTime === undefined ? undefined : { pid, startTime };
   } catch {
-    // It is gone.
+    // It has exited.
     return undefined;
   }
 }

@@ -3,19 +3,19 @@ import type { ReadyReport } from "./parent-channel.js";
 import { type DatagramSender, openDatagramSender } from "./unix-datagram.js";
 
 /**
- * The service manager that started this process, spoken to as in sd_notify(3). It believes the unit's main
- * process alone (`NotifyAccess=main`), so a predecessor tells it of its successor.
+ * The service manager that started this process, notified as in sd_notify(3). It accepts messages of the unit's main
+ * process only (`NotifyAccess=main`), so a predecessor announces its successor.
  */
 export interface ServiceManager {
-  /** Why it cannot be told anything; absent: it can. */
+  /** Why it cannot be notified; absent if it can. */
   readonly problem?: string;
-  /** It follows to another process that it is told of, as systemd does. */
+  /** It follows the daemon to an announced process (`MAINPID`), as systemd does. */
   readonly followsSuccessors: boolean;
-  /** What a successor needs in its environment to go on speaking to it. */
+  /** What a successor needs in its environment to notify it. */
   readonly env: Readonly<Record<string, string>>;
-  /** Sends assignments such as `READY: 1`. Resolves when they are on their way or cannot be sent. */
+  /** Sends assignments such as `READY: 1`. Resolves when they are sent or cannot be sent. */
   tell(assignments: Readonly<Record<string, string | number>>): Promise<void>;
-  /** From now on it hears often enough that this process is alive, where it wants to (`WATCHDOG_USEC`). */
+  /** Reports from now on that this process is alive, if the manager asks for that (`WATCHDOG_USEC`). */
   feedWatchdog(): void;
 }
 
@@ -23,13 +23,13 @@ const VARIABLES = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] as const;
 const RETRIES = 20;
 const RETRY_MS = 50;
 
-/** Takes out of the environment what a service manager says in it. */
+/** Removes the variables of a service manager from the environment. */
 export function dropServiceManager(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   for (const name of VARIABLES) delete env[name];
   return env;
 }
 
-/** `undefined` where there is none. Takes its variables out of the environment: no child is to speak for the daemon. */
+/** Finds the service manager; `undefined` if there is none. Removes its variables from the environment: no child may speak for the daemon. */
 export function takeServiceManager(
   env: NodeJS.ProcessEnv,
   openSender: typeof openDatagramSender = openDatagramSender,
@@ -42,7 +42,7 @@ export function takeServiceManager(
   try {
     send = openSender(address);
   } catch (error) {
-    problem = `what it listens at (${address}) cannot be reached: ${(error as Error).message}`;
+    problem = `cannot reach NOTIFY_SOCKET (${address}): ${(error as Error).message}`;
   }
   const watchdogUsec = watched && Number(watched) !== process.pid ? 0 : Number(usec);
   const manager: ServiceManager = {
@@ -60,14 +60,14 @@ export function takeServiceManager(
     },
     feedWatchdog() {
       if (!(watchdogUsec > 0)) return;
-      // Twice as often as it has to be, as sd_watchdog_enabled(3) advises.
+      // At half the interval, as sd_watchdog_enabled(3) advises.
       setInterval(() => void manager.tell({ WATCHDOG: 1 }), watchdogUsec / 2_000).unref();
     },
   };
   return manager;
 }
 
-/** What `systemctl status` shows of a daemon that is ready. */
+/** Words what `systemctl status` shows of a daemon that is ready. */
 export function statusLine({ version, url, socket }: ReadyReport): string {
   return `Version ${version}, ${url ?? socket ?? "without an API"}`;
 }

@@ -28,7 +28,7 @@ export interface DaemonArguments {
 }
 
 export interface SpawnOptions extends DaemonArguments {
-  /** Where a config is searched for. */
+  /** Where to search for a config. */
   cwd: string;
   env: NodeJS.ProcessEnv;
   /** Listening sockets for a successor, by name. */
@@ -38,33 +38,32 @@ export interface SpawnOptions extends DaemonArguments {
   foreground?: boolean;
 }
 
-/** A daemon on its way. */
+/** A daemon that is starting. */
 export interface DaemonChild {
   readonly pid: number;
-  /** Resolves when it has checked everything that it can check beside a running daemon. */
+  /** Resolves when it has checked all that it can check while its predecessor is running. */
   prepared(): Promise<void>;
-  /** To a successor that is prepared (`go`), or ready (`main`). */
+  /** Sends a message to a successor that is prepared (`go`) or ready (`main`). */
   say(word: PredecessorWord): void;
   ready(): Promise<ReadyReport>;
   kill(signal: NodeJS.Signals): void;
-  /** Kills it with SIGKILL. Resolves when it is gone. */
+  /** Kills it with SIGKILL. Resolves when it has exited. */
   end(): Promise<void>;
-  /** Lets go of it: this process may end before it. */
+  /** Detaches from it: this process may exit first. */
   release(): void;
 }
 
 const FIRST_SOCKET_FD = 4;
 
 /**
- * A young generation of two megabytes instead of sixteen: the daemon allocates little and lives long, and
- * the smaller it is the faster it can fork.
+ * A young generation of 2 MiB instead of 16: the daemon allocates little and lives long, and the smaller it is, the
+ * faster it forks.
  */
 const SMALL_HEAP = "--max-semi-space-size=2";
 
 /**
- * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor
- * 3. What it has to say is awaited for `timeoutMs`; `ready` and `prepared` reject with the daemon's own
- * error, or `internal` when it ended without a word.
+ * Starts a daemon in a session of its own, with its output in `daemon.log` and a channel on descriptor 3. `ready` and
+ * `prepared` reject with the daemon's own error, or with `internal` if it exits or is silent for `timeoutMs`.
  */
 export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonChild {
   const sockets = [...(options.sockets ?? [])];
@@ -76,10 +75,10 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   };
   const log = openLogFile(options.home);
   const output = options.foreground ? "inherit" : log;
-  const lastWords = options.foreground ? () => undefined : printedSince(fstatSync(log).size, options.home);
+  const printedError = options.foreground ? () => undefined : printedSince(fstatSync(log).size, options.home);
   const flags = [SMALL_HEAP, ...process.execArgv.filter((flag) => flag !== SMALL_HEAP)];
   const child = spawn(process.execPath, [...flags, mainFile(), ...argumentsOf(options)], {
-    // The folder that a daemon was started in may be gone when it is replaced.
+    // The folder that a daemon was started in may no longer exist when it is replaced.
     cwd: existsSync(options.cwd) ? options.cwd : options.home,
     detached: true,
     env: { ...dropAgentVariables({ ...options.env }), [HANDED_OVER]: JSON.stringify(handedOver) },
@@ -87,13 +86,13 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   });
   closeSync(log);
   const channel = child.stdio[3] as Duplex;
-  const inbox = createInbox(child, channel, { timeoutMs, lastWords });
+  const inbox = createInbox(child, channel, { timeoutMs, printedError });
   return {
     pid: child.pid ?? 0,
     prepared: async () => void (await inbox.next("prepared")),
     say: (word) => void channel.write(`${word}\n`),
     ready: async () => (await inbox.next("ready")).ready,
-    // Safe by pid: it is this process's child, and not waited for by anybody else.
+    // Safe by pid: it is a child of this process and not reaped elsewhere.
     kill: (signal) => void child.kill(signal),
     end: () =>
       new Promise((resolve) => {
@@ -108,7 +107,7 @@ export function spawnDaemon(options: SpawnOptions, timeoutMs = 60_000): DaemonCh
   };
 }
 
-/** The file that this process was started from: the built command. */
+/** Answers the file of the built command. */
 function mainFile(): string {
   return fileURLToPath(new URL("../openstarry-daemon.js", import.meta.url));
 }
@@ -129,45 +128,44 @@ type Message<K extends string> = Extract<DaemonMessage, Record<K, unknown>>;
 
 interface InboxOptions {
   timeoutMs: number;
-  /** Why it ended, if it has printed that. */
-  lastWords: () => string | undefined;
+  /** The error that it printed before it exited, if any. */
+  printedError: () => string | undefined;
 }
 
-function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, lastWords }: InboxOptions) {
+function createInbox(child: ChildProcess, channel: Duplex, { timeoutMs, printedError }: InboxOptions) {
   const lines = createInterface({ input: channel })[Symbol.asyncIterator]();
   channel.on("error", () => {});
   const ended = new Promise<never>((_, reject) => {
     child.once("error", (cause) => reject(new Error(`it could not be started: ${cause.message}`, { cause })));
-    // "close" comes after the last message was read.
+    // "close" is emitted after the last message was read.
     child.once("close", (code, signal) => {
-      const words = lastWords();
+      const error = printedError();
       reject(
-        new Error(`it ended with ${signal ?? `code ${code}`}${words === undefined ? "" : `: ${words}`}`),
+        new Error(
+          `it ${signal ? `was killed by ${signal}` : `exited with code ${code}`}${error === undefined ? "" : `: ${error}`}`,
+        ),
       );
     });
   });
   ended.catch(() => {});
   return {
     async next<K extends "prepared" | "ready">(kind: K): Promise<Message<K>> {
-      const late = `it said nothing for ${formatDuration(timeoutMs)}`;
+      const late = `it sent no message within ${formatDuration(timeoutMs)}`;
       const message = await withDeadline(systemClock, timeoutMs, late, async () => {
         const line = await lines.next();
         return line.done ? await ended : line.value;
       }).catch((error: unknown) => {
-        throw wordless(errorText(error), error);
+        throw notReady(errorText(error), error);
       });
       const parsed = JSON.parse(message) as DaemonMessage;
       if ("error" in parsed) throw errorOf(parsed.error);
-      if (!(kind in parsed)) throw wordless(`it said ${message}`);
+      if (!(kind in parsed)) throw notReady(`it sent ${message}`);
       return parsed as Message<K>;
     },
   };
 }
 
-/**
- * What Node prints of a program that it cannot load, or that throws at once, as one line. Nothing was
- * running yet that could have said it better.
- */
+/** Finds, in the log, the error that Node printed because the program could not be loaded or threw at once. */
 function printedSince(start: number, home: string): () => string | undefined {
   return () => {
     try {
@@ -181,10 +179,10 @@ function printedSince(start: number, home: string): () => string | undefined {
   };
 }
 
-function wordless(why: string, cause?: unknown): OpenStarryError {
+function notReady(why: string, cause?: unknown): OpenStarryError {
   return new OpenStarryError("internal", {
     detail: `the daemon did not become ready: ${why}`,
-    hint: "daemon.log in its home says more; of a daemon in the foreground, its standard error",
+    hint: "see daemon.log in its home, or standard error for a daemon in the foreground",
     cause,
   });
 }

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { constants, endianness } from "node:os";
 
-/** `later`: the receiver's queue is full. What fails for good is `lost`. */
+/** Sends a text. `later`: the receiver's queue is full; `lost`: it cannot be sent. */
 export type DatagramSender = (text: string) => "sent" | "later" | "lost";
 
 const AF_UNIX = 1;
@@ -16,7 +16,7 @@ interface Koffi {
   errno(): number;
 }
 
-/** A datagram socket to that address, by libc: Node has none in the domain of files. Throws without koffi. */
+/** Opens a datagram socket to an address by libc, since Node has no unix datagram sockets. Throws without koffi. */
 export function openDatagramSender(address: string): DatagramSender {
   const to = socketAddress(address);
   const koffi = createRequire(import.meta.url)("koffi") as Koffi;
@@ -26,7 +26,7 @@ export function openDatagramSender(address: string): DatagramSender {
     "long sendto(int fd, void *data, size_t size, int flags, void *to, uint32_t to_size)",
   );
   const fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw new Error("no socket can be opened");
+  if (fd < 0) throw new Error("cannot open a socket");
   return (text) => {
     const data = Buffer.from(text);
     if (sendto(fd, data, data.length, MSG_DONTWAIT | MSG_NOSIGNAL, to, to.length) >= 0) return "sent";
@@ -34,12 +34,12 @@ export function openDatagramSender(address: string): DatagramSender {
   };
 }
 
-/** `struct sockaddr_un` of unix(7): a path, or a name of no file after `@`. */
+/** Builds a `struct sockaddr_un` of unix(7): a path, or an abstract name after `@`. */
 function socketAddress(address: string): Buffer {
   const isAbstract = address.startsWith("@");
   if (!isAbstract && !address.startsWith("/")) throw new Error("it is neither a path nor an abstract name");
   const name = Buffer.from(isAbstract ? `\0${address.slice(1)}` : `${address}\0`);
-  if (name.length > LONGEST_ADDRESS) throw new Error("it is longer than a socket's address can be");
+  if (name.length > LONGEST_ADDRESS) throw new Error(`it is longer than ${LONGEST_ADDRESS} bytes`);
   const family = Buffer.alloc(2);
   if (endianness() === "LE") family.writeUInt16LE(AF_UNIX);
   else family.writeUInt16BE(AF_UNIX);

@@ -99,11 +99,11 @@ describe("start", () => {
     ["c.yml", "plugins: [no-such-plugin]", /plugins\[0\].*no-such-plugin/],
     // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of the config's own
     ["c.yml", 'templates: ["${OPENSTARRX_NOT_SET}"]', /templates\[0\].*OPENSTARRX_NOT_SET/],
-  ])("refuses a %s that says %s", async (name, content, words) => {
+  ])("refuses a %s with the content %s", async (name, content, words) => {
     expect(await refusedConfig(name, content)).toEqual([2, expect.stringMatching(words)]);
   });
 
-  test("refuses an agent of the config that cannot be made, and makes none of the others", async () => {
+  test("refuses an agent of the config that cannot be created, and creates none of the others", async () => {
     const other = { agent_id: "other", template_id: "Sleeper" };
     const some = ["Misspelt", "NoCommand", "NotExecutable", "NoVariable", "Waiting"];
     for (const [template_id, , , code, words] of refused.filter(([it]) => some.includes(it))) {
@@ -120,7 +120,7 @@ describe("start", () => {
     ]);
   });
 
-  test("names all agents that cannot be made at once", async () => {
+  test("names all agents that cannot be created", async () => {
     const agents = ["NoCommand", "Sleeper", "NoVariable"].map((it) => ({ agent_id: it, template_id: it }));
     const [code, stderr] = await refusedConfig("agents.json", { templates: ["./templates"], agents });
     expect(code).toBe(2);
@@ -152,7 +152,7 @@ describe("start", () => {
     }
   });
 
-  test("and then starts, in the same folder, as if nothing had been", async () => {
+  test("starts normally in the same folder after all of these", async () => {
     const config = join(dir, "good.json");
     const agents = [{ agent_id: "master", template_id: "Sleeper" }];
     // A folder of templates that cannot be read hides nobody else's.
@@ -165,7 +165,7 @@ describe("start", () => {
     const { stdout, stderr } = await runCli(["templates", "--home", home]);
     expect(stdout).toMatch(/^Sleeper /m);
     for (const bad of ["Misspelt.json", "Mistyped.json", "plain.txt"])
-      expect(stderr).toMatch(new RegExp(`not valid: .*${bad}`));
+      expect(stderr).toMatch(new RegExp(`invalid: .*${bad}`));
   });
 });
 
@@ -200,7 +200,7 @@ describe("the API", () => {
     },
   );
 
-  test("refuses a body that is wrong, and says where", async () => {
+  test("refuses an invalid body and says where the error is", async () => {
     const operator = operatorOf(daemon.home);
     const wrong: [object, RegExp][] = [
       [{ agent_id: "wanted", templateid: "Sleeper" }, /"templateid" \(did you mean "template_id"\?\)/],

@@ -33,14 +33,14 @@ const Worker = {
 };
 const master = { agent_id: "master", template_id: "Sleeper" };
 
-describe("a daemon that runs", () => {
+describe("a running daemon", () => {
   let daemon: TestDaemon;
   beforeAll(async () => {
     daemon = await startDaemon({ config: { agents: [master] }, templates: [Sleeper, Worker] });
   });
   afterAll(() => daemon?.stop());
 
-  test("status says where it is and how its agents are", async () => {
+  test("status shows its address and the states of its agents", async () => {
     const { code, stdout } = await daemon.cli(["status", "--json"]);
     const info = JSON.parse(readFileSync(join(daemon.home, "daemon.json"), "utf8"));
     expect(code).toBe(0);
@@ -56,10 +56,10 @@ describe("a daemon that runs", () => {
       config: daemon.config,
       socket: join(daemon.home, "daemon.sock"),
     });
-    expect((await daemon.cli(["status"])).stdout).toContain(`pid         ${daemon.pid()}`);
+    expect((await daemon.cli(["status"])).stdout).toContain(`pid      ${daemon.pid()}`);
   });
 
-  test("a second one on the same home exits with 5 and names the first", async () => {
+  test("a second daemon on the same home exits with 5 and names the first one", async () => {
     const second = await daemon.cli(["start", "--port", "0"]);
     expect([second.code, second.stdout]).toEqual([5, ""]);
     expect(second.stderr).toContain(`(pid ${daemon.pid()})`);
@@ -89,7 +89,7 @@ describe("a daemon that runs", () => {
     });
   });
 
-  test("run takes a parameter from a file, and a command word by word", async () => {
+  test("run reads a parameter from a file, and takes a command word by word", async () => {
     writeFileSync(join(daemon.project, "question"), "two\nlines, -- and $HOME");
     const result = await daemon.cli(["run", "Worker", "--param", "text=@question", "--wait"]);
     expect(result.stdout).toBe("two\nlines, -- and $HOME");
@@ -100,18 +100,18 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["logs", "literal"])).stdout).toBe("--id|$HOME|a b|{{params.x}}|--|\n");
   });
 
-  test("wait exits with 128 and the signal's number, with 1 when it takes too long, with 4 when there is none", async () => {
+  test("wait exits with 128 plus the signal's number, with 1 after its timeout, and with 4 for an unknown agent", async () => {
     await daemon.cli(["run", "--id", "killed", "--", "sh", "-c", "kill -9 $$"]);
     const killed = await daemon.cli(["wait", "killed"]);
     expect(killed.code).toBe(137);
-    expect(killed.stdout).toMatch(/^killed ended by SIGKILL after /);
+    expect(killed.stdout).toMatch(/^killed was killed by SIGKILL after /);
     const late = await daemon.cli(["wait", "master", "--timeout", "50ms"]);
     expect([late.code, late.stdout]).toEqual([1, ""]);
     expect(late.stderr).toMatch(/^error: .*master/);
     expect((await daemon.cli(["wait", "nobody"])).code).toBe(4);
   });
 
-  test("agent verbs act on each agent; a refusal holds nobody up and sets the exit code", async () => {
+  test("agent verbs act on each agent; a refusal does not hold up the others and sets the exit code", async () => {
     await daemon.cli(["run", "Sleeper", "--id", "verbs"]);
     const before = (await daemon.client.agents.get("verbs")).pid;
     const restarted = await daemon.cli(["agent", "restart", "verbs", "--json"]);
@@ -130,7 +130,7 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["agent", "status", "verbs"])).code).toBe(4);
   });
 
-  test("list filters, and shows who started whom", async () => {
+  test("list filters agents and shows them as a tree", async () => {
     await daemon.cli(["run", "Worker", "--id", "labelled", "--label", "team=research", "--wait"]);
     const labelled = await daemon.cli(["list", "--label", "team=research", "--json"]);
     expect(JSON.parse(labelled.stdout).items).toMatchObject([{ agent_id: "labelled", state: "exited" }]);
@@ -142,7 +142,7 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["ls", "--tree"])).stdout).toContain("master");
   });
 
-  test("logs: the very bytes into a pipe, made safe on a terminal, unless --raw", async () => {
+  test("logs prints raw bytes to a pipe, and neutralises them on a terminal unless --raw is given", async () => {
     await daemon.cli(["run", "Worker", "--id", "printer", "--wait"]);
     const bytes = execFileSync(process.execPath, [COMMAND, "--home", daemon.home, "logs", "printer"]);
     expect(bytes).toEqual(Buffer.from("plain\n\x1b]0;owned\x07\xff\n", "latin1"));
@@ -164,11 +164,11 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["logs", "nobody"])).code).toBe(4);
   });
 
-  test("why and events tell what happened, as text and as JSON", async () => {
+  test("why and events show what happened, as text and as JSON", async () => {
     await daemon.cli(["run", "Worker", "--id", "explained", "--param", "code=9", "--wait"]);
     const why = await daemon.cli(["why", "explained"]);
     expect(why.code).toBe(0);
-    expect(why.stdout).toMatch(/^explained is exited\n/);
+    expect(why.stdout).toMatch(/^explained has exited\n/);
     expect(why.stdout).toContain("To do: ");
     expect(why.stdout).not.toContain("GET /agents");
     expect(JSON.parse((await daemon.cli(["why", "explained", "--json"])).stdout)).toMatchObject({
@@ -185,7 +185,7 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["events", "--after", String(last_event_id)])).stdout).toBe("");
   });
 
-  test("templates are listed, shown, added and removed; a bad one is refused", async () => {
+  test("templates are listed, shown, added and removed; an invalid one is refused", async () => {
     expect((await daemon.cli(["templates"])).stdout).toMatch(
       /Worker +code\? text\? +Prints, leaves a result/,
     );
@@ -213,7 +213,7 @@ describe("a daemon that runs", () => {
     expect((await daemon.cli(["plugins"])).stdout).toMatch(/http-api +started/);
   });
 
-  test("a rotated token counts at once, and the old one no longer", async () => {
+  test("a rotated token is valid at once, and the old one no longer", async () => {
     const path = (await daemon.cli(["token"])).stdout.trim();
     const old = (await daemon.cli(["token", "--show"])).stdout.trim();
     expect([path, old]).toEqual([join(daemon.home, "token"), readFileSync(path, "utf8").trim()]);
@@ -233,7 +233,7 @@ describe("a daemon that runs", () => {
     expect([code, stderr]).toEqual([5, expect.stringContaining("can be read by others")]);
   });
 
-  test("an agent that calls the command is that agent, not the operator", async () => {
+  test("the command acts as the agent that calls it, not as the operator", async () => {
     const script = `${process.execPath} ${COMMAND} list --json; ${process.execPath} ${COMMAND} stop; echo "exit $?"`;
     await daemon.cli(["run", "--id", "insider", "--", "sh", "-c", script]);
     await daemon.cli(["wait", "insider"]);
@@ -245,7 +245,7 @@ describe("a daemon that runs", () => {
     expect(exit).toBe("5");
   });
 
-  test("a reader that has enough is no failure", () => {
+  test("a reader that closes the pipe is no failure", () => {
     const line = `${process.execPath} ${COMMAND} --home ${daemon.home} events -n 1000 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
     const output = execFileSync("bash", ["-c", line], { encoding: "utf8" });
     expect(output.trim().split("\n").at(-1)).toBe("0");
@@ -269,18 +269,18 @@ describe("start and stop", () => {
     return daemon;
   };
 
-  test("start says where it listens, which config it read, what it started and what to type next", async () => {
+  test("start prints its address, its config, its agents and the next commands", async () => {
     const it = await start();
     await it.cli(["stop"]);
     const { stdout, stderr } = await it.start();
     expect(stderr).toBe("");
-    expect(stdout).toMatch(/listens at {2}http:\/\/127\.0\.0\.1:\d+\n/);
-    expect(stdout).toContain(`config      ${it.config}\n`);
+    expect(stdout).toMatch(/API {5}http:\/\/127\.0\.0\.1:\d+\n/);
+    expect(stdout).toContain(`config  ${it.config}\n`);
     expect(stdout).toMatch(/master {2}running {2}pid \d+\n/);
     expect(stdout).toMatch(/Next: .*openstarry-daemon list/);
   });
 
-  test("without a config it starts empty and suggests init; all its files are private whatever the umask", async () => {
+  test("without a config the daemon starts empty and suggests init; all its files are private whatever the umask", async () => {
     const home = join(dir, "home");
     const script = `umask 000; exec ${process.execPath} ${COMMAND} start --port 0 --home ${home}`;
     const stdout = execFileSync("bash", ["-c", script], {
@@ -298,7 +298,7 @@ describe("start and stop", () => {
     }
   });
 
-  test("stop ends agents and daemon, and leaves nothing in the process table", async () => {
+  test("stop ends agents and daemon and leaves no process behind", async () => {
     const it = await start();
     const daemonPid = it.pid() as number;
     const agentPid = (await it.client.agents.get("master")).pid as number;
@@ -315,10 +315,10 @@ describe("start and stop", () => {
     expect(await it.cli(["status", "--json"])).toMatchObject({ code: 3 });
   });
 
-  test("stop --keep-agents leaves them running, and the next daemon has them as they were", async () => {
+  test("stop --keep-agents keeps agents running, and the next daemon adopts them", async () => {
     const it = await start();
     const before = await it.client.agents.get("master");
-    expect((await it.cli(["stop", "--keep-agents"])).stdout).toContain("its agents run on");
+    expect((await it.cli(["stop", "--keep-agents"])).stdout).toContain("agents keep running");
     expect(identify(before.pid as number)).toBeDefined();
     await it.start();
     expect(await it.client.agents.get("master")).toMatchObject({
@@ -328,7 +328,7 @@ describe("start and stop", () => {
     });
   });
 
-  test("after kill -9 a stale daemon.json misleads nobody", async () => {
+  test("a stale daemon.json after kill -9 misleads no command", async () => {
     const it = await start();
     const before = await it.client.agents.get("master");
     process.kill(it.pid() as number, "SIGKILL");
@@ -341,7 +341,7 @@ describe("start and stop", () => {
     expect(await it.client.agents.get("master")).toMatchObject({ pid: before.pid, run_id: before.run_id });
   });
 
-  test("of four at once one starts, and three are told about it", async () => {
+  test("one of four simultaneous starts succeeds, and the others name its pid", async () => {
     const home = join(dir, "home");
     const results = await Promise.all(
       [1, 2, 3, 4].map(() => runCli(["start", "--port", "0", "--home", home])),
@@ -355,7 +355,7 @@ describe("start and stop", () => {
     }
   });
 
-  test("what keeps it from starting is said, with the right exit code, and nothing is left", async () => {
+  test("a failed start prints the reason, exits with its code and leaves nothing behind", async () => {
     const home = join(dir, "home");
     const bad = join(dir, "bad.json");
     const attempt = async (...args: string[]) => {
@@ -389,7 +389,7 @@ describe("start and stop", () => {
   });
 
   test.each(["yaml", "json", "ts"])(
-    "init --format %s writes what validate finds valid and start starts",
+    "init --format %s writes a project that validate accepts and start runs",
     async (format) => {
       const home = join(dir, "home");
       const cli = (...args: string[]) => runCli(["--home", home, ...args], { cwd: dir });
@@ -416,7 +416,7 @@ describe("start and stop", () => {
     },
   );
 
-  test("validate tells all that is wrong, and exits with 2", async () => {
+  test("validate prints all problems and exits with 2", async () => {
     const config = { agents: [{ agent_id: "a", template_id: "Absent" }], plugins: ["htp-api"] };
     writeFileSync(join(dir, "openstarry.config.json"), JSON.stringify(config));
     const { code, stderr } = await runCli(["validate", "--home", join(dir, "home")], { cwd: dir });
@@ -426,7 +426,7 @@ describe("start and stop", () => {
     expect(existsSync(join(dir, "home"))).toBe(false);
   });
 
-  test("descriptors of whoever starts it are not held", async () => {
+  test("the daemon does not hold descriptors of the process that starts it", async () => {
     const home = join(dir, "home");
     // The substitution ends when nobody holds the pipe any more, whatever its number.
     const line = `out=$(${process.execPath} ${COMMAND} start --port 0 --home ${home} 9>&1 77>&1); echo "\${out%%(*}"`;
@@ -438,7 +438,7 @@ describe("start and stop", () => {
     }
   });
 
-  test("usage errors exit with 2, before anything is asked of a daemon", async () => {
+  test("usage errors exit with 2 without asking the daemon", async () => {
     for (const args of [["start", "x"], ["strat"], ["agent", "stop"], ["logs", "-n", "x"], [], ["agent"]]) {
       const { code, stderr } = await runCli(["--home", dir, ...args]);
       expect([args, code, stderr === ""]).toEqual([args, 2, false]);
@@ -471,7 +471,7 @@ describe("in the foreground", () => {
   });
 
   test.each(["SIGTERM", "SIGINT"] as const)(
-    "%s stops it with exit code 0; its log is lines for people",
+    "%s stops the daemon with exit code 0; its log is lines for people",
     async (signal) => {
       child?.kill(signal);
       expect(await once(child as ChildProcess, "exit")).toEqual([0, null]);
@@ -483,16 +483,16 @@ describe("in the foreground", () => {
     },
   );
 
-  test("SIGHUP reads the config again", async () => {
+  test("SIGHUP reloads the config", async () => {
     child?.kill("SIGHUP");
-    await waitFor(() => log.includes("the config was read again"), {
+    await waitFor(() => log.includes("config reloaded"), {
       what: "the reload",
       diagnose: () => log,
     });
     expect(await runCli(["status", "--home", home])).toMatchObject({ code: 0 });
   });
 
-  test("restart is refused: the process belongs to whoever started it", async () => {
+  test("restart is refused: the process belongs to the program that started it", async () => {
     const { code, stderr } = await runCli(["restart", "--home", home]);
     expect([code, stderr]).toEqual([5, expect.stringContaining("foreground")]);
     const ended = once(child as ChildProcess, "exit");

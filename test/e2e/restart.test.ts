@@ -35,7 +35,7 @@ function listen(server: Server, port: number): Promise<boolean> {
 }
 
 describe("restart", () => {
-  test("replaces the process; agents, addresses and whoever asks meanwhile notice nothing", async () => {
+  test("replaces the process; agents, addresses and concurrent requests are not affected", async () => {
     const it = await start();
     const before = { info: infoOf(it), agent: await it.client.agents.get("master") };
     const knockers = [knock({ port: before.info.port }), knock({ socketPath: before.info.socket })];
@@ -57,7 +57,7 @@ describe("restart", () => {
     expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
   });
 
-  test("who waits for an agent or follows its output outlasts it", async () => {
+  test("clients that wait for an agent or follow its output survive it", async () => {
     const it = await start();
     const gate = join(it.project, "gate");
     const script = `echo first; while [ ! -e "${gate}" ]; do sleep 0.05; done; echo last; exit 7`;
@@ -71,7 +71,7 @@ describe("restart", () => {
     expect(await followed).toEqual({ code: 0, stdout: "first\nlast\n", stderr: "" });
   });
 
-  test("a config that is not valid changes nothing, for restart and for reload", async () => {
+  test("an invalid config changes nothing, for restart and for reload", async () => {
     const it = await start();
     const pid = it.pid();
     const good = readFileSync(it.config);
@@ -85,7 +85,7 @@ describe("restart", () => {
     expect((await it.cli(["restart"])).code).toBe(0);
   });
 
-  test("when the successor cannot serve, the old daemon goes on and says why", async () => {
+  test("if the successor cannot serve, the old daemon keeps running and reports why", async () => {
     const occupied = createServer();
     await new Promise<void>((resolve) => occupied.listen(0, "127.0.0.1", resolve));
     const { port } = occupied.address() as { port: number };
@@ -98,7 +98,7 @@ describe("restart", () => {
     const written = JSON.parse(readFileSync(it.config, "utf8"));
     writeFileSync(it.config, JSON.stringify({ ...written, plugins: [["http-api", { port }]] }));
     const { code, stderr } = await it.cli(["restart"]);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(new RegExp(`goes on.*port ${port} `))]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(new RegExp(`keeps running: .*port ${port} `))]);
     expect([it.pid(), infoOf(it).url]).toEqual([before.pid, before.url]);
     const { pid, run_id } = before.agent;
     expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
@@ -109,7 +109,7 @@ describe("restart", () => {
     expect(await it.client.agents.get("master")).toMatchObject({ pid, run_id, restarts: 0 });
   });
 
-  test("a stop that is asked for meanwhile is not lost", async () => {
+  test("a stop request during a restart is not lost", async () => {
     const it = await start();
     const { pid } = await it.client.agents.get("master");
     const old = it.pid() as number;
@@ -122,7 +122,7 @@ describe("restart", () => {
     expect(identify(pid as number)).toBeUndefined();
   });
 
-  test("the command stops whoever is the daemon in the end", async () => {
+  test("the stop command stops the daemon that a restart leaves", async () => {
     const it = await start();
     const { pid } = await it.client.agents.get("master");
     await it.client.daemon.restart();
@@ -131,7 +131,7 @@ describe("restart", () => {
     expect(identify(pid as number)).toBeDefined();
   });
 
-  test("reload takes over what it can and names what waits for a restart", async () => {
+  test("reload applies what it can and lists what needs a restart", async () => {
     const it = await start();
     const written = JSON.parse(readFileSync(it.config, "utf8"));
     const agents = [...config.agents, { agent_id: "second", template_id: "Sleeper" }];
@@ -142,7 +142,7 @@ describe("restart", () => {
     expect(JSON.parse(stdout).needs_restart).toEqual(["the options of plugin journal-sqlite changed"]);
     expect(await it.client.agents.wait("second", { for: "ready" })).toMatchObject({ state: "running" });
     expect((await it.cli(["reload"])).stdout).toContain(
-      "needs a restart: the options of plugin journal-sqlite",
+      "needs restart: the options of plugin journal-sqlite",
     );
     expect((await it.cli(["restart"])).code).toBe(0);
     expect((await it.cli(["reload"])).stdout).toBe("Nothing changed.\n");
@@ -150,7 +150,7 @@ describe("restart", () => {
 });
 
 describe("with less of an API", () => {
-  test("over the port alone, and never to a stranger who has taken it", async () => {
+  test("commands use the port alone, and never another program that took it", async () => {
     const it = await start({ config: { ...config, plugins: [["http-api", { socket: false }]] } });
     expect(infoOf(it).socket).toBeUndefined();
     expect(await it.cli(["list"])).toMatchObject({ code: 0, stdout: expect.stringContaining("master") });
@@ -170,7 +170,7 @@ describe("with less of an API", () => {
     expect(connections).toBe(0);
   });
 
-  test("without any, start, status and stop still work", async () => {
+  test("start, status and stop work without an API", async () => {
     const dir = mkdtempSync(join(tmpdir(), "openstarry-noapi-"));
     const home = join(dir, "home");
     const file = join(dir, "openstarry.config.json");
@@ -179,13 +179,16 @@ describe("with less of an API", () => {
     try {
       expect(await cli("start")).toMatchObject({
         code: 0,
-        stdout: expect.not.stringContaining("listens at"),
+        stdout: expect.not.stringMatching(/^ *API /m),
       });
       const pid = lockHolder(home) as number;
       const status = await cli("status", "--json");
       expect([status.code, JSON.parse(status.stdout)]).toMatchObject([0, { running: true, pid }]);
       const kept = await cli("stop", "--keep-agents");
-      expect([kept.code, kept.stderr]).toEqual([1, expect.stringContaining("has no API that answers")]);
+      expect([kept.code, kept.stderr]).toEqual([
+        1,
+        expect.stringContaining("cannot keep the agents: the API of the daemon"),
+      ]);
       expect(await cli("stop")).toMatchObject({ code: 0 });
       expect(identify(pid)).toBeUndefined();
     } finally {
@@ -195,7 +198,7 @@ describe("with less of an API", () => {
   });
 });
 
-test("stop names who it waits for; a second signal kills who takes its time", async () => {
+test("stop names the agents it waits for; a second signal kills them", async () => {
   const stubborn = {
     template_id: "Stubborn",
     command: "bash",

@@ -74,7 +74,7 @@ test("stop ends agents in waves, then the daemon, and leaves no process behind",
   }
 });
 
-test("while it runs, a second one exits with 5 and names its pid, and does it no harm", async () => {
+test("a second daemon exits with 5, names the first one's pid and does not disturb it", async () => {
   const it = await start();
   const before = [infoOf(it), await unchanged(it, "master")];
   const second = await it.cli(["start", "--config", it.config]);
@@ -86,11 +86,11 @@ test("while it runs, a second one exits with 5 and names its pid, and does it no
   expect([infoOf(it), await unchanged(it, "master")]).toEqual(before);
 });
 
-describe("a daemon that comes after another", () => {
+describe("the next daemon", () => {
   test.each([
     ["stop --keep-agents", (it: TestDaemon) => it.cli(["stop", "--keep-agents"])],
     ["kill -9", crash],
-  ])("takes the agents over after %s: same process, same run, no restart, no line lost", async (_, end) => {
+  ])("adopts the agents after %s: same process, same run, no restart, no line lost", async (_, end) => {
     const gate = "{{params.gate}}";
     const script =
       'echo "ready $$"; until [ -e "$1" ]; do sleep 0.02; done; echo "alone $$"; exec sleep 100000';
@@ -119,7 +119,7 @@ describe("a daemon that comes after another", () => {
     expect([seeProcess(pid), final.last_exit?.cause]).toEqual([undefined, "stop_request"]);
   });
 
-  test("knows how those ended that ended meanwhile, and ends what they left", async () => {
+  test("knows how runs ended that ended meanwhile, and ends their remaining processes", async () => {
     const ends = (template_id: string, how: string) => ({
       ...{ template_id, ...fixtureAgent("ends-when-told.sh", "{{params.gate}}", how), restart: never },
       params: { gate: { type: "string" } },
@@ -153,7 +153,7 @@ describe("a daemon that comes after another", () => {
     expect(seeProcess(child)).toBeUndefined();
   });
 
-  test("goes on with what its predecessor was asked for", async () => {
+  test("carries out what its predecessor was asked for", async () => {
     const stubborn = { ...fixtureAgent("stubborn.sh"), stop: { grace: "2s" } };
     const it = await start({ templates: [Sleeper, { template_id: "Stubborn", ...stubborn }] });
     await it.client.agents.create({ agent_id: "doomed", template_id: "Stubborn" });
@@ -170,7 +170,7 @@ describe("a daemon that comes after another", () => {
     expect(pids.map(seeProcess)).toEqual([undefined, undefined, undefined]);
   });
 
-  test("starts again what a stop had begun to end when it was cut short", async () => {
+  test("restarts agents that an interrupted stop had begun to end", async () => {
     const stubborn = { ...fixtureAgent("stubborn.sh"), stop: { grace: "1s" }, restart: never };
     const it = await start({ config: { agents: [] }, templates: [{ template_id: "Stubborn", ...stubborn }] });
     const pids: number[] = [];
@@ -200,7 +200,7 @@ describe("a daemon that comes after another", () => {
     expect(pids.map(seeProcess)).toEqual([undefined, undefined, undefined, undefined]);
   });
 
-  test("is not kept from starting by what its predecessor left lying about", async () => {
+  test("starts in spite of the files that its predecessor left", async () => {
     const it = await start();
     const before = await unchanged(it, "master");
     const { port, ...info } = infoOf(it);
@@ -223,7 +223,7 @@ describe("a daemon that comes after another", () => {
   });
 });
 
-test("SIGTERM stops it in order; its next start has the same port", async () => {
+test("SIGTERM stops the daemon in order; its next start has the same port", async () => {
   const it = await start();
   const [pid, { port }] = [it.pid() as number, infoOf(it)];
   process.kill(pid, "SIGTERM");
@@ -260,8 +260,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     // It holds as it was when the config was last read.
     const written = JSON.parse(readFileSync(it.config, "utf8"));
     writeFileSync(it.config, JSON.stringify({ ...written, on_daemon_stop: "stop" }));
-    const reloads = () =>
-      readFileSync(join(it.home, "daemon.log"), "utf8").match(/the config was read again/g);
+    const reloads = () => readFileSync(join(it.home, "daemon.log"), "utf8").match(/config reloaded/g);
     process.kill(it.pid() as number, "SIGHUP");
     await waitFor(() => reloads()?.length === 1, { what: "the reload" });
     expect(await unchanged(it, "master")).toEqual(before);
@@ -270,7 +269,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
   },
 );
 
-test("in the background it is no service of who watches its starter, and what Node prints is in its log", async () => {
+test("a background daemon ignores the service manager of its starter, and its log has what Node prints", async () => {
   const it = await start({
     env: { NOTIFY_SOCKET: join("/nowhere", "socket"), WATCHDOG_USEC: "1000000", WATCHDOG_PID: "1" },
   });
@@ -287,5 +286,5 @@ test("in the background it is no service of who watches its starter, and what No
   await waitFor(archived, { what: "the log to be archived" });
   expect(output()).toEqual([log, log]);
   const [record, ...more] = readFileSync(log, "utf8").trim().split("\n");
-  expect([JSON.parse(record ?? "").msg, more]).toEqual(["the config was read again", []]);
+  expect([JSON.parse(record ?? "").msg, more]).toEqual(["config reloaded", []]);
 });

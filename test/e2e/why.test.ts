@@ -44,7 +44,7 @@ async function why(agentId: string) {
   return { text: stdout, words: stdout.replace(/\s+/g, " ") };
 }
 
-test("a leaking agent: who stopped it, with the figures, and a curve that rises to its end", async () => {
+test("why names who stopped a leaking agent, with the figures and a rising sparkline", async () => {
   await create("leaks", "Leaks");
   expect((await ended("leaks")).state).toBe("stopped");
   const { text, words } = await why("leaks");
@@ -72,7 +72,7 @@ test("a leaking agent: who stopped it, with the figures, and a curve that rises 
   expect(memory.min_bytes).toBeLessThan(memory.max_bytes / 1.5);
 });
 
-test("a crash loop: how often, what it printed last, and what waits for it", async () => {
+test("why explains a crash loop, its last output, and an agent that waits for it", async () => {
   await create("crashes", "Crashes");
   expect((await ended("crashes")).state).toBe("failed");
   const { text, words } = await why("crashes");
@@ -84,7 +84,7 @@ test("a crash loop: how often, what it printed last, and what waits for it", asy
   expect(
     text.match(/^ {2}\S+Z after \S+ {2}self: exit 3: a failure of the program's own kind$/gm),
   ).toHaveLength(3);
-  expect(text).toMatch(/\nThe last lines that it printed:\n {2}no model to talk to\n$/);
+  expect(text).toMatch(/\nLast output:\n {2}no model to talk to\n$/);
 
   await create("waits", "Waits");
   await waitFor(async () => (await daemon.client.agents.get("waits")).reason, { what: "it to wait" });
@@ -97,6 +97,6 @@ test("a crash loop: how often, what it printed last, and what waits for it", asy
   expect(waits.words).toMatch(/requirement: agent:crashes is failed: it exited with code 3; crash loop/);
 });
 
-test("of nobody there is no why", async () => {
+test("why of an unknown agent exits with 4", async () => {
   expect((await daemon.cli(["why", "nobody"])).code).toBe(4);
 });

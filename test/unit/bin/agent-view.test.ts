@@ -30,10 +30,10 @@ function exit(status: ExitStatus): Exit {
 test.each<[ExitStatus, number, string]>([
   [{ kind: "exited", code: 0 }, 0, "exited with code 0"],
   [{ kind: "exited", code: 7 }, 7, "exited with code 7"],
-  [{ kind: "signaled", signal: "SIGKILL" }, 137, "ended by SIGKILL"],
-  [{ kind: "signaled", signal: "SIGTERM", raw_status: 143 }, 143, "ended by SIGTERM"],
-  [{ kind: "signaled", signal: "SIGRTMIN" }, 1, "ended by SIGRTMIN"],
-  [{ kind: "lost" }, 1, "ended, nobody knows how"],
+  [{ kind: "signaled", signal: "SIGKILL" }, 137, "killed by SIGKILL"],
+  [{ kind: "signaled", signal: "SIGTERM", raw_status: 143 }, 143, "killed by SIGTERM"],
+  [{ kind: "signaled", signal: "SIGRTMIN" }, 1, "killed by SIGRTMIN"],
+  [{ kind: "lost" }, 1, "ended (exit status unknown)"],
   [
     { kind: "spawn_failed", error: { code: "cwd_invalid", detail: "no folder" } },
     1,
@@ -44,24 +44,24 @@ test.each<[ExitStatus, number, string]>([
   expect(describeExit(status)).toBe(words);
 });
 
-test("how a run ended names whose doing it was, and nobody for what the kernel killed", () => {
+test("the end of a run names its actor, except when the kernel killed it", () => {
   const ended = { ...exit({ kind: "exited", code: 7 }), reason: "it was told to", ended_at: "12:00" };
   expect(describeEnd(ended)).toBe("exited with code 7, 12:00: it was told to (agent:a)");
   expect(describeEnd({ ...ended, cause: "oom" })).toBe("exited with code 7, 12:00: it was told to");
 });
 
-test("an agent that never ran is no success", () => {
+test("an agent that never ran has exit code 1", () => {
   expect(exitCodeOfRun(undefined)).toBe(1);
 });
 
-test("ages never run backwards, and are left out when unknown", () => {
+test("an age is never negative, and is left out if unknown", () => {
   expect(since("2026-01-01T00:58:57.900Z", NOW)).toBe("1m 2s");
   expect(since("2026-01-01T02:00:00.000Z", NOW)).toBe("0s");
   expect(since(undefined, NOW)).toBeUndefined();
   expect(since("yesterday", NOW)).toBeUndefined();
 });
 
-test("the list says the one thing that matters besides the state", () => {
+test("the list shows the most useful fact besides the state", () => {
   const { terminal } = createTestTerminal();
   const rows = [
     agent("master", {
@@ -89,12 +89,12 @@ test("the list says the one thing that matters besides the state", () => {
   expect(table(terminal, rows, agentColumns(NOW))).toEqual([
     "AGENT   STATE    HEALTH   PID    CPU    MEM  UP  RESTARTS  TEMPLATE   ABOUT",
     "master  running  healthy   42  12.3%  50MiB  1h         0  Worker_v1  25% planning",
-    "loop    backoff  -          -      -      -   -         3  Worker_v1  exited with code 1; starts again in 4s",
+    "loop    backoff  -          -      -      -   -         3  Worker_v1  exited with code 1; restarts in 4s",
     "done    exited   -          -      -      -   -         0  Worker_v1  exited with code 0",
   ]);
 });
 
-test("the tree shows who started whom; orphans and circles are not lost", () => {
+test("the tree shows children below parents, and also agents with a missing parent or in a cycle", () => {
   const agents = [
     agent("b", { parent_id: "a" }),
     agent("a"),
@@ -108,7 +108,7 @@ test("the tree shows who started whom; orphans and circles are not lost", () => 
   expect(lines).toEqual(["a", "├─ b", "│  └─ c", "└─ d", "orphan", "x", "└─ y"]);
 });
 
-test("filters are all of them, states any of them", () => {
+test("an agent matches all filters, and any of several states", () => {
   const worker = agent("w", { state: "failed", labels: { team: "research", tier: "1" } });
   expect(isWanted(worker, {})).toBe(true);
   expect(isWanted(worker, { state: ["running", "failed"], template: "Worker_v1" })).toBe(true);

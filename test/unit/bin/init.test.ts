@@ -59,12 +59,12 @@ describe("initProject", () => {
     expect(configs[2]).toEqual(configs[0]);
   });
 
-  it("writes over nothing, unless forced", async () => {
+  it("overwrites a file only if forced", async () => {
     const folder = newFolder();
     writeFileSync(join(folder, "openstarry.config.yaml"), "agents: []\n");
     await expect(initProject({ folder, format: "yaml" })).rejects.toMatchObject({
       code: "input_invalid",
-      message: `in ${folder} there is openstarry.config.yaml already; nothing was written`,
+      message: `${folder} already contains openstarry.config.yaml; nothing was written`,
       hint: expect.stringContaining("--force"),
     });
     expect(readdirSync(folder)).toEqual(["openstarry.config.yaml"]);
@@ -72,18 +72,18 @@ describe("initProject", () => {
     expect(readFileSync(join(folder, "openstarry.config.yaml"), "utf8")).toContain("HelloAgent_v1");
   });
 
-  it("puts no second config beside another, forced or not", async () => {
+  it("never writes a second config into a folder", async () => {
     const folder = newFolder();
     writeFileSync(join(folder, ".openstarryrc"), "{}");
     for (const force of [false, true]) {
       await expect(initProject({ folder, format: "ts", force })).rejects.toMatchObject({
-        message: expect.stringContaining("there is a config already: .openstarryrc"),
+        message: expect.stringContaining("already contains a config: .openstarryrc"),
       });
     }
     expect(readdirSync(folder)).toEqual([".openstarryrc"]);
   });
 
-  it("writes an agent that runs: it greets, and leaves a result when it is stopped", async () => {
+  it("writes an agent that greets, and that leaves a result when it is stopped", async () => {
     const folder = newFolder();
     await initProject({ folder, format: "json" });
     writeFileSync(join(folder, "params.json"), JSON.stringify({ name: "tests", every_s: 0.1 }));

@@ -36,7 +36,7 @@ async function serve(route: Route) {
 const hello = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } };
 
 describe("MCP over stdio", () => {
-  it("offers the tools, calls them, and ends with its input", async () => {
+  it("lists the tools, calls them, and ends when its input ends", async () => {
     const server = await serve(() => ({ items: [] }));
     server.send({ id: 1, method: "initialize", params: hello });
     expect(await server.next()).toMatchObject({
@@ -61,7 +61,7 @@ describe("MCP over stdio", () => {
     await server.end();
   });
 
-  it("answers others while one call waits, and gives up on one that is cancelled", async () => {
+  it("answers other calls while one waits, and aborts a cancelled call", async () => {
     let gone: (() => void) | undefined;
     const cancelled = new Promise<void>((resolve) => {
       gone = resolve;

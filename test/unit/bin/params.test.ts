@@ -23,11 +23,11 @@ test.each([
   ["5", { const: 5 }, 5],
   ["not json", { type: "integer" }, "not json"],
   ["@@home", { type: "string" }, "@home"],
-])("%s for %o is %j", (text, schema, expected) => {
+])("the value %s for the schema %o is %j", (text, schema, expected) => {
   expect(parseParams({ it: text }, { it: schema })).toEqual({ it: expected });
 });
 
-test("@file takes the file's content, as JSON where no string is wanted", () => {
+test("@file reads a file, and parses it as JSON unless a string is expected", () => {
   const file = join(dir, "value");
   writeFileSync(file, '["a", "b"]\n');
   const schemas = { list: { type: "array" }, text: { type: "string" } };
@@ -37,7 +37,7 @@ test("@file takes the file's content, as JSON where no string is wanted", () => 
   });
 });
 
-test("a missing file is named together with the parameter", () => {
+test("a missing file is reported with the parameter's name", () => {
   expect(() => parseParams({ question: `@${dir}/absent` }, {})).toThrow(
     expect.objectContaining({
       code: "params_invalid",
@@ -46,6 +46,6 @@ test("a missing file is named together with the parameter", () => {
   );
 });
 
-test("a parameter that the template does not declare is handed on", () => {
+test("an undeclared parameter is passed on", () => {
   expect(parseParams({ extra: "1", constructor: "2" }, {})).toEqual({ extra: "1", constructor: "2" });
 });

@@ -1,4 +1,4 @@
-import { CommanderError } from "commander";
+import { type Command, CommanderError } from "commander";
 import { expect, test } from "vitest";
 import { createProgram } from "../../../bin/program.js";
 import { createTestTerminal } from "../../helpers/test-terminal.js";
@@ -14,7 +14,7 @@ const usage = (detail: RegExp, hint: RegExp) => ({
   hint: expect.stringMatching(hint),
 });
 
-test.each(["start", "stop", "restart", "reload", "status"])("%s takes no positionals", async (command) => {
+test.each(["start", "stop", "restart", "reload", "status"])("%s takes no arguments", async (command) => {
   await expect(parse(command, "worker-1")).rejects.toMatchObject(
     usage(
       new RegExp(`too many arguments for '${command}'`),
@@ -25,41 +25,59 @@ test.each(["start", "stop", "restart", "reload", "status"])("%s takes no positio
 
 test.each([
   [["strat"], /unknown command 'strat'/, /^did you mean start\?$/],
-  [["agent", "stpo", "x"], /unknown command 'stpo'/, /^openstarry-daemon agent --help explains it$/],
-  [["agent", "rmm", "x"], /unknown command 'rmm'/, /^openstarry-daemon agent --help explains it$/],
+  [["agent", "stpo", "x"], /unknown command 'stpo'/, /^see openstarry-daemon agent --help$/],
+  [["agent", "help"], /unknown command 'help'/, /^see openstarry-daemon agent --help$/],
+  [["agent", "rmm", "x"], /unknown command 'rmm'/, /^see openstarry-daemon agent --help$/],
   [["stpo"], /unknown command 'stpo'/, /^(?!.*\b(stop|restart|rm)\b)/],
   [["restrat"], /unknown command 'restrat'/, /^(?!.*\b(stop|restart|rm)\b)/],
   [["list", "--tre"], /unknown option '--tre'/, /^did you mean --tree\?$/],
-  [["qqqqqqqq"], /unknown command 'qqqqqqqq'/, /^openstarry-daemon --help explains it$/],
+  [["qqqqqqqq"], /unknown command 'qqqqqqqq'/, /^see openstarry-daemon --help$/],
   [["agent", "signal", "x"], /required option '-s, --signal <name>' not specified/, /agent signal --help/],
   [["why"], /missing required argument 'id'/, /openstarry-daemon why --help/],
   [["start", "--port"], /option '--port <number>' argument missing/, /start --help/],
   [["start", "--port", "70000"], /'70000' is invalid\. expected a port number, 0 to 65535/, /start --help/],
   [["logs", "-n", "-1"], /'-1' is invalid\. expected a whole number/, /logs --help/],
-  [["wait", "x", "--timeout", "30"], /expected a duration with its unit/, /wait --help/],
-  [["list", "--state", "runing"], /no state "runing": did you mean "running"\?/, /list --help/],
+  [["wait", "x", "--timeout", "30"], /expected a duration with a unit/, /wait --help/],
+  [["list", "--state", "runing"], /unknown state "runing": did you mean "running"\?/, /list --help/],
   [["run", "T", "--param", "novalue"], /expected NAME=VALUE, got "novalue"/, /run --help/],
   [["run", "T", "--param", "a=1", "--param", "a=2"], /a is given twice/, /run --help/],
-  [["agent", "signal", "x", "-s", "9"], /expected the name of a signal/, /agent signal --help/],
+  [["agent", "signal", "x", "-s", "9"], /expected a signal name/, /agent signal --help/],
   [["logs", "--stream", "out"], /expected "stdout" or "stderr"/, /logs --help/],
-])("%j is wrong usage: %s, hint %s", async (argv, detail, hint) => {
+])("the words %j are refused: %s, hint %s", async (argv, detail, hint) => {
   await expect(parse(...argv)).rejects.toMatchObject(usage(detail, hint));
 });
 
 test.each([
-  [[], /no template is named/],
-  [["A", "B"], /one template is expected, got A B/],
-  [["--id", "x", "--"], /no command behind --/],
-  [["--", "sleep", "1"], /a command needs an id/],
-  [["T", "--id", "x", "--", "sleep", "1"], /"T" stands before --/],
-  [["--id", "x", "--param", "a=1", "--", "sleep"], /--param goes with a template only/],
-  [["T", "--no-start", "--wait"], /--wait waits for an agent that --no-start does not start/],
-  [["T", "--timeout", "5s"], /--timeout goes with --wait only/],
-])("run %j is wrong usage", async (argv, detail) => {
+  [[], /missing TEMPLATE/],
+  [["A", "B"], /expected one template, got 2 words/],
+  [["--id", "x", "--"], /missing COMMAND after --/],
+  [["--", "sleep", "1"], /a command requires --id/],
+  [["T", "--id", "x", "--", "sleep", "1"], /unexpected "T" before --/],
+  [["--id", "x", "--param", "a=1", "--", "sleep"], /--param requires a template/],
+  [["T", "--no-start", "--wait"], /--wait cannot be combined with --no-start/],
+  [["T", "--timeout", "5s"], /--timeout requires --wait/],
+])("run %j is refused", async (argv, detail) => {
   await expect(parse("--home", "/nonexistent", "run", ...argv)).rejects.toMatchObject(usage(detail, /./));
 });
 
-test("help and version are no errors; no command at all is one", async () => {
+function everyCommand(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(everyCommand)];
+}
+
+test("the help of each command lists an option once, and only its own options and the program's", () => {
+  const { terminal } = createTestTerminal();
+  const program = createProgram({ terminal, env: {}, done: () => {} });
+  for (const command of everyCommand(program)) {
+    const listed = [...command.helpInformation().matchAll(/^ {2}(-.*?)(?: {2}|$)/gm)].map(
+      ([, flags]) => flags,
+    );
+    const own = command.options.map(({ flags }) => flags);
+    const global = command === program ? [] : program.options.map(({ flags }) => flags);
+    expect([command.name(), listed]).toEqual([command.name(), [...own, "-h, --help", ...global]]);
+  }
+});
+
+test("help and version are no errors; a missing command is one", async () => {
   const outcome = (...argv: string[]) =>
     parse(...argv).catch((error: CommanderError) => [error instanceof CommanderError, error.exitCode]);
   const quiet = process.stdout.write;
@@ -78,7 +96,7 @@ test("help and version are no errors; no command at all is one", async () => {
   }
 });
 
-test("--home is understood before and behind the command", async () => {
+test("--home may stand before or after the command", async () => {
   for (const argv of [
     ["--home", "/nonexistent", "status"],
     ["status", "--home", "/nonexistent"],

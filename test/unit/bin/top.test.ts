@@ -29,38 +29,40 @@ const idsOf = (agents: readonly Agent[]) => agents.map(({ agent_id }) => agent_i
 describe("top", () => {
   const agents = [agent("idle", 0, 300), agent("new"), agent("busy", 150, 100), agent("also-idle", 0, 200)];
 
-  test("shows the greatest first, and last those of which nothing is known", () => {
+  test("sorts by usage, highest first, and agents without samples last", () => {
     expect(idsOf(sortByUse(agents, "cpu"))).toEqual(["busy", "also-idle", "idle", "new"]);
     expect(idsOf(sortByUse(agents, "memory"))).toEqual(["idle", "also-idle", "busy", "new"]);
   });
 
-  test("says what they use together, and what each does", () => {
+  test("shows the totals, and the usage of each agent", () => {
     const { terminal } = createTestTerminal();
     const [summary, empty, header, first, , , last] = linesOf(terminal, agents, "cpu");
-    expect(summary).toBe("4 live agents, CPU 150% of a core, memory 600B, 6 processes");
+    expect(summary).toBe("4 running agents, CPU 150% of one core, memory 600B, 6 processes");
     expect(empty).toBe("");
     expect(header).toMatch(/^AGENT +PID +CPU +MEM +PROCS +CPU TIME +UP +STATE +ABOUT$/);
     expect(first).toMatch(/^busy +4711 +150% +100B +2 +1m 1s +- +running +-$/);
     expect(last).toMatch(/^new +4711 +- +- +- +- +- +running +-$/);
   });
 
-  test("counts one as one, and says where there is none", () => {
+  test("uses the singular for one agent, and says so if there is none", () => {
     const { terminal } = createTestTerminal();
     const one = agent("one", 1, 1);
     if (one.resources) one.resources.processes = 1;
-    expect(linesOf(terminal, [one], "cpu")[0]).toBe("1 live agent, CPU 1.0% of a core, memory 1B, 1 process");
-    expect(linesOf(terminal, [], "cpu")).toEqual(["No live agents."]);
+    expect(linesOf(terminal, [one], "cpu")[0]).toBe(
+      "1 running agent, CPU 1.0% of one core, memory 1B, 1 process",
+    );
+    expect(linesOf(terminal, [], "cpu")).toEqual(["No agents are running."]);
   });
 
-  test("says why one that runs may not for long", () => {
+  test("shows the reason and the status of a running agent", () => {
     const { terminal } = createTestTerminal();
-    const more = { reason: "it is stopped at 12:00", status: "reading", progress: 0.5 };
+    const more = { reason: "will be stopped at 12:00", status: "reading", progress: 0.5 };
     expect(linesOf(terminal, [agent("a", 1, 1, more)], "cpu").at(-1)).toMatch(
-      / it is stopped at 12:00; 50% reading$/,
+      / will be stopped at 12:00; 50% reading$/,
     );
   });
 
-  test("obeys nothing that an agent says, and keeps to the width", () => {
+  test("neutralises text of agents, and keeps to the width", () => {
     const { terminal } = createTestTerminal({ columns: 100, env: { NO_COLOR: "1" } });
     const status = `\u001b[2J\u202e${"x".repeat(200)}`;
     const lines = linesOf(terminal, [agent("a", 1, 1, { status })], "cpu");

@@ -46,7 +46,7 @@ readiness: { type: heartbeat }
 const GOOD = { "openstarry.config.yaml": CONFIG, "templates/master.yaml": MASTER };
 
 describe("validateConfig", () => {
-  it("finds nothing wrong with what is right, and starts nothing", async () => {
+  it("reports no problem of a valid project, and lists what it contains", async () => {
     const report = await validate({
       ...GOOD,
       "home/templates/own.yaml": "template_id: Own\ncommand: node\n",
@@ -59,7 +59,7 @@ describe("validateConfig", () => {
     expect([...report.plugins].sort()).toEqual([...defaults].sort());
   });
 
-  it("takes no config for a good one", async () => {
+  it("accepts a folder without a config", async () => {
     const report = await validate({});
     expect(report).toMatchObject({ agents: [], templates: [], problems: [] });
     expect(report.file).toBeUndefined();
@@ -67,32 +67,32 @@ describe("validateConfig", () => {
 
   it.each<[string, Record<string, string>, RegExp[]]>([
     [
-      "a config that is not valid",
+      "an invalid config",
       { "openstarry.config.yaml": "agent: []\n" },
       [/line 1: unknown key "agent" \(did you mean "agents"\?\)/],
     ],
     [
-      "a variable that is not set",
+      "an unset variable",
       { "openstarry.config.yaml": `${CONFIG}defaults: { labels: { a: "\${NOT_SET}" } }\n` },
       [/NOT_SET/],
     ],
     [
-      "a folder that is not there",
+      "a missing folder",
       { "openstarry.config.yaml": CONFIG.replace("./templates", "./templates, ./more") },
-      [/templates: there is no folder .*\/more$/],
+      [/templates: no such folder: .*\/more$/],
     ],
     [
-      "a template that is not valid",
+      "an invalid template",
       { "templates/x.yaml": "template_id: X\ncomand: x\n" },
       [/template X \(.*x\.yaml\): command: it is missing.*unknown key "comand"/],
     ],
     [
-      "a probe that there is not",
+      "an unknown probe",
       { "templates/x.yaml": `${MASTER.replace("Master_v1", "X").replace("heartbeat", "heartbeet")}` },
       [/there is no readiness probe of type "heartbeet" \(known: pid, heartbeat/],
     ],
     [
-      "a spawner that there is not",
+      "an unknown spawner",
       { "templates/x.yaml": "template_id: X\ncommand: node\nspawner: docker\n" },
       [/x\.yaml: there is no spawner "docker" \(known: process\)/],
     ],
@@ -102,14 +102,14 @@ describe("validateConfig", () => {
       [/agents\[0\] \(master\): there is no valid template "Mastr_v1" \(did you mean "Master_v1"\?\)/],
     ],
     [
-      "an agent's parameters",
+      "wrong parameters of an agent",
       { "openstarry.config.yaml": CONFIG.replace("goal: win", "gaol: win") },
       [
         /agents\[0\] \(master\): params of Master_v1: goal: it is missing.*unknown key "gaol" \(did you mean "goal"\?\)/,
       ],
     ],
     [
-      "a plugin's options, and the rest as well",
+      "wrong options of a plugin, and other errors too",
       {
         "openstarry.config.yaml": `${CONFIG}plugins: [[http-api, { port: x }]]\n`,
         "templates/x.yaml": "nope: 1\n",
@@ -117,22 +117,22 @@ describe("validateConfig", () => {
       [/plugins\[0\]: options of plugin http-api: port: expected number/, /x\.yaml: template_id is missing/],
     ],
     [
-      "plugins that do not fit together",
+      "conflicting plugins",
       { "openstarry.config.yaml": `${CONFIG}plugins: [[journal-sqlite, {}], journal-memory]\n` },
       [/journal-sqlite \(plugins\[0\]\) and journal-memory \(plugins\[1\]\) both provide journal/],
     ],
     [
-      "a slot that nothing fills",
+      "a required slot without a provider",
       { "openstarry.config.yaml": `${CONFIG}plugins: [[restart-policy-intensity, false]]\n` },
       [/required slot restartPolicy has no provider/],
     ],
-  ])("tells %s", async (_what, files, messages) => {
+  ])("reports %s", async (_what, files, messages) => {
     const { problems } = await validate({ ...GOOD, ...files });
     expect(problems).toHaveLength(messages.length);
     for (const [index, message] of messages.entries()) expect(problems[index]).toMatch(message);
   });
 
-  it("tells everything at once", async () => {
+  it("reports all problems at once", async () => {
     const { problems, plugins } = await validate({
       ...GOOD,
       "openstarry.config.yaml": `${CONFIG.replace("goal: win", "goal: 3")}plugins: [nope-nope-nope, http-ap]\n`,
@@ -145,7 +145,7 @@ describe("validateConfig", () => {
     expect(plugins).toEqual([]);
   });
 
-  it("reads the file that is named", async () => {
+  it("reads the config file that is given", async () => {
     const report = await validate(
       { "other.json": '{"agents":[{"agent_id":"a","template_id":"T"}]}' },
       "other.json",

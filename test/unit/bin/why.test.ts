@@ -8,17 +8,17 @@ import { createTestTerminal } from "../../helpers/test-terminal.js";
 const answer: Why = {
   agent_id: "leaker",
   state: "running",
-  summary: `leaker has been running for 5s as process 7. Its own last words: "\u001b[2J${"long ".repeat(40)}".`,
+  summary: `leaker has been running for 5s as process 7. Last reported status: "\u001b[2J${"long ".repeat(40)}".`,
   desired: "running",
-  next: "it runs on; if it ends, its restart rules decide (on-failure, at most 5 restarts within 1m)",
+  next: "keeps running; on exit, its restart policy applies (on-failure, at most 5 restarts within 1m)",
   evidence: [
     {
       kind: "limit",
-      text: "plugin policy-resources saw: memory 212MiB over memory_max 200MiB, and ended the run, which counts as a failure",
+      text: "plugin policy-resources: memory 212MiB over memory_max 200MiB; the run was ended, which counts as a failure",
       at: "2026-01-01T00:00:01.000Z",
       actor: "plugin:policy-resources",
     },
-    { kind: "restarts", text: "of its restarts are used up: 1 of 5" },
+    { kind: "restarts", text: "restarts used: 1 of 5 in the last 1m" },
   ],
   curves: [
     {
@@ -33,7 +33,7 @@ const answer: Why = {
   last_runs: [
     {
       run_id: "one",
-      status: "status 137: killed by SIGKILL, which cannot be refused",
+      status: "status 137: killed by SIGKILL",
       cause: "policy",
       actor: "plugin:policy-resources",
       reason: "",
@@ -45,32 +45,44 @@ const answer: Why = {
   hint: "read its output (GET /agents/leaker/logs), or create agent b with POST /agents",
 };
 
-describe("why, for a person", () => {
-  it("says what is the case, what comes, what is known, what it used, how it ended, what it printed", () => {
+describe("the text of why", () => {
+  it("shows state, next, to do, evidence, usage, last runs and last output", () => {
     const lines = linesOf(createTestTerminal().terminal, answer);
     expect(lines[0]).toBe("leaker is running");
     const text = lines.join("\n");
-    expect(text).toContain("\nNext:  it runs on; if it ends");
+    expect(text).toContain("\nNext:  keeps running; on exit");
     expect(text).toContain(
       "\nTo do: read its output (openstarry-daemon logs leaker), or create agent b with openstarry-daemon run\n",
     );
-    expect(text).toContain("\n  2026-01-01T00:00:01.000Z  limit: plugin policy-resources saw: memory 212MiB");
-    expect(text).toContain("\nWhat it used before its last run ended (40 samples, over 39s):\n  memory  ▁▂▃");
+    expect(text).toContain("\n  2026-01-01T00:00:01.000Z  limit: plugin policy-resources: memory 212MiB");
+    expect(text).toContain("\nUsage before the last exit (40 samples over 39s):\n  memory  ▁▂▃");
     expect(text).toMatch(
       /▇█ {2}1000B to 212MiB, last 8\.2TiB\n {2}CPU {5}█+ {2}0\.0% to 100%, last 12\.3%\n/,
     );
     expect(text).toContain(
       "  2026-01-01T00:00:01.000Z after 12s  policy, by plugin:policy-resources: status 137",
     );
-    expect(text).toContain("\nThe last lines that it printed:\n  xxx");
+    expect(text).toContain("\nLast output:\n  xxx");
   });
 
-  it("promises of no command that it waits which does not", () => {
+  it.each<[Why["state"], string]>([
+    ["running", "is running"],
+    ["stopped", "is stopped"],
+    ["backoff", "is backing off"],
+    ["exited", "has exited"],
+    ["failed", "has failed"],
+    ["quarantined", "is quarantined"],
+  ])("words the state %s as: %s", (state, words) => {
+    const [first] = linesOf(createTestTerminal().terminal, { ...answer, state });
+    expect(first).toBe(`leaker ${words}`);
+  });
+
+  it("does not promise that a command waits when it does not", () => {
     const hint = hintForCommandLine("wait until it is ready (GET /agents/a?wait_for=ready)");
     expect(hint).toBe("wait until it is ready (openstarry-daemon agent status a tells whether it is)");
   });
 
-  it("takes no more than 100 columns, and less where there is less", () => {
+  it("has at most 100 columns, or the width of the terminal", () => {
     for (const columns of [undefined, 300, 100, 60]) {
       const { terminal } = createTestTerminal();
       const lines = linesOf({ ...terminal, ...(columns === undefined ? {} : { columns }) }, answer);
@@ -80,14 +92,14 @@ describe("why, for a person", () => {
     }
   });
 
-  it("shows what could steer a terminal instead of doing it", () => {
+  it("neutralises control characters", () => {
     const text = linesOf(createTestTerminal().terminal, answer).join("\n");
     for (const unsafe of ["\u001b", "\u202e"]) expect(text).not.toContain(unsafe);
     expect(text).toContain("\\x1b[2J");
     expect(text).toContain("last \\u202eline");
   });
 
-  it("leaves out what there is nothing of", () => {
+  it("leaves out empty sections", () => {
     const { output_tail: _, ...rest } = answer;
     const lines = linesOf(createTestTerminal().terminal, {
       ...rest,

@@ -21,25 +21,25 @@ const optionsOf = (setup: Awaited<ReturnType<typeof loadSetup>>, name: string) =
   setup.plugins.find(({ definition }) => definition.name === name)?.options;
 
 describe("loadSetup", () => {
-  test("reads the config of the folder, and gives template folders to the plugin that reads them", async () => {
+  test("reads the config of the folder and hands template folders to the plugin that reads them", async () => {
     const path = write({ templates: ["./templates"] });
     const setup = await load();
     expect(setup.path).toBe(path);
     expect(optionsOf(setup, "template-source-file")).toEqual({ folders: [join(dir, "templates")] });
   });
 
-  test("a port of the command line beats the config's, and leaves its other options", async () => {
+  test("overrides the config's port by --port and keeps its other options", async () => {
     write({ plugins: [["http-api", { port: 1_234, socket: false }]] });
     expect(optionsOf(await load(), "http-api")).toEqual({ port: 1_234, socket: false });
     expect(optionsOf(await load(0), "http-api")).toEqual({ port: 0, socket: false });
   });
 
-  test("a port without anything that listens is refused", async () => {
+  test("refuses --port if the config disables the API", async () => {
     write({ plugins: [["http-api", false]] });
     await expect(load(0)).rejects.toMatchObject({ code: "input_invalid" });
   });
 
-  test("what is wrong with the config or its plugins is told", async () => {
+  test("rejects with the errors of the config and of its plugins", async () => {
     write({ agent: [] });
     await expect(load()).rejects.toMatchObject({
       code: "config_invalid",
@@ -53,7 +53,7 @@ describe("loadSetup", () => {
   });
 });
 
-test("changes of plugins are told in words; the same config has none", async () => {
+test("changed plugins are listed in words, and an unchanged config lists none", async () => {
   write({});
   const before = await load();
   expect(pluginChanges(before.plugins, (await load()).plugins)).toEqual([]);

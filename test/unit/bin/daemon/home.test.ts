@@ -46,7 +46,7 @@ describe("resolveHome", () => {
 });
 
 describe("prepareHome", () => {
-  test("makes every missing level 0700, whatever the umask", () => {
+  test("creates every missing level with 0700, whatever the umask", () => {
     for (const umask of [0o000, 0o077, 0o777]) {
       const home = join(dir, `umask-${umask}`, "openstarry", "daemon");
       const before = process.umask(umask);
@@ -59,13 +59,13 @@ describe("prepareHome", () => {
     }
   });
 
-  test("closes a folder that others can read", () => {
+  test("takes the permission to read from others", () => {
     chmodSync(dir, 0o755);
     prepareHome(dir);
     expect(modeOf(dir)).toBe("700");
   });
 
-  test.each(["777", "770", "720"])("refuses a folder of mode %s, and leaves it as it is", (mode) => {
+  test.each(["777", "770", "720"])("refuses a folder of mode %s and does not change it", (mode) => {
     chmodSync(dir, Number.parseInt(mode, 8));
     expect(() => prepareHome(dir)).toThrow(unusable(/others can write to it/));
     expect(modeOf(dir)).toBe(mode);
@@ -90,7 +90,7 @@ describe("prepareHome", () => {
 });
 
 describe("private files", () => {
-  test("are 0600 whatever the umask, and replaced without a trace", () => {
+  test("are 0600 whatever the umask, and leave no temporary file", () => {
     const path = join(dir, "secret");
     const before = process.umask(0o777);
     try {
@@ -103,7 +103,7 @@ describe("private files", () => {
     expect(readPrivateFile(path)).toBe("two");
   });
 
-  test("a link in the way is replaced, its target untouched", () => {
+  test("replace a link and leave its target untouched", () => {
     writeFileSync(join(dir, "target"), "precious");
     symlinkSync(join(dir, "target"), join(dir, "secret"));
     writePrivateFile(join(dir, "secret"), "new");
@@ -111,7 +111,7 @@ describe("private files", () => {
     expect(readFileSync(join(dir, "target"), "utf8")).toBe("precious");
   });
 
-  test("are not read when they are links, open to others, pipes or huge", () => {
+  test("are not read if they are links, open to others, pipes or too large", () => {
     const path = join(dir, "secret");
     expect(readPrivateFile(path)).toBeUndefined();
     writeFileSync(join(dir, "target"), "x", { mode: 0o600 });
@@ -123,13 +123,13 @@ describe("private files", () => {
     expect(() => readPrivateFile(path)).toThrow(unusable(/mode 640/));
     rmSync(path);
     execFileSync("sh", ["-c", 'mkfifo -m 600 "$0"', path]);
-    expect(() => readPrivateFile(path)).toThrow(unusable(/not a file/));
+    expect(() => readPrivateFile(path)).toThrow(unusable(/not a regular file/));
     rmSync(path);
     writeFileSync(path, "x".repeat(100_000), { mode: 0o600 });
     expect(() => readPrivateFile(path)).toThrow(unusable(/too large/));
   });
 
-  test.runIf(isRoot)("are not read when they are somebody else's", () => {
+  test.runIf(isRoot)("are not read if they belong to another user", () => {
     writePrivateFile(join(dir, "secret"), "x");
     execFileSync("chown", ["65534", join(dir, "secret")]);
     expect(() => readPrivateFile(join(dir, "secret"))).toThrow(unusable(/belongs to uid 65534/));
@@ -139,7 +139,7 @@ describe("private files", () => {
 describe("daemon.json", () => {
   const info = { pid: 4_242, started_at: "2026-01-01T00:00:00.000Z", version: "0.1.0", port: 5050 };
 
-  test("is read as it was written, and gone when removed", () => {
+  test("is read as it was written, and is absent once removed", () => {
     writeDaemonInfo({ ...info, home: dir });
     expect(readDaemonInfo(dir)).toEqual({ ...info, home: dir });
     removeDaemonInfo(dir);
@@ -155,14 +155,14 @@ describe("daemon.json", () => {
     ['{"pid":-1,"started_at":"","version":"","home":""}', "a negative pid"],
     ['{"pid":"7","started_at":"","version":"","home":""}', "a pid in quotes"],
     ['{"pid":7,"started_at":"","version":"","home":"","socket":5}', "a socket that is a number"],
-  ])("%s is not taken for it (%s)", (content) => {
+  ])("is not read from %s (%s)", (content) => {
     writePrivateFile(join(dir, "daemon.json"), content);
     expect(readDaemonInfo(dir)).toBeUndefined();
   });
 });
 
 describe("daemon.log", () => {
-  test("is refused when it is a link or a pipe", () => {
+  test("is refused if it is a link or a pipe", () => {
     const path = join(dir, "daemon.log");
     symlinkSync(join(dir, "elsewhere"), path);
     expect(() => openLogFile(dir)).toThrow(unusable(/ELOOP/));
@@ -173,7 +173,7 @@ describe("daemon.log", () => {
   });
 });
 
-test("a process is an agent of the home that holds its token, and of no other", () => {
+test("a process counts as an agent only of the home that holds its token", () => {
   const base = mkdtempSync(join(tmpdir(), "openstarry-agent-of-"));
   try {
     const [own, other] = [join(base, "own"), join(base, "other")];

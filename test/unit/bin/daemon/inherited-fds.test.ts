@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 const PROBE = fileURLToPath(new URL("../../../fixtures/bin/inherited-fds.ts", import.meta.url));
 
-test("descriptors of the starter are closed, but not those that were handed over, nor its own", () => {
+test("inherited descriptors are closed, except those that were handed over and the process's own", () => {
   const script = `exec "${process.execPath}" --import jiti/register "${PROBE}" 40</dev/null 41</dev/null`;
   const { stdout, stderr } = spawnSync("bash", ["-c", script], { encoding: "utf8" });
   expect(stderr).toBe("");

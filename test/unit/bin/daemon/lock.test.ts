@@ -29,7 +29,7 @@ async function holdElsewhere(program = HOLDER, folder = home): Promise<number> {
   return holder.pid as number;
 }
 
-test("a second process is refused, told who holds it, and gets it at once after kill -9", async () => {
+test("a second process is refused with the holder's pid, and gets the lock at once after kill -9", async () => {
   const pid = await holdElsewhere();
   expect(lockHolder(home)).toBe(pid);
   await expect(takeLock(home)).rejects.toMatchObject({
@@ -50,7 +50,7 @@ test("a second process is refused, told who holds it, and gets it at once after 
   expect(lockHolder(home)).toBeUndefined();
 });
 
-test("its holder is told also while the machine's other locks come and go", async () => {
+test("the holder is found even while other locks are taken and released", async () => {
   const lock = await takeLock(home);
   const others = mkdtempSync(join(home, "others-"));
   await holdElsewhere(CHURN, others);
@@ -59,7 +59,7 @@ test("its holder is told also while the machine's other locks come and go", asyn
   lock.release();
 });
 
-test("it is one private file that says nothing by being there", async () => {
+test("the lock is one private file, whose existence means nothing", async () => {
   writeFileSync(join(home, "daemon.lock"), "", { mode: 0o600 });
   const lock = await takeLock(home);
   expect(readdirSync(home)).toEqual(["daemon.lock"]);
@@ -77,18 +77,18 @@ test("it is one private file that says nothing by being there", async () => {
 test.each([
   ["a link", () => symlinkSync(join(home, "elsewhere"), join(home, "daemon.lock"))],
   ["a folder", () => mkdirSync(join(home, "daemon.lock"))],
-])("%s in its place is refused and left alone", async (_, lay) => {
+])("%s in place of the lock is refused and left alone", async (_, lay) => {
   lay();
   await expect(takeLock(home)).rejects.toMatchObject({ code: "home_unusable" });
   expect(readdirSync(home)).toEqual(["daemon.lock"]);
 });
 
-test("a file that is no lock is refused, not overwritten", async () => {
+test("a file that is not a lock is refused and not overwritten", async () => {
   writeFileSync(join(home, "daemon.lock"), "not a database, but long enough to be looked at".repeat(30));
   await expect(takeLock(home)).rejects.toMatchObject({ code: "home_unusable" });
   expect(lstatSync(join(home, "daemon.lock")).size).toBeGreaterThan(1_000);
 });
 
-test("nobody holds the lock of a home that does not exist", () => {
+test("a home that does not exist has no lock holder", () => {
   expect(lockHolder(join(home, "absent"))).toBeUndefined();
 });

@@ -17,7 +17,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 const linesOf = (file: string) => readFileSync(file, "utf8").trimEnd().split("\n");
 const modeOf = (file: string) => (statSync(file).mode & 0o777).toString(8);
 
-test("what was there is appended to, and archived when there is no room", () => {
+test("the log is appended to, and rotated when it is full", () => {
   writeFileSync(path, "12345\n", { mode: 0o644 });
   const log = createLogFile(dir, 10);
   log.write("678\n");
@@ -27,7 +27,7 @@ test("what was there is appended to, and archived when there is no room", () => 
   expect(modeOf(`${path}.1`)).toBe("600");
 });
 
-test("two files of limited size hold the newest lines, each whole, none missing between them", () => {
+test("two files of limited size hold the newest lines, whole and without a gap", () => {
   const log = createLogFile(dir, 1_000);
   for (let number = 1; number <= 500; number++) {
     log.write(`{"number":${number}}\n`);
@@ -39,7 +39,7 @@ test("two files of limited size hold the newest lines, each whole, none missing 
   expect(numbers.length).toBeGreaterThan(60);
 });
 
-test("who has it open for appending, as the output of the daemon's process, still writes into it", () => {
+test("a descriptor that is open for appending still writes to the log after a rotation", () => {
   const output = openLogFile(dir);
   const log = createLogFile(dir, 100);
   for (let number = 0; number < 50; number++) {
@@ -54,7 +54,7 @@ test("who has it open for appending, as the output of the daemon's process, stil
   expect(seen).toEqual(seen[0]?.startsWith("crash") ? expected.slice(1) : expected);
 });
 
-test("an archive that cannot be written loses no line", () => {
+test("no line is lost if the archive cannot be written", () => {
   mkdirSync(`${path}.1`);
   const log = createLogFile(dir, 100);
   for (let number = 0; number < 100; number++) log.write(`line ${number}\n`);
@@ -65,7 +65,7 @@ test("an archive that cannot be written loses no line", () => {
   expect(statSync(path).size).toBeLessThanOrEqual(100);
 });
 
-test("a line that cannot be written, or not all of it, is left out and counted", () => {
+test("a line that cannot be written completely is dropped and counted", () => {
   const script = `
     import { execFileSync } from "node:child_process";
     import { createLogFile } from ${JSON.stringify(join(ROOT, "dist/bin/daemon/log-file.js"))};

@@ -19,7 +19,7 @@ describe("a service manager", () => {
   });
   afterEach(() => vi.useRealTimers());
 
-  test("is there where its socket is named, and no child hears of it", () => {
+  test("is found by its socket, and is hidden from children", () => {
     expect(takeServiceManager({ WATCHDOG_USEC: "1" }, open)).toBeUndefined();
     const env = {
       NOTIFY_SOCKET: "/s",
@@ -32,7 +32,7 @@ describe("a service manager", () => {
     expect(manager?.env).toEqual({ NOTIFY_SOCKET: "/s", WATCHDOG_USEC: "2000000" });
   });
 
-  test("is told in one message, a line for each assignment; again when its queue is full", async () => {
+  test("receives one message with a line per assignment, sent again while its queue is full", async () => {
     const manager = takeServiceManager({ NOTIFY_SOCKET: "/s" }, open);
     answers = ["later", "later"];
     await manager?.tell({ READY: 1, STATUS: "fine\nSTOPPING=1" });
@@ -43,10 +43,10 @@ describe("a service manager", () => {
   });
 
   test.each([
-    ["asked of this process", String(process.pid), 4],
-    ["asked of whoever is the main process", undefined, 4],
-    ["asked of another process", "1", 0],
-  ])("hears twice in its time that the daemon lives, where that is %s", async (_, pid, times) => {
+    ["this process", String(process.pid), 4],
+    ["the main process", undefined, 4],
+    ["another process", "1", 0],
+  ])("gets two signs of life per watchdog interval if they are asked of %s", async (_, pid, times) => {
     vi.useFakeTimers();
     const env = { NOTIFY_SOCKET: "/s", WATCHDOG_USEC: "2000000", ...(pid ? { WATCHDOG_PID: pid } : {}) };
     takeServiceManager(env, open)?.feedWatchdog();
@@ -54,7 +54,7 @@ describe("a service manager", () => {
     expect(sent).toEqual(Array(times).fill("WATCHDOG=1"));
   });
 
-  test("follows to a successor where it is systemd and can be told", () => {
+  test("follows a successor only if it is systemd and can be notified", () => {
     const env = (more: object) => ({ NOTIFY_SOCKET: "/s", ...more });
     const unreachable = () => {
       throw new Error("no koffi");
@@ -81,7 +81,7 @@ s.settimeout(20)
 print("bound", flush=True)
 print(s.recv(1000).decode())`;
 
-  test.each(["a path", "an abstract name"])("reaches %s, and is lost where nobody is", async (kind) => {
+  test.each(["a path", "an abstract name"])("reaches %s, and is lost without a receiver", async (kind) => {
     const address = kind === "a path" ? join(dir, "socket") : `@${dir}`;
     expect(openDatagramSender(address)("nobody")).toBe("lost");
     const receiver = spawn("python3", ["-c", RECEIVER, address], { stdio: ["ignore", "pipe", "inherit"] });
