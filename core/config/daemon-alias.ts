@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-type Exports = Readonly<Record<string, string | { readonly default: string }>>;
+type Exports = Readonly<Record<string, string | null | { readonly default: string }>>;
 
 /**
  * The files of the running daemon by the names under which its package exports them, so that a config or plugin
@@ -16,8 +16,8 @@ export function daemonAlias(): Record<string, string> {
   };
   const runsFromSource = import.meta.url.endsWith(".ts");
   const entries = Object.entries(exports).flatMap(([key, target]): [string, string][] => {
-    const file = typeof target === "string" ? target : target.default;
-    if (!file.startsWith("./dist/")) return [];
+    const file = typeof target === "string" ? target : target?.default;
+    if (!file?.startsWith("./dist/")) return [];
     const ownFile = runsFromSource ? file.replace("./dist/", "./").replace(/\.js$/, ".ts") : file;
     const [specifier, path] = key.endsWith("/*")
       ? [key.slice(0, -2), ownFile.slice(0, ownFile.indexOf("/*"))]

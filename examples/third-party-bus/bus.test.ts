@@ -7,14 +7,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { readOrCreateSecret } from "openstarry-daemon/kit";
 import { testMessageBus } from "openstarry-daemon/testing";
 import { busOver, type Connection, connectBus, connectByUrl, type LineBus } from "./client.js";
-import { ensureSecret, keyOf } from "./keys.js";
+import { keyOf } from "./keys.js";
 
 /** A broker of its own, as the daemon would run it. */
 function makeBroker() {
   const folder = mkdtempSync(join(tmpdir(), "bus-line-"));
-  const secret = ensureSecret(join(folder, "secret"));
+  const secret = readOrCreateSecret(join(folder, "secret"));
   const path = join(folder, "bus.sock");
   let broker: ChildProcess | undefined;
   const kill = () => broker?.kill("SIGKILL");

@@ -2,9 +2,10 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { definePlugin, isLive, type MessageBus, messageBus, OpenStarryError } from "openstarry-daemon";
+import { readOrCreateSecret } from "openstarry-daemon/kit";
 import { z } from "zod";
 import { busOver, type Connection, connectBus, type Fail } from "./client.js";
-import { ensureSecret, keyOf } from "./keys.js";
+import { keyOf } from "./keys.js";
 
 const BROKER = fileURLToPath(new URL("./broker.js", import.meta.url));
 /** sun_path of unix(7), less the byte that ends it. */
@@ -92,7 +93,7 @@ export default definePlugin({
           });
         }
         mkdirSync(folder, { recursive: true, mode: 0o700 });
-        secret = ensureSecret(join(folder, "secret"));
+        secret = readOrCreateSecret(join(folder, "secret"));
         // Runs that went on while there was no daemon.
         for (const { agent_id, run_id, state } of ctx.agents.list()) {
           if (isLive(state) && run_id !== undefined) runs.set(agent_id, run_id);

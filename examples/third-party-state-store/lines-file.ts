@@ -1,6 +1,7 @@
 import { constants, existsSync } from "node:fs";
 import { type FileHandle, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { Row } from "openstarry-daemon/kit";
 
 /** One line of the file: what has changed together. */
 export type Line =
@@ -8,19 +9,8 @@ export type Line =
   | { version: number }
   /** What is known of a namespace besides its keys. */
   | { ns: string; forgotten: number }
-  | { ns: string; changes: Slot[] }
+  | { ns: string; changes: Row[] }
   | { ns: string; dropped: number };
-
-/** A key as it is, or was: a deleted one keeps its version for those who watch. */
-export interface Slot {
-  key: string;
-  version: number;
-  /** Absent: deleted. */
-  json?: string;
-  updatedAtMs: number;
-  /** Absent: it stays. */
-  expiresAtMs?: number;
-}
 
 /**
  * A file of JSON lines that only grows, until it is written anew. A line counts when it is on the disk with

@@ -1,17 +1,16 @@
 import {
   type Clock,
   OpenStarryError,
-  rfc3339,
   type StateChange,
   type StateEntry,
   type StateStore,
-  type StateWrite,
   type WatchQuery,
 } from "openstarry-daemon";
-import { type Line, type LinesFile, openLines, type Slot } from "./lines-file.js";
+import { type EncodedWrite, encodeWrite, entryOf, isLive, planWrite, type Row } from "openstarry-daemon/kit";
+import { type Line, type LinesFile, openLines } from "./lines-file.js";
 
 interface Namespace {
-  slots: Map<string, Slot>;
+  rows: Map<string, Row>;
   /** Deletions up to this version are not known any more. */
   forgotten: number;
   /** Wakes those who watch. */
@@ -45,7 +44,7 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
     const known = namespaces.get(name);
     if (known) return known;
     // Who has seen a version of an earlier namespace of this name has missed its end.
-    const made = { slots: new Map(), forgotten: version, watchers: new Set<() => void>(), dropped: false };
+    const made = { rows: new Map(), forgotten: version, watchers: new Set<() => void>(), dropped: false };
     namespaces.set(name, made);
     return made;
   }
@@ -65,18 +64,15 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
       wake(space);
     } else {
       const space = open(line.ns);
-      for (const slot of line.changes) {
+      for (const row of line.changes) {
         // Set anew, so that the map is in the order of versions.
-        space.slots.delete(slot.key);
-        space.slots.set(slot.key, slot);
-        version = Math.max(version, slot.version);
+        space.rows.delete(row.key);
+        space.rows.set(row.key, row);
+        version = Math.max(version, row.version);
       }
       wake(space);
     }
   }
-
-  const isLive = (slot: Slot | undefined): slot is Slot & { json: string } =>
-    slot?.json !== undefined && (slot.expiresAtMs ?? Number.POSITIVE_INFINITY) > clock.now();
 
   function mustRun(): LinesFile {
     if (file && problem === undefined) return file;
@@ -105,55 +101,39 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
 
   async function rewrite(to: LinesFile): Promise<void> {
     for (const space of namespaces.values()) {
-      const deletions = [...space.slots.values()].filter(({ json }) => json === undefined);
+      const deletions = [...space.rows.values()].filter(({ json }) => json === undefined);
       for (const { key, version } of deletions.slice(0, -KEPT_DELETIONS)) {
-        space.slots.delete(key);
+        space.rows.delete(key);
         space.forgotten = Math.max(space.forgotten, version);
       }
     }
     const lines: Line[] = [{ version }];
-    for (const [ns, { forgotten, slots }] of namespaces) {
+    for (const [ns, { forgotten, rows }] of namespaces) {
       lines.push({ ns, forgotten });
-      for (const slot of slots.values()) lines.push({ ns, changes: [slot] });
+      for (const row of rows.values()) lines.push({ ns, changes: [row] });
     }
     await to.rewrite(lines);
     rewrittenSize = to.size();
   }
 
-  /** What a batch comes to, looked at alone: nothing of it has happened yet. */
-  function plan(name: string, writes: readonly StateWrite[]) {
-    const before = namespaces.get(name)?.slots;
-    const changes: Slot[] = [];
-    const answers = writes.map((one): StateEntry | undefined => {
-      const { key, expect } = one;
-      const found = changes.filter((it) => it.key === key).at(-1) ?? before?.get(key);
-      const live = isLive(found) ? found : undefined;
-      if (expect !== undefined && (expect === "absent" ? 0 : expect) !== (live?.version ?? 0)) {
-        throw new OpenStarryError("state_conflict", {
-          detail: `"${key}" ${live ? `has version ${live.version}` : "is not there"}, expected ${expect}`,
-          hint: "read it again, and decide anew",
-          data: { key, version: live?.version ?? 0 },
-        });
-      }
-      if (one.op === "delete" && !live) return undefined;
-      const updatedAtMs = clock.now();
-      const slot: Slot = { key, version: version + changes.length + 1, updatedAtMs };
-      if (one.op === "put") {
-        slot.json = JSON.stringify(one.value);
-        if (one.ttlMs !== undefined) slot.expiresAtMs = updatedAtMs + one.ttlMs;
-      }
-      changes.push(slot);
-      return entryOf(one.op === "put" ? slot : (live ?? slot));
+  /** Plans a batch without changing anything. The rows are in the order of their versions. */
+  function plan(name: string, writes: readonly EncodedWrite[]) {
+    const before = namespaces.get(name)?.rows;
+    const { rows, answers } = planWrite(writes, {
+      version,
+      find: (key) => before?.get(key),
+      nowMs: clock.now(),
     });
-    return { changes, answers };
+    return { changes: [...rows.values()].sort((a, b) => a.version - b.version), answers };
   }
 
   async function sweep(): Promise<void> {
     for (const [ns, space] of namespaces) {
-      const over = () => [...space.slots.values()].filter((slot) => slot.json !== undefined && !isLive(slot));
+      const over = () =>
+        [...space.rows.values()].filter((row) => row.json !== undefined && !isLive(row, clock.now()));
       if (over().length === 0) continue;
       await inTurn(async (to) => {
-        const changes = over().map(({ key, updatedAtMs }, index): Slot => {
+        const changes = over().map(({ key, updatedAtMs }, index): Row => {
           return { key, updatedAtMs, version: version + index + 1 };
         });
         if (changes.length > 0 && !space.dropped) await commit(to, { ns, changes });
@@ -181,15 +161,15 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
         const woken = new Promise<void>((resolve) => {
           wakeUp = resolve;
         });
-        const fresh = [...space.slots.values()].filter((slot) => slot.version > seen);
-        for (const slot of fresh.sort((a, b) => a.version - b.version)) {
-          seen = slot.version;
+        const fresh = [...space.rows.values()].filter((row) => row.version > seen);
+        for (const row of fresh.sort((a, b) => a.version - b.version)) {
+          seen = row.version;
           // Overwritten meanwhile: it has its turn further on.
-          if (space.slots.get(slot.key) !== slot || !slot.key.startsWith(prefix)) continue;
-          const { key, version } = slot;
-          yield slot.json === undefined
+          if (space.rows.get(row.key) !== row || !row.key.startsWith(prefix)) continue;
+          const { key, version } = row;
+          yield row.json === undefined
             ? { type: "delete", key, version }
-            : { type: "put", entry: entryOf(slot) };
+            : { type: "put", entry: entryOf(row) };
           if (signal.aborted) return;
         }
         if (fresh.length === 0) await woken;
@@ -205,27 +185,30 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
     capabilities: { durable: true },
     async get(name, key) {
       mustRun();
-      const slot = namespaces.get(name)?.slots.get(key);
-      return isLive(slot) ? entryOf(slot) : undefined;
+      const row = namespaces.get(name)?.rows.get(key);
+      return row && isLive(row, clock.now()) ? entryOf(row) : undefined;
     },
-    write: (name, writes) =>
-      inTurn(async (to) => {
-        const { changes, answers } = plan(name, writes);
+    async write(name, writes) {
+      // Encoded before anything is awaited: the caller may change its values afterwards.
+      const encoded = writes.map(encodeWrite);
+      return inTurn(async (to) => {
+        const { changes, answers } = plan(name, encoded);
         if (changes.length > 0) await commit(to, { ns: name, changes });
         return answers;
-      }),
+      });
+    },
     async list(name, { prefix = "", after, limit }) {
       mustRun();
-      const found = [...(namespaces.get(name)?.slots.values() ?? [])]
-        .filter((slot) => isLive(slot) && slot.key.startsWith(prefix))
+      const found = [...(namespaces.get(name)?.rows.values() ?? [])]
+        .filter((row) => isLive(row, clock.now()) && row.key.startsWith(prefix))
         .filter(({ key }) => after === undefined || compareKeys(key, after) > 0)
         .sort((a, b) => compareKeys(a.key, b.key));
       const entries: StateEntry[] = [];
       let bytes = 0;
-      for (const slot of found) {
-        bytes += slot.json?.length ?? 0;
+      for (const row of found) {
+        bytes += row.json?.length ?? 0;
         if (entries.length === limit || (entries.length > 0 && bytes > MAX_PAGE_BYTES)) break;
-        entries.push(entryOf(slot));
+        entries.push(entryOf(row));
       }
       return { entries, more: entries.length < found.length };
     },
@@ -263,16 +246,6 @@ export function createLinesStore(path: string, clock: Pick<Clock, "now" | "after
 
 function wake({ watchers }: Namespace): void {
   for (const watcher of [...watchers]) watcher();
-}
-
-function entryOf({ key, version, json = "null", updatedAtMs, expiresAtMs }: Slot): StateEntry {
-  return {
-    key,
-    value: JSON.parse(json),
-    version,
-    updated_at: rfc3339(updatedAtMs),
-    ...(expiresAtMs === undefined ? {} : { expires_at: rfc3339(expiresAtMs) }),
-  };
 }
 
 /** By their UTF-8 bytes, which is not the order of JavaScript's strings. */

@@ -1,5 +1,5 @@
-import { type DaemonEvent, type Journal, OpenStarryError } from "../../core/index.js";
-import { messageOf, unavailable } from "../kit/sqlite/failures.js";
+import { type DaemonEvent, errorText, type Journal, OpenStarryError } from "../../core/index.js";
+import { unavailable } from "../kit/sqlite/failures.js";
 import { createGroupCommit, type GroupCommit } from "../kit/sqlite/group-commit.js";
 import { openDatabase } from "../kit/sqlite/open-database.js";
 import { type EncodedBatch, encodeBatch } from "./encode.js";
@@ -121,6 +121,6 @@ function sweepSecrets(
   try {
     secrets.sweep((agentId) => known.has(agentId));
   } catch (error) {
-    options.onProblem?.(`left-over values of agents could not be removed: ${messageOf(error)}`);
+    options.onProblem?.(`left-over values of agents could not be removed: ${errorText(error)}`);
   }
 }

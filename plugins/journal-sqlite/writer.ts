@@ -1,5 +1,5 @@
-import type { Clock, DaemonEvent } from "../../core/index.js";
-import { messageOf, unavailable } from "../kit/sqlite/failures.js";
+import { type Clock, type DaemonEvent, errorText } from "../../core/index.js";
+import { unavailable } from "../kit/sqlite/failures.js";
 import type { EncodedBatch } from "./encode.js";
 import { journalFile } from "./journal-file.js";
 import type { SecretFiles } from "./secret-files.js";
@@ -43,7 +43,7 @@ export function createWriter(
       }
       report(undefined);
     } catch (error) {
-      report(`clearing up failed: ${messageOf(error)}`);
+      report(`clearing up failed: ${errorText(error)}`);
     }
   };
 
@@ -59,7 +59,7 @@ export function createWriter(
       return numbered;
     } catch (error) {
       // Without a cause the journal is sound and refused this one batch. A group is tried again in parts.
-      if (batches.length === 1 && (error as Error).cause !== undefined) report(messageOf(error));
+      if (batches.length === 1 && (error as Error).cause !== undefined) report(errorText(error));
       throw error;
     }
   };

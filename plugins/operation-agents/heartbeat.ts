@@ -9,7 +9,7 @@ import {
   type Principal,
   type Usage,
 } from "../../core/index.js";
-import { createLatestWords } from "../kit/latest-words.js";
+import { createStatusThrottle } from "../kit/throttle-status.js";
 import { requireOwnAgent } from "./lookup.js";
 import { ofAgent } from "./schemas.js";
 
@@ -52,7 +52,7 @@ interface Words {
 
 /** `agents.heartbeat`: what an agent says of itself. */
 export function heartbeatOperations(ctx: PluginContext): Operation<never>[] {
-  const latest = createLatestWords(ctx.clock, WORDS_EVERY_MS, (agentId, runId, words: Words) => {
+  const latest = createStatusThrottle(ctx.clock, WORDS_EVERY_MS, (agentId, runId, words: Words) => {
     ctx.reports.heartbeat(agentId, runId, words).catch((error: unknown) => {
       // The run is over by now.
       if (isOpenStarryError(error) && ["agent_not_found", "run_is_over"].includes(error.code)) return;

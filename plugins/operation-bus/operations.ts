@@ -8,7 +8,7 @@ import {
   type PluginContext,
 } from "../../core/index.js";
 import { DAEMON_TOPICS, ownerOf, REPLY_TOPICS } from "../kit/topics.js";
-import { untilUsable } from "../kit/usable.js";
+import { waitUntilHealthy } from "../kit/wait-until-healthy.js";
 import { createDeliveries } from "./deliveries.js";
 import { viewOf } from "./message-view.js";
 import { request } from "./request.js";
@@ -163,7 +163,7 @@ async function usableBus(ctx: PluginContext, signal: AbortSignal): Promise<Messa
       hint: "add one to the config's plugins, such as bus-mqtt",
     });
   }
-  return untilUsable(ctx.use(messageBus), {
+  return waitUntilHealthy(ctx.use(messageBus), {
     clock: ctx.clock,
     signal,
     code: "bus_unavailable",

@@ -13,7 +13,7 @@ import {
   type StreamItem,
   stateStore,
 } from "../../core/index.js";
-import { untilUsable } from "../kit/usable.js";
+import { waitUntilHealthy } from "../kit/wait-until-healthy.js";
 import { entrySchema, ifVersion, key, namespace, prefix, putFields, writesSchema } from "./schemas.js";
 
 const byKey = "/state/{namespace}/{key*}";
@@ -160,7 +160,7 @@ async function usableStore(ctx: PluginContext, signal: AbortSignal): Promise<Sta
       hint: "add one to the config's plugins, such as state-sqlite",
     });
   }
-  return untilUsable(ctx.use(stateStore), {
+  return waitUntilHealthy(ctx.use(stateStore), {
     clock: ctx.clock,
     signal,
     code: "state_unavailable",

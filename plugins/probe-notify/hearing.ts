@@ -1,5 +1,5 @@
 import { isOpenStarryError, type PluginContext, type Probe } from "../../core/index.js";
-import { createLatestWords } from "../kit/latest-words.js";
+import { createStatusThrottle } from "../kit/throttle-status.js";
 import { findUser } from "../kit/users.js";
 import type { Datagrams } from "./datagrams.js";
 import { createNotifyProbe } from "./notify-probe.js";
@@ -28,7 +28,7 @@ export function createHearing(ctx: PluginContext, native: Datagrams, folder: str
   const sockets = createNotifySockets({ clock, log, native, folder });
   const pass = (agentId: string, runId: string, said: { status: string }) =>
     passOn(ctx, agentId, runId, said.status);
-  const words = createLatestWords(clock, STATUS_EVERY_MS, pass);
+  const words = createStatusThrottle(clock, STATUS_EVERY_MS, pass);
   const notify = createNotifyProbe({
     clock,
     log,

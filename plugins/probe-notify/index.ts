@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { definePlugin, type PluginContext, type Probe, probe, probeRunner } from "../../core/index.js";
+import { createPerRunHealth, type PerRunHealth } from "../kit/per-run-health.js";
 import { type SignOptions, signOptions } from "../kit/probe-loop.js";
-import { createRunFaults, type RunFaults } from "../kit/run-faults.js";
 import { loadDatagrams } from "./datagrams.js";
 import { createHearing, type Hearing } from "./hearing.js";
 import { ownFolder } from "./own-folder.js";
@@ -23,7 +23,7 @@ export default definePlugin({
       ctx.provide(probe, UNAVAILABLE);
       return;
     }
-    const faults = createRunFaults(ctx.daemon);
+    const faults = createPerRunHealth(ctx.daemon);
     const hearing = createHearing(ctx, native, folder);
     ctx.provide(probe, hearing.probe);
     ctx.hooks.beforeSpawn.tap("make its socket", (spec) => {
@@ -76,7 +76,7 @@ function watchdogOf(ctx: PluginContext, agentId: string): Record<string, string>
 }
 
 /** The runs of earlier daemons that live. One agent's trouble is not the others'. */
-function openAgain(ctx: PluginContext, hearing: Hearing, faults: RunFaults): void {
+function openAgain(ctx: PluginContext, hearing: Hearing, faults: PerRunHealth): void {
   const live = ctx.agents
     .list()
     .flatMap(({ agent_id, run_id, state }) =>

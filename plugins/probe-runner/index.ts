@@ -11,7 +11,7 @@ import {
   probeRunner,
   templateSection,
 } from "../../core/index.js";
-import { createRunFaults } from "../kit/run-faults.js";
+import { createPerRunHealth } from "../kit/per-run-health.js";
 import { chooseProbe } from "./choose-probe.js";
 import { createProgressWatch, type ProgressPlan } from "./progress.js";
 import { watchSections } from "./sections.js";
@@ -26,7 +26,7 @@ export default definePlugin({
   options: z.strictObject({}),
   setup(ctx) {
     for (const section of watchSections(ctx)) ctx.provide(templateSection, section);
-    const faults = createRunFaults(ctx.daemon);
+    const faults = createPerRunHealth(ctx.daemon);
     const failed = ({ agent, runId }: Watched, role: ProbeRole, error: unknown) => {
       const why = error instanceof Error ? error.message : String(error);
       ctx.log.error({ agent_id: agent.agent_id, role, err: error }, "a probe cannot watch");

@@ -11,8 +11,6 @@ import {
   type Spawner,
   type SpawnSpec,
 } from "../../core/index.js";
-import type { PosixSpawn } from "../kit/posix-spawn.js";
-import { type PunchHole, punchByTool } from "../kit/punch-hole.js";
 import { findUser, type User } from "../kit/users.js";
 import type { LimitGroups } from "./limits/limits.js";
 import { oomScoreOfAgents } from "./limits/oom-score.js";
@@ -20,11 +18,13 @@ import { limitProcesses, openFilesHeld } from "./limits/rlimits.js";
 import { createLogKeeper } from "./logs/keeper.js";
 import { readTail } from "./logs/output-tail.js";
 import { liveName, STREAMS } from "./logs/pieces.js";
+import { type PunchHole, punchByTool } from "./logs/punch-hole.js";
 import { readLogs } from "./logs/read.js";
 import { resolveCommand, resolveCwd } from "./process/command.js";
 import { buildEnvironment } from "./process/environment.js";
 import { runBeside } from "./process/exec.js";
 import { openNew, type RunFolders } from "./process/folders.js";
+import type { PosixSpawn } from "./process/posix-spawn.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./process/privileges.js";
 import { createRunHandle, type OwnedRun, type ProcessTarget, parseTarget } from "./process/run-handle.js";
 import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./process/shim.js";

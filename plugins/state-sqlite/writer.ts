@@ -1,5 +1,11 @@
-import { type Clock, isOpenStarryError, type OpenStarryError, type StateEntry } from "../../core/index.js";
-import { messageOf, unavailable } from "../kit/sqlite/failures.js";
+import {
+  type Clock,
+  errorText,
+  isOpenStarryError,
+  type OpenStarryError,
+  type StateEntry,
+} from "../../core/index.js";
+import { unavailable } from "../kit/sqlite/failures.js";
 import { type EncodedWrite, type Plan, planWrite } from "../kit/state-plan.js";
 import { stateFile } from "./state-file.js";
 import type { Space, Tables } from "./tables.js";
@@ -63,7 +69,7 @@ export function createWriter(
       report(undefined);
       return done;
     } catch (error) {
-      if (isLast) report(messageOf(error));
+      if (isLast) report(errorText(error));
       throw error;
     }
   }

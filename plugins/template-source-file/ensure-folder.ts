@@ -1,6 +1,6 @@
 import { lstat, mkdir } from "node:fs/promises";
 import { OpenStarryError } from "../../core/index.js";
-import { unusable } from "../kit/write-file.js";
+import { unusable } from "../kit/atomic-file.js";
 
 /** Makes the folder, for the daemon's user alone, where it is not there. Refuses what is none, links too. */
 export async function ensureFolder(folder: string): Promise<void> {

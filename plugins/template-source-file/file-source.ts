@@ -10,7 +10,7 @@ import {
   type TemplateLookup,
   type TemplateSource,
 } from "../../core/index.js";
-import { removeFile, writeWhole } from "../kit/write-file.js";
+import { removeFile, writeWhole } from "../kit/atomic-file.js";
 import { ensureFolder } from "./ensure-folder.js";
 import {
   idByName,

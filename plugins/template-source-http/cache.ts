@@ -2,7 +2,7 @@ import { lstat, mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { idSchema, type Logger, OpenStarryError, readTextFile, validateSync } from "../../core/index.js";
-import { removeFile, writeWhole } from "../kit/write-file.js";
+import { removeFile, writeWhole } from "../kit/atomic-file.js";
 
 /** A good document as the service sent it. */
 export interface Kept {

@@ -78,6 +78,24 @@ describe("installed in an empty folder", () => {
     expect(names.length).toBeGreaterThan(15);
   });
 
+  test("the kit's index loads no database driver, client or native module", async ({ skip }) => {
+    if (missing !== undefined) skip(missing);
+    const script = `
+      import { createRequire } from "node:module";
+      const { cache } = createRequire(import.meta.url);
+      const loaded = () => ["libsql", "ioredis", "koffi", "pg"].filter((name) =>
+        Object.keys(cache).some((file) => file.includes("/node_modules/" + name + "/")));
+      await import("openstarry-daemon/kit");
+      const light = loaded();
+      await import("openstarry-daemon/kit/redis");
+      console.log(JSON.stringify([light, loaded()]));
+    `;
+    const args = ["--input-type=module", "-e", script];
+    const [light, withRedis] = JSON.parse(await mustRun(process.execPath, args, { cwd: folder }));
+    expect(light).toEqual([]);
+    expect(withRedis).toContain("ioredis");
+  });
+
   test("init, start, list and stop work there", async ({ skip }) => {
     if (missing !== undefined) skip(missing);
     const home = join(root, "empty-home");

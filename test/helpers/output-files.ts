@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type LogLine, type LogQuery, type LogRules, systemClock } from "../../core/index.js";
-import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/kit/punch-hole.js";
 import { createLogKeeper, type LogKeeper } from "../../plugins/spawner-process/logs/keeper.js";
 import { liveName } from "../../plugins/spawner-process/logs/pieces.js";
+import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/spawner-process/logs/punch-hole.js";
 import { readLogs } from "../../plugins/spawner-process/logs/read.js";
 import { newRunId } from "../contract/run-id.js";
 

@@ -160,12 +160,13 @@ export function mappedFiles(pid: number): string[] {
 export function exportedPaths(folder: string): Record<string, string[]> {
   const { name, exports } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
     name: string;
-    exports: Record<string, string | Record<string, string>>;
+    exports: Record<string, string | null | Record<string, string>>;
   };
   const plugins = readdirSync(join(folder, "dist/plugins"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && entry.name !== "kit")
     .map((entry) => entry.name);
   const entries = Object.entries(exports).flatMap(([key, target]) => {
+    if (target === null) return [];
     const targets = typeof target === "string" ? [target] : Object.values(target);
     return (key.includes("*") ? plugins : [""]).map((star): [string, string[]] => [
       `${name}${key.slice(1)}`.replace("*", star),

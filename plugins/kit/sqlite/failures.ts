@@ -1,4 +1,4 @@
-import { isOpenStarryError, OpenStarryError } from "../../../core/index.js";
+import { errorText, isOpenStarryError, OpenStarryError } from "../../../core/index.js";
 import type { DatabaseKind } from "./database-kind.js";
 
 /** Whatever goes wrong, as the kind's error with its cause. `what` says what could not be done. */
@@ -8,7 +8,7 @@ export function unavailable<T>(kind: DatabaseKind, what: string, act: () => T): 
   } catch (cause) {
     if (isOpenStarryError(cause)) throw cause;
     throw new OpenStarryError(kind.unavailable, {
-      detail: `${what}: ${messageOf(cause)}`,
+      detail: `${what}: ${errorText(cause)}`,
       hint: hintFor(kind, cause),
       cause,
     });
@@ -38,8 +38,4 @@ export function isDiskFull(cause: unknown): boolean {
 
 function codeOf(cause: unknown): string {
   return String((cause as { code?: unknown } | undefined)?.code);
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

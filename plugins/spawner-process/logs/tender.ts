@@ -1,7 +1,7 @@
 import type { Logger, LogRules } from "../../../core/index.js";
-import type { PunchHole } from "../../kit/punch-hole.js";
 import { type Layout, layoutOf, namesIn } from "./pieces.js";
 import { prune } from "./prune.js";
+import type { PunchHole } from "./punch-hole.js";
 import { archive, canPunch, finish, isRefilled, type LiveOutput, mark, openLive } from "./rotate.js";
 
 export interface TenderOptions {

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
-import type { PosixSpawn } from "../../kit/posix-spawn.js";
 import { NOT_TO_BE_SEEN, readIfThere } from "../tree/identity.js";
+import type { PosixSpawn } from "./posix-spawn.js";
 
 /**
  * Joins the cgroups up to `--`, then takes how many files may be open and how soon it is killed when memory

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { readKernelFile } from "../../kit/kernel-file.js";
-import { openPidfd, type Pidfd } from "../../kit/pidfd.js";
+import { openPidfd, type Pidfd } from "./pidfd.js";
 
 /**
  * What proves that a pid is the process that was started: its kernel start time (field 22 of

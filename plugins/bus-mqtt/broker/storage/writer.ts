@@ -1,7 +1,7 @@
-import type { BusMessage } from "../../../../core/index.js";
+import { type BusMessage, errorText } from "../../../../core/index.js";
 import { bytesOf } from "../../../kit/bus/recent-messages.js";
 import type { ConsumerGroupId, ConsumerGroupUpdate } from "../../../kit/bus/storage.js";
-import { messageOf, unavailable } from "../../../kit/sqlite/failures.js";
+import { unavailable } from "../../../kit/sqlite/failures.js";
 import { topicMatches } from "../../../kit/topics.js";
 import { busFile } from "./bus-file.js";
 import type { Tables, Totals } from "./tables.js";
@@ -90,7 +90,7 @@ export function createWriter(options: WriterOptions): (changes: readonly Change[
       );
     } catch (error) {
       // A batch that failed is tried again one change at a time; only that decides.
-      if (changes.length === 1) report(messageOf(error));
+      if (changes.length === 1) report(errorText(error));
       throw error;
     }
     totals = kept;

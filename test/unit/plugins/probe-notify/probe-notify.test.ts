@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../../core/index.js";
-import { createLatestWords } from "../../../../plugins/kit/latest-words.js";
+import { createStatusThrottle } from "../../../../plugins/kit/throttle-status.js";
 import { type Datagram, loadDatagrams } from "../../../../plugins/probe-notify/datagrams.js";
 import probeNotify from "../../../../plugins/probe-notify/index.js";
 import { parseMessage } from "../../../../plugins/probe-notify/message.js";
@@ -186,7 +186,7 @@ it("of many words the last counts, one a second", async () => {
   const clock = createFakeClock();
   const passed: string[] = [];
   const pass = (_: string, runId: string, { text }: { text: string }) => void passed.push(`${runId} ${text}`);
-  const { isTime, end } = createLatestWords(clock, 1_000, pass);
+  const { isTime, end } = createStatusThrottle(clock, 1_000, pass);
   const say = (agentId: string, runId: string, text: string) =>
     isTime(agentId, runId, { text }) && pass(agentId, runId, { text });
   for (let index = 0; index < 100; index++) say("a", "1", `word ${index}`);

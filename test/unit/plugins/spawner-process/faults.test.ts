@@ -501,7 +501,7 @@ test.runIf(asRoot)(
     const { readdirSync } = await import("node:fs");
     const { createProcessSpawner } = await plugin("spawner");
     const { createRunFolders } = await plugin("process/folders");
-    const { loadPosixSpawn } = await plugin("../kit/posix-spawn");
+    const { loadPosixSpawn } = await plugin("process/posix-spawn");
     const log = { debug() {}, info() {}, warn() {}, error() {} };
     const spawners = [loadPosixSpawn(), undefined].map((native) => createProcessSpawner({ clock: systemClock, log,
       home: "${home}", env: process.env, native, folders: createRunFolders("${home}", "${shared}") }));

@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../../../core/index.js";
-import { openPidfd } from "../../../../plugins/kit/pidfd.js";
 import { createRunFolders } from "../../../../plugins/spawner-process/process/folders.js";
 import { createProcessSpawner } from "../../../../plugins/spawner-process/spawner.js";
 import {
@@ -15,6 +14,7 @@ import {
   signalGroup,
   signalProcess,
 } from "../../../../plugins/spawner-process/tree/identity.js";
+import { openPidfd } from "../../../../plugins/spawner-process/tree/pidfd.js";
 import { readRemembered, writeRemembered } from "../../../../plugins/spawner-process/tree/remembered-file.js";
 import { remember, sortByTree, type Tree } from "../../../../plugins/spawner-process/tree/tree.js";
 import { seeProcess } from "../../../helpers/processes.js";

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { describe, test } from "vitest";
 import { systemClock } from "../../../../core/index.js";
-import { loadPosixSpawn, type PosixSpawn } from "../../../../plugins/kit/posix-spawn.js";
-import { loadPunchHole } from "../../../../plugins/kit/punch-hole.js";
+import { loadPunchHole } from "../../../../plugins/spawner-process/logs/punch-hole.js";
 import { createRunFolders } from "../../../../plugins/spawner-process/process/folders.js";
+import { loadPosixSpawn, type PosixSpawn } from "../../../../plugins/spawner-process/process/posix-spawn.js";
 import { createProcessSpawner } from "../../../../plugins/spawner-process/spawner.js";
 import { openCgroups } from "../../../../plugins/spawner-process/tree/cgroup.js";
 import { testSpawner } from "../../../contract/spawner.js";

@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
-import { createRequire } from "node:module";
 import { constants } from "node:os";
+import { loadLibc, type NativeFunction } from "../../kit/libc.js";
 
 /**
  * A handle on one process, pidfd_open(2): between a look at what it leads to and a signal through it the
@@ -19,24 +19,15 @@ const SYS_PIDFD_SEND_SIGNAL = 424;
 const SYS_PIDFD_OPEN = 434;
 const PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2;
 
-interface Koffi {
-  load(path: null): { func(prototype: string): (...args: unknown[]) => number };
-  errno(): number;
-}
+type Libc = { syscall: NativeFunction; errno: () => number };
 
-interface Native {
-  syscall: (...args: unknown[]) => number;
-  errno: () => number;
-}
+let libc: Libc | false | undefined;
 
-let native: Native | false | undefined;
-
-function load(): Native | false {
+function load(): Libc | false {
   try {
-    const koffi = createRequire(import.meta.url)("koffi") as Koffi;
-    // By number: libcs before glibc 2.36 have no functions for these.
-    const syscall = koffi.load(null).func("long syscall(long number, ...)");
-    return { syscall, errno: () => koffi.errno() };
+    const loaded = loadLibc();
+    // By number: libcs before glibc 2.36 have no functions for these calls.
+    return loaded ? { syscall: loaded.func("long syscall(long number, ...)"), errno: loaded.errno } : false;
   } catch {
     return false;
   }
@@ -44,9 +35,9 @@ function load(): Native | false {
 
 /** `undefined` where there is no such process, no koffi, or no such call (Linux 5.3). */
 export function openPidfd(pid: number): Pidfd | undefined {
-  native ??= load();
-  if (!native) return undefined;
-  const { syscall, errno } = native;
+  libc ??= load();
+  if (!libc) return undefined;
+  const { syscall, errno } = libc;
   // Closed by exec, always.
   const fd = syscall(SYS_PIDFD_OPEN, "int", pid, "unsigned int", 0);
   if (fd < 0) return undefined;

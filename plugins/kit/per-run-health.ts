@@ -1,7 +1,7 @@
 import type { PluginContext } from "../../core/index.js";
 
 /** What a plugin cannot do for single runs. It is degraded for as long as one of them lives. */
-export interface RunFaults {
+export interface PerRunHealth {
   add(runId: string, fault: string): void;
   /** The run is over, and its faults with it. */
   end(runId: string): void;
@@ -10,7 +10,9 @@ export interface RunFaults {
 /** The others are counted. */
 const MOST_NAMED = 3;
 
-export function createRunFaults(daemon: Pick<PluginContext["daemon"], "degraded" | "recovered">): RunFaults {
+export function createPerRunHealth(
+  daemon: Pick<PluginContext["daemon"], "degraded" | "recovered">,
+): PerRunHealth {
   const byRun = new Map<string, Set<string>>();
 
   function tell() {

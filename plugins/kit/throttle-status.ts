@@ -4,7 +4,7 @@ import type { Clock } from "../../core/index.js";
  * Lets what runs say of themselves to the journal at most once in `everyMs` for each run. What is said in
  * between is put together, and passed on at the end of that time.
  */
-export function createLatestWords<W extends object>(
+export function createStatusThrottle<W extends object>(
   clock: Clock,
   everyMs: number,
   pass: (agentId: string, runId: string, words: W) => void,

@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { errnoError, type Libc, loadLibc } from "./libc.js";
+import { errnoError, type Libc, loadLibc } from "../../kit/libc.js";
 
 /**
  * posix_spawn(3) and what belongs to it, called in libc. Node forks, which takes longer the more memory

@@ -11,7 +11,7 @@ export interface Hosted {
 const COMING_UP_MS = 10_000;
 const LOOK_MS = 25;
 
-export interface UsableOptions {
+export interface WaitOptions {
   clock: Clock;
   /** Of the one who asks: nobody waits for it any more. */
   signal: AbortSignal;
@@ -22,7 +22,7 @@ export interface UsableOptions {
 }
 
 /** Resolves when it can be used; one that can be brought up is told that it is wanted, and waited for. */
-export async function untilUsable<T extends Hosted>(hosted: T, options: UsableOptions): Promise<T> {
+export async function waitUntilHealthy<T extends Hosted>(hosted: T, options: WaitOptions): Promise<T> {
   const { clock, signal, code, what } = options;
   const deadline = clock.monotonic() + (hosted.wanted ? COMING_UP_MS : 0);
   if (hosted.health() !== undefined) hosted.wanted?.();

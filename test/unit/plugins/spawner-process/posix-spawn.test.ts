@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { loadPosixSpawn } from "../../../../plugins/kit/posix-spawn.js";
+import { loadPosixSpawn } from "../../../../plugins/spawner-process/process/posix-spawn.js";
 
 const PROBE = fileURLToPath(new URL("../../../fixtures/bin/low-descriptors.ts", import.meta.url));
 
