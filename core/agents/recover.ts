@@ -1,7 +1,7 @@
 import { toOpenStarryError } from "../contracts/errors.js";
 import type { EventData } from "../contracts/events.js";
 import { journal } from "../contracts/journal.js";
-import { type AdoptSpec, type Stray, spawner } from "../contracts/spawner.js";
+import { type AdoptSpec, type OrphanedProcess, spawner } from "../contracts/spawner.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
 import type { AgentsContext } from "./context.js";
 import { isLive } from "./state.js";
@@ -21,8 +21,8 @@ export async function recover(context: RecoveryContext): Promise<void> {
   for (const it of slots.use(spawner).values()) {
     try {
       const known = [...table.workers].map(([id, { stored }]) => [id, stored.agent.run_id] as const);
-      const strays = (await it.sweep?.(live, new Map(known))) ?? [];
-      for (const stray of strays) await reportStray(context, stray, live);
+      const orphans = (await it.reapOrphans?.(live, new Map(known))) ?? [];
+      for (const orphan of orphans) await reportOrphan(context, orphan, live);
     } catch (error) {
       log.error({ err: error }, "leftovers could not be cleared away");
     }
@@ -30,9 +30,9 @@ export async function recover(context: RecoveryContext): Promise<void> {
 }
 
 /** Keeps the id of an agent whose processes live and whose record is of an earlier time. */
-async function reportStray(
+async function reportOrphan(
   context: RecoveryContext,
-  { agentId, pids }: Stray,
+  { agentId, pids }: OrphanedProcess,
   live: ReadonlySet<string>,
 ): Promise<void> {
   const { table, problem: tell } = context;

@@ -15,46 +15,46 @@ export interface SpawnSpec {
   readonly args: readonly string[];
   /** Absent: the agent's run folder. */
   readonly cwd?: string;
-  /** What relative `command`, `cwd` and `envFiles` start from. */
+  /** The folder that relative `command`, `cwd` and `envFiles` are resolved from. */
   readonly baseDir?: string;
   /** Literal values. */
   readonly env: Readonly<Record<string, string>>;
-  /** Names to hand through from the daemon's own environment; a trailing `?` means optional. */
+  /** Names of variables to pass on from the daemon's environment; a trailing `?` means optional. */
   readonly passEnv: readonly string[];
   /** `NAME=value` files, read at each spawn, never journaled. */
   readonly envFiles: readonly string[];
-  /** Files put where the agent alone can read them; each path is told in the variable `env`. */
+  /** Files that only the agent can read; the variable `env` has the path of each. */
   readonly files: readonly RunFile[];
   readonly user?: string;
-  /** What the operating system shall hold, as far as the spawner can have it do so. */
+  /** The limits that the operating system enforces, as far as the spawner can arrange it. */
   readonly limits?: OsLimits;
   readonly stop: { readonly signal: string; readonly graceMs: number };
   readonly logs: LogRules;
 }
 
-/** How the output of a run is kept. */
+/** How much output of an agent is kept. */
 export interface LogRules {
-  /** What is older is put away when an output file holds more than this. */
+  /** An output file that is larger than this is rotated. */
   readonly maxSizeBytes: number;
-  /** How many older pieces of output are kept of each stream: what was put away, and what former runs left. */
+  /** How many older segments are kept of each stream: archives, and the output of earlier runs. */
   readonly keep: number;
   /** Both streams in one file. */
   readonly merge: boolean;
 }
 
-/** Limits of a run as an operating system holds them. */
+/** Limits of a run that an operating system can enforce. */
 export interface OsLimits {
-  /** Of the whole tree; what goes over it is killed. */
+  /** Memory of the whole tree; a process that exceeds it is killed. */
   readonly memoryBytes?: number;
-  /** Of one core, for the whole tree; it gets no more. */
+  /** CPU of the whole tree, in percent of one core. */
   readonly cpuPercent?: number;
-  /** Of the whole tree; more are refused. */
+  /** Processes of the whole tree; more are refused. */
   readonly pids?: number;
-  /** Of each process; more are refused. */
+  /** Open files of each process; more are refused. */
   readonly openFiles?: number;
 }
 
-/** `content` absent: a file that the agent may make there, such as its result. */
+/** Without `content`: a file that the agent may create, such as its result. */
 export interface RunFile {
   readonly env: string;
   readonly name: string;
@@ -66,29 +66,29 @@ export interface Survivor {
   name: string;
 }
 
-/** A living process of a run's tree, told apart from later ones of its pid by when it began. */
+/** A live process of a run's tree. Its start time tells it from a later process with the same pid. */
 export interface ProcessRef {
   readonly pid: number;
   /** In clock ticks since boot. */
   readonly start_ticks: number;
 }
 
-/** Processes of an agent, or of a run, that the journal does not know or cannot read. */
-export interface Stray {
+/** The live processes of an agent that the journal does not know, or of which it has no readable record. */
+export interface OrphanedProcess {
   agentId: string;
   pids: number[];
 }
 
-/** What a run left when it was over. */
+/** What is known of a run after its exit. */
 export interface RunOutcome {
   status: ExitStatus;
   /** The last lines of its output, at most 4 KiB. */
   outputTail?: string;
   /** The content of the file told as `OPENSTARRY_RESULT_FILE`, at most 1 MiB. */
   result?: string;
-  /** When it ended, where the spawner knows better than "now" (it ended with no daemon alive). */
+  /** The time of the exit, when the spawner knows it: the run ended while no daemon was alive. */
   endedAtMs?: number;
-  /** What else there is to say, in words: it goes into the exit's reason. */
+  /** A remark that is added to the reason of the exit. */
   note?: string;
   /** Set where the spawner knows why: `host_reboot`, `oom`, or `daemon_stop` for one that never ran. */
   cause?: Cause;
@@ -96,45 +96,45 @@ export interface RunOutcome {
 
 /** One live run. */
 export interface RunHandle {
-  /** JSON; enough for `adopt` to find this very process again, and no other. */
+  /** Identifies the process for `adopt`, and no other process. JSON. */
   readonly target: unknown;
   readonly pid?: number;
   readonly containment: Containment;
-  /** What the operating system holds of the run's limits. Absent: nothing. */
+  /** The limits of the run that the operating system enforces. Absent: none. */
   readonly held?: OsLimits;
-  /** Resolves once, when the agent's process and its whole tree are gone. Never rejects. */
+  /** Resolves once, when the agent's process and its whole tree have exited. Never rejects. */
   readonly exit: Promise<RunOutcome>;
-  /** Sends a signal to the agent's own process. A run that is over: nothing happens. */
+  /** Sends a signal to the agent's own process. Does nothing when the run is over. */
   signal(signal: string): Promise<void>;
   /**
-   * Ends the tree: the stop signal, up to `graceMs`, then what cannot be refused. Resolves when the
-   * tree is gone, or with what survived even that; `exit` then stays unresolved until they are gone.
-   * A further call may only shorten the grace.
+   * Ends the tree: sends the stop signal, waits up to `graceMs`, then kills. Resolves when the tree is gone, or with
+   * the processes that survived; `exit` then stays unresolved until they are gone. A further call can only shorten the
+   * grace period.
    */
   stop(how: { signal: string; graceMs: number }): Promise<{ survivors: Survivor[] }>;
   /**
-   * Gives the tree so much CPU, in percent of one core, and no more than its limit; `undefined` gives it
-   * back. Resolves with how it is slowed down from now on. Absent: this spawner cannot.
+   * Limits the CPU of the tree, in percent of one core and at most to its limit; `undefined` ends that. Resolves with
+   * the way in which the tree is throttled now. Absent: this spawner cannot throttle.
    */
   throttle?(percent: number | undefined): Promise<Throttle["by"] | undefined>;
-  /** Calls back when the operating system acted on a limit and the run goes on. At most one listener. */
+  /** Calls `listener` when the operating system enforced a limit and the run continues. At most one listener. */
   onLimit?(listener: (report: LimitReport) => void): void;
 }
 
 /** Which lines of a run's output to read. */
 export interface LogQuery {
   stream?: "stdout" | "stderr";
-  /** Only the last so many lines. */
+  /** The number of last lines to read. */
   tail?: number;
-  /** The run before the current one; beside `cursor` no other run than the cursor's. */
+  /** Reads the previous run; with `cursor`, only the run of the cursor. */
   previous?: boolean;
-  /** Nothing printed earlier, of whichever run; milliseconds since the epoch. May answer somewhat more. */
+  /** The earliest time of output, of any run, in milliseconds since the epoch. Slightly older lines may be returned. */
   since?: number;
-  /** Nothing printed later; milliseconds since the epoch. May answer somewhat more. */
+  /** The latest time of output, in milliseconds since the epoch. Slightly newer lines may be returned. */
   until?: number;
   /** Continue after the line that had this cursor: opaque, beginning with the run's id. */
   cursor?: string;
-  /** Go on with what is printed later, over restarts, until `signal` aborts. */
+  /** Keeps returning new output, over restarts, until `signal` aborts. */
   follow?: boolean;
   signal?: AbortSignal;
 }
@@ -145,71 +145,71 @@ export interface LogLine {
   /** Bytes as the agent wrote them, less the line end. */
   bytes: Uint8Array;
   cursor: string;
-  /** No line end followed yet: a long line goes on in the next of this stream. */
+  /** The line has no end yet: a long line continues in the next one of this stream. */
   partial?: boolean;
-  /** What was there just before is gone: beyond `logs.keep`, or because the agent emptied its file. */
+  /** Why earlier output is missing here: beyond `logs.keep`, or because the agent emptied its file. */
   gap?: "pruned" | "truncated";
 }
 
 /**
- * Turns a SpawnSpec into a process, or whatever plays that part, and ends it again.
+ * Starts and ends runs. A run is a process, or what the spawner has in its place.
  */
 export interface Spawner {
   readonly name: string;
   readonly capabilities: {
-    /** A later daemon can take over runs of an earlier one. */
+    /** Whether a later daemon can adopt the runs of an earlier one. */
     readonly adopt: boolean;
   };
   /**
-   * Resolves what can be known before anything is journaled: the command, its exec bit and
-   * interpreter, the folder, the user, the variables. Rejects with `command_not_found`,
+   * Checks what can be known before anything is journaled: the command, its exec bit and interpreter, the folder, the
+   * user, the variables. Rejects with `command_not_found`,
    * `command_not_executable`, `cwd_invalid`, `user_invalid` or `env_missing`.
    */
   check(spec: SpawnSpec): Promise<void>;
   /**
-   * Creates the process held at a gate, calls `commit` with what identifies it, and lets it go on
-   * only after `commit` resolved. When `commit` rejects, or the daemon dies first, the agent never
-   * ran. Rejects with what `check` rejects with, with `spawn_failed`, or with `SpawnDeferred` where
-   * something is lacking that may come back (disk, descriptors, processes): that counts as no failure.
+   * Creates the process held at the spawn gate, calls `commit` with its identity, and releases it only after `commit`
+   * resolved. When `commit` rejects, or the daemon dies first, the agent never runs. Rejects as `check` does, with
+   * `spawn_failed`, or with `SpawnDeferred` when a resource is short that may become free (disk, descriptors,
+   * processes), which does not count as a failure.
    */
   spawn(spec: SpawnSpec, commit: (run: RunIdentity) => Promise<void>): Promise<RunHandle>;
   /**
-   * Takes over a run that an earlier daemon started. Never rejects for a run that is over: then
-   * `handle` is absent and `outcome` tells what can still be known.
+   * Adopts a run that an earlier daemon started. Does not reject for a run that is over: then `handle` is absent and
+   * `outcome` has what is still known of it.
    */
   adopt(
     spec: AdoptSpec,
   ): Promise<{ handle: RunHandle; outcome?: never } | { handle?: never; outcome: RunOutcome }>;
   /**
-   * Called once after all adoptions: ends what is left of this home's runs that are not `live` and that
-   * the journal knows to be over: of the agents that are `known`, up to the newest run that is known of
-   * each (ids of runs sort by age). Of other agents and of later runs the journal has lost the record, or
-   * cannot read it: what lives of those may live rightly, and is left alone. Answers whose that is.
+   * Ends the processes of this home's runs that are over by the journal and not `live`. Called once, after all
+   * adoptions. A run is over when its agent is `known` and it is not newer than the newest run known of that agent (run
+   * ids sort by age). The journal has no readable record of other agents and of newer runs: their processes may run
+   * rightly, so they are left alone and returned.
    */
-  sweep?(
+  reapOrphans?(
     live: ReadonlySet<string>,
     known: ReadonlyMap<string, string | undefined>,
-  ): Promise<readonly Stray[]>;
-  /** Ends all that lives of an agent that has no readable record. Resolves with what survived even that. */
+  ): Promise<readonly OrphanedProcess[]>;
+  /** Ends all processes of an agent without a readable record. Resolves with the processes that survived. */
   discard?(agentId: string): Promise<{ survivors: Survivor[] }>;
-  /** Forgets what is kept of an agent: its output, its run folders. */
+  /** Removes the files that are kept of an agent: its output and its run folders. */
   forget?(agentId: string): Promise<void>;
   /**
-   * The living processes of these runs' whole trees, the agent's own first; in one pass for all of them.
-   * Runs that are over are absent. Rejects when it cannot be told. Absent: this spawner cannot tell.
+   * Lists the live processes of these runs' whole trees, the agent's own first, in one pass for all of them. Runs that
+   * are over are missing. Rejects when the processes cannot be listed. Absent: this spawner cannot list processes.
    */
   processes?(runIds: readonly string[]): Promise<ReadonlyMap<string, readonly ProcessRef[]>>;
   /**
-   * Runs a command beside a live run: as its user, in its folder, its environment and its containment. Its
-   * output is thrown away. Resolves with how it ended; once `signal` aborts it is killed, with what it has
-   * started. Rejects when it could not be run.
+   * Runs a command in a live run: as its user, in its folder, with its environment and containment. The output is
+   * discarded. Resolves with the exit status. When `signal` aborts, the command and all that it started are killed.
+   * Rejects when the command could not be run.
    */
   exec?(
     run: { readonly agentId: string; readonly runId: string },
     argv: readonly string[],
     signal: AbortSignal,
   ): Promise<ExitStatus>;
-  /** Absent: this spawner keeps no output. */
+  /** Reads the output of an agent. Absent: this spawner keeps no output. */
   logs?(agentId: string, query: LogQuery): AsyncIterable<LogLine>;
 }
 

@@ -15,14 +15,14 @@ import { findUser, type User } from "../kit/users.js";
 import type { LimitGroups } from "./limits/limits.js";
 import { oomScoreOfAgents } from "./limits/oom-score.js";
 import { limitProcesses, openFilesHeld } from "./limits/rlimits.js";
-import { createLogKeeper } from "./logs/keeper.js";
+import { createRotationScheduler } from "./logs/rotation-scheduler.js";
 import { readTail } from "./logs/output-tail.js";
-import { liveName, STREAMS } from "./logs/pieces.js";
+import { liveName, STREAMS } from "./logs/segments.js";
 import { type PunchHole, punchByTool } from "./logs/punch-hole.js";
 import { readLogs } from "./logs/read.js";
 import { resolveCommand, resolveCwd } from "./process/command.js";
 import { buildEnvironment } from "./process/environment.js";
-import { runBeside } from "./process/exec.js";
+import { execInRun } from "./process/exec.js";
 import { openNew, type RunFolders } from "./process/folders.js";
 import type { PosixSpawn } from "./process/posix-spawn.js";
 import { checkEnvironment, createToolFinder, dropTo } from "./process/privileges.js";
@@ -31,7 +31,7 @@ import { ENDED_EARLY, type Shim, type ShimOptions, startShim } from "./process/s
 import { type Cgroups, isInCgroup, removeCgroup } from "./tree/cgroup.js";
 import { endLeftovers } from "./tree/end-tree.js";
 import { bootId, identify, isAlive } from "./tree/identity.js";
-import { sweepLeftovers, treesOf } from "./tree/sweep.js";
+import { reapOrphans, treesOf } from "./tree/orphans.js";
 import { createTreeWatch } from "./tree/tree-watch.js";
 
 export interface ProcessSpawnerDeps {
@@ -65,7 +65,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
   const owned = new Map<string, OwnedRun>();
   const trees = createTreeWatch(clock, deps.log, join(deps.home, "remembered.json"));
   const tool = createToolFinder(deps.env["PATH"]);
-  const keeper = createLogKeeper({
+  const rotation = createRotationScheduler({
     clock,
     log: deps.log,
     punches: [...(deps.punch ? [deps.punch] : []), punchByTool(() => tool("fallocate"))],
@@ -181,7 +181,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     const { agentId, runId, stop } = spec;
     const logs = folders.logFolder(agentId);
     const streams = spec.logs.merge ? (["stdout"] as const) : STREAMS;
-    const over = keeper.keep({ agentId, runId, folder: logs, streams, rules: spec.logs });
+    const over = rotation.keep({ agentId, runId, folder: logs, streams, rules: spec.logs });
     const run = createRunHandle({
       runId,
       target,
@@ -236,26 +236,26 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       const outcome = await within(handle.exit, ADOPT_PATIENCE_MS, clock);
       return outcome ? { outcome } : { handle };
     },
-    async sweep(live, known) {
-      const strays = await sweepLeftovers({
+    async reapOrphans(live, known) {
+      const orphaned = await reapOrphans({
         live,
         known,
         ownerOf: ownersOnDisk(),
         home: deps.home,
         cgroups,
-        remembered: trees.unclaimed(),
+        remembered: trees.orphans(),
         end: (tree) => endLeftovers(tree, clock, { signal: "SIGTERM", graceMs: 1_000 }),
         log: deps.log,
       });
       const unknown = folders.agents().filter((agentId) => !known.has(agentId));
       const spared = new Set([...live, ...unknown.flatMap(folders.runs)]);
-      trees.forgetUnclaimed(spared);
+      trees.forgetOrphans(spared);
       for (const runId of limits?.runs() ?? []) if (!spared.has(runId)) limits?.remove(runId);
       await folders.sweepShared(spared);
-      return strays;
+      return orphaned;
     },
     async discard(agentId) {
-      const scene = { home: deps.home, cgroups, remembered: trees.unclaimed(), ownerOf: ownersOnDisk() };
+      const scene = { home: deps.home, cgroups, remembered: trees.orphans(), ownerOf: ownersOnDisk() };
       const left = treesOf(scene, (run) => run.agentId === agentId && !owned.has(run.runId));
       const how = { signal: "SIGTERM", graceMs: DISCARD_GRACE_MS };
       const survivors = await Promise.all(left.map((tree) => endLeftovers(tree, clock, how)));
@@ -263,10 +263,10 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
     },
     processes: trees.processes,
     async forget(agentId) {
-      await keeper.forget(folders.logFolder(agentId));
+      await rotation.forget(folders.logFolder(agentId));
       await folders.forget(agentId);
     },
-    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, keeper.seen),
+    logs: (agentId, query) => readLogs(folders.logFolder(agentId), query, rotation.seen),
     async exec({ runId }, argv, signal) {
       const target = parseTarget(owned.get(runId)?.handle.target);
       if (!target) throw new Error("the run is over");
@@ -278,7 +278,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
         ...(oomScore === undefined ? {} : { oomScore }),
       };
       const drop = [...dropTo(user, tool), ...limitProcesses(pids, user, tool)];
-      return runBeside({ target, held, argv: [...drop, ...argv], clock, signal });
+      return execInRun({ target, held, argv: [...drop, ...argv], clock, signal });
     },
     release() {
       for (const run of owned.values()) run.release();
@@ -286,7 +286,7 @@ export function createProcessSpawner(deps: ProcessSpawnerDeps): ProcessSpawner {
       limits?.release();
       trees.release();
       cgroups?.release();
-      return keeper.release();
+      return rotation.release();
     },
   };
 }

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type LogLine, type LogQuery, type LogRules, systemClock } from "../../core/index.js";
-import { createLogKeeper, type LogKeeper } from "../../plugins/spawner-process/logs/keeper.js";
-import { liveName } from "../../plugins/spawner-process/logs/pieces.js";
+import { createRotationScheduler, type RotationScheduler } from "../../plugins/spawner-process/logs/rotation-scheduler.js";
+import { liveName } from "../../plugins/spawner-process/logs/segments.js";
 import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/spawner-process/logs/punch-hole.js";
 import { readLogs } from "../../plugins/spawner-process/logs/read.js";
 import { newRunId } from "../contract/run-id.js";
@@ -12,8 +12,8 @@ import { newRunId } from "../contract/run-id.js";
 export interface OutputFiles {
   readonly folder: string;
   readonly runId: string;
-  readonly keeper: LogKeeper;
-  /** What the keeper said, at `warn` and above. */
+  readonly rotation: RotationScheduler;
+  /** What the rotation said, at `warn` and above. */
   readonly said: string[];
   readonly problems: string[];
   /** Prints as the agent does. */
@@ -43,7 +43,7 @@ export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
   const problems: string[] = [];
   const say = (_: object | string, text = "") => void said.push(text);
   const native = loadPunchHole();
-  const keeper = createLogKeeper({
+  const rotation = createRotationScheduler({
     clock: systemClock,
     log: { debug() {}, info() {}, warn: say, error: say },
     punches: options.punches ?? [...(native ? [native] : []), punchByTool(() => "/usr/bin/fallocate")],
@@ -51,7 +51,7 @@ export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
   });
   const names = () => readdirSync(folder).sort();
   const keep = () =>
-    keeper.keep({
+    rotation.keep({
       agentId: "a",
       runId,
       folder,
@@ -60,17 +60,17 @@ export function outputFiles(options: OutputFilesOptions = {}): OutputFiles {
     });
   const read = async (query: LogQuery = {}) => {
     const lines: LogLine[] = [];
-    for await (const line of readLogs(folder, query, keeper.seen)) lines.push(line);
+    for await (const line of readLogs(folder, query, rotation.seen)) lines.push(line);
     return lines;
   };
   onTestFinished(async () => {
-    await keeper.release();
+    await rotation.release();
     rmSync(folder, { recursive: true, force: true });
   });
   return {
     folder,
     runId,
-    keeper,
+    rotation,
     said,
     problems,
     print: (text, stream = "stdout") => appendFileSync(join(folder, liveName(runId, stream)), text),

@@ -1,7 +1,7 @@
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import type { LogLine } from "../../../core/index.js";
 import type { Seen } from "./output-reader.js";
-import { namesIn, runsIn, type Stream } from "./pieces.js";
+import { namesIn, runsIn, type Stream } from "./segments.js";
 import { type Position, startOf } from "./positions.js";
 import { readRun } from "./read-run.js";
 

@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import type { LogLine } from "../../../core/index.js";
-import { type Archive, type Layout, layoutOf, liveName, namesIn, openPlain, type Stream } from "./pieces.js";
+import { type Archive, type Layout, layoutOf, liveName, namesIn, openPlain, type Stream } from "./segments.js";
 
 export interface Chunk {
   /** Where the bytes begin; later than what was asked for where that is gone. */

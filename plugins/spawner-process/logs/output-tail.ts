@@ -1,7 +1,7 @@
 import { shareTail } from "../../kit/tail-share.js";
 import { readRange } from "./lines.js";
 import { openOutput } from "./output-reader.js";
-import { STREAMS, type Stream } from "./pieces.js";
+import { STREAMS, type Stream } from "./segments.js";
 
 const TAIL_BYTES = 4_096;
 

@@ -2,7 +2,7 @@ import { type LogQuery, OpenStarryError, timeOfUuidv7 } from "../../../core/inde
 import { shareTail } from "../../kit/tail-share.js";
 import { lineStart, tailStart } from "./lines.js";
 import { openOutput, type Seen } from "./output-reader.js";
-import { runsIn, type Stream } from "./pieces.js";
+import { runsIn, type Stream } from "./segments.js";
 import { offsetSince, offsetUntil, readIndex } from "./time-index.js";
 
 /** How far one run has been read. */

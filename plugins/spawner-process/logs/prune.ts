@@ -1,28 +1,28 @@
 import { constants } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { layoutOf, namesIn, openPlain, type Piece, parsePiece, runsIn, STREAMS } from "./pieces.js";
+import { layoutOf, namesIn, openPlain, type Segment, parseSegment, runsIn, STREAMS } from "./segments.js";
 
 /**
- * Removes the output of one agent beyond the `keep` newest older pieces of each stream. A piece is an
+ * Removes the output of one agent beyond the `keep` newest older segments of each stream. A segment is an
  * archive or the file of a former run; the newest run's file is none. Never while an archive is made.
  */
 export async function prune(folder: string, keep: number): Promise<void> {
   const names = await namesIn(folder);
-  const pieces = names.flatMap((name) => parsePiece(name) ?? []);
+  const segments = names.flatMap((name) => parseSegment(name) ?? []);
   const newestRun = runsIn(names).at(-1);
   const left = new Set(names);
   for (const stream of STREAMS) {
-    const older = pieces
+    const older = segments
       .filter((it) => it.stream === stream && !isMark(it) && (it.range || it.runId !== newestRun))
       .sort(newestFirst);
     // One after another: the file of a run goes before the archives that tell where it begins.
-    for (const piece of older.slice(keep)) {
-      if (left.has(liveNameOf(piece)) && piece.range?.to === layoutOf(names, piece.runId, stream).base) {
-        await empty(join(folder, piece.name));
+    for (const segment of older.slice(keep)) {
+      if (left.has(liveNameOf(segment)) && segment.range?.to === layoutOf(names, segment.runId, stream).base) {
+        await empty(join(folder, segment.name));
       } else {
-        await rm(join(folder, piece.name), { force: true });
-        left.delete(piece.name);
+        await rm(join(folder, segment.name), { force: true });
+        left.delete(segment.name);
       }
     }
   }
@@ -30,11 +30,11 @@ export async function prune(folder: string, keep: number): Promise<void> {
   await Promise.all(leftovers.map((name) => rm(join(folder, name), { force: true })));
 }
 
-const isMark = ({ range }: Piece) => range !== undefined && range.from === range.to;
+const isMark = ({ range }: Segment) => range !== undefined && range.from === range.to;
 const OURS = /^[^.]+\.(stdout|stderr)\.|^\.holes\.tmp$/;
-const liveNameOf = ({ runId, stream }: Pick<Piece, "runId" | "stream">) => `${runId}.${stream}.log`;
+const liveNameOf = ({ runId, stream }: Pick<Segment, "runId" | "stream">) => `${runId}.${stream}.log`;
 
-function newestFirst(a: Piece, b: Piece): number {
+function newestFirst(a: Segment, b: Segment): number {
   if (a.runId !== b.runId) return a.runId < b.runId ? 1 : -1;
   return (b.range?.to ?? Number.POSITIVE_INFINITY) - (a.range?.to ?? Number.POSITIVE_INFINITY);
 }
@@ -42,10 +42,10 @@ function newestFirst(a: Piece, b: Piece): number {
 /** What belongs to a run whose output is gone, marks that a newer one replaces, drafts of a former daemon. */
 function isLeftover(name: string, names: readonly string[], left: ReadonlySet<string>): boolean {
   const [runId = "", stream = ""] = name.split(".");
-  const piece = parsePiece(name);
-  if (!OURS.test(name) || (piece && !isMark(piece))) return false;
+  const segment = parseSegment(name);
+  if (!OURS.test(name) || (segment && !isMark(segment))) return false;
   if (!left.has(`${runId}.${stream}.log`)) return true;
-  if (piece) return piece.range?.to !== layoutOf(names, runId, piece.stream).shift;
+  if (segment) return segment.range?.to !== layoutOf(names, runId, segment.stream).shift;
   return name === `${runId}.${stream}.tmp`;
 }
 

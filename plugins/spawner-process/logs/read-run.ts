@@ -1,7 +1,7 @@
 import type { LogLine } from "../../../core/index.js";
 import { linesFrom } from "./lines.js";
 import { openOutput, type Seen } from "./output-reader.js";
-import type { Stream } from "./pieces.js";
+import type { Stream } from "./segments.js";
 import { formatCursor, type Position } from "./positions.js";
 
 export interface ReadOptions {

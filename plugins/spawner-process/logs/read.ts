@@ -1,7 +1,7 @@
 import type { LogLine, LogQuery } from "../../../core/index.js";
 import { follow } from "./follow.js";
 import type { Seen } from "./output-reader.js";
-import { namesIn, STREAMS } from "./pieces.js";
+import { namesIn, STREAMS } from "./segments.js";
 import { findEnd, findStart } from "./positions.js";
 import { readRun } from "./read-run.js";
 

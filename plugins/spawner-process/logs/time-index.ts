@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { indexName, openPlain, type Stream } from "./pieces.js";
+import { indexName, openPlain, type Stream } from "./segments.js";
 
 /**
  * When how much of a stream was there: a sparse index beside the output, so that `since` and `until` need

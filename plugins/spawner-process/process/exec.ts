@@ -32,7 +32,7 @@ export interface ExecOptions {
  * the command is killed with its process group; with a cgroup nothing of it is left in any case, without one
  * what it left in other groups ends with the run.
  */
-export async function runBeside({ target, held, argv, clock, signal }: ExecOptions): Promise<ExitStatus> {
+export async function execInRun({ target, held, argv, clock, signal }: ExecOptions): Promise<ExitStatus> {
   const { shim } = target;
   if (signal.aborted) return { kind: "lost" };
   // The shim is there a moment longer: it has to say how the run ended.

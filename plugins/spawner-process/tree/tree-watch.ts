@@ -17,9 +17,9 @@ export interface TreeWatch {
   /** The living processes of one tree, by the same look. Throws when it cannot be told. */
   membersOf(tree: Tree): readonly ProcessStat[];
   /** Of runs that nobody watches: what the daemon before remembered of them. */
-  unclaimed(): ReadonlyMap<string, Remembered>;
+  orphans(): ReadonlyMap<string, Remembered>;
   /** Forgets those, but for these runs. */
-  forgetUnclaimed(but: ReadonlySet<string>): void;
+  forgetOrphans(but: ReadonlySet<string>): void;
   /** The living processes of these runs, the agent's own first; runs without any are absent. Throws when it cannot be told. */
   processes(runIds: readonly string[]): Promise<Map<string, ProcessRef[]>>;
   release(): void;
@@ -36,7 +36,7 @@ const SAME_TIME_MS = 20;
 
 export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWatch {
   const trees = new Map<string, Tree>();
-  const unclaimed = readRemembered(file);
+  const orphans = readRemembered(file);
   const written = new Set<string>();
   let strangers: ReadonlyMap<number, number> = new Map();
   let last: ReadonlyMap<Tree, ProcessStat[]> = new Map();
@@ -84,7 +84,7 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   }
 
   function write() {
-    const runs = new Map(unclaimed);
+    const runs = new Map(orphans);
     for (const { runId, remembered = new Map() } of loose()) runs.set(runId, remembered);
     written.clear();
     for (const pids of runs.values())
@@ -115,9 +115,9 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
   return {
     watch(tree) {
       trees.set(tree.runId, tree);
-      const known = unclaimed.get(tree.runId);
+      const known = orphans.get(tree.runId);
       if (known) tree.remembered = known;
-      unclaimed.delete(tree.runId);
+      orphans.delete(tree.runId);
       if (!cancelLook) goOn(LOOK_MS);
     },
     drop: (tree) => void trees.delete(tree.runId),
@@ -132,9 +132,9 @@ export function createTreeWatch(clock: Clock, log: Logger, file: string): TreeWa
       // Of nobody nothing comes any more; but who was there may have left somebody.
       return left.length > 0 || recent?.length === 0 ? left : (look([tree]).get(tree) ?? []);
     },
-    unclaimed: () => unclaimed,
-    forgetUnclaimed(but) {
-      for (const runId of unclaimed.keys()) if (!but.has(runId)) unclaimed.delete(runId);
+    orphans: () => orphans,
+    forgetOrphans(but) {
+      for (const runId of orphans.keys()) if (!but.has(runId)) orphans.delete(runId);
     },
     async processes(runIds) {
       const asked = runIds.flatMap((runId) => trees.get(runId) ?? []);

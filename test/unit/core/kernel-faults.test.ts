@@ -287,7 +287,7 @@ it("an agent that was taken over stays, whatever else of it is found", async () 
   const before = await started({ state, spawner });
   const { run_id } = await running(before, "a");
   await before.stop({ agents: "keep", reason: "an upgrade" });
-  spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+  spawner.reapOrphans = async () => [{ agentId: "a", pids: [4_711] }];
   const kernel = await started({ state, spawner });
   expect(kernel.agents.get("a")).toMatchObject({ state: "running", run_id });
   expect(kernel.agents.quarantined("a")).toBeUndefined();
@@ -318,7 +318,7 @@ it("an agent of which only strays are found is quarantined, and started no more"
   await running(before, "a");
   await before.stop({ agents: "keep", reason: "an upgrade" });
   spawner.run("a").end({ kind: "exited", code: 1 });
-  spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+  spawner.reapOrphans = async () => [{ agentId: "a", pids: [4_711] }];
   const kernel = await started({ state, spawner });
   expect(kernel.agents.get("a")).toBeUndefined();
   expect(kernel.agents.quarantined("a")).toContain("4711");

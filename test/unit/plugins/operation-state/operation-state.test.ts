@@ -290,7 +290,7 @@ describe("among agents", () => {
     }
     await before.stop({ agents: "keep", reason: "an upgrade" });
     spawner.run("a").end({ kind: "exited", code: 1 });
-    spawner.sweep = async () => [{ agentId: "a", pids: [4_711] }];
+    spawner.reapOrphans = async () => [{ agentId: "a", pids: [4_711] }];
     const kernel = await start();
     try {
       expect(kernel.agents.quarantined("a")).toContain("4711");

@@ -27,7 +27,7 @@ import {
 } from "../../../../plugins/spawner-process/tree/cgroup.js";
 import { endLeftovers } from "../../../../plugins/spawner-process/tree/end-tree.js";
 import { identify, isAlive } from "../../../../plugins/spawner-process/tree/identity.js";
-import { sweepLeftovers } from "../../../../plugins/spawner-process/tree/sweep.js";
+import { reapOrphans } from "../../../../plugins/spawner-process/tree/orphans.js";
 
 const ROOT = fileURLToPath(new URL("../../../..", import.meta.url));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -403,7 +403,7 @@ test("the boot's sweep leaves the runs of agents without a record alone, and say
   const ended = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
   const identity = identify(child.pid ?? 0);
   const sweep = (known: [string, string | undefined][]) =>
-    sweepLeftovers({
+    reapOrphans({
       live: new Set(),
       known: new Map(known),
       ownerOf: () => undefined,
@@ -442,7 +442,7 @@ test("whose a leftover is, the disk knows better than its environment", async ()
   ];
   const left = claims.map(marked);
   try {
-    const strays = await sweepLeftovers({
+    const strays = await reapOrphans({
       live: new Set(),
       known: new Map([["q", "R1"]]),
       ownerOf: (runId) => (runId === "R1" ? "q" : undefined),

@@ -226,7 +226,7 @@ describe.runIf(complete)("by cgroups", () => {
     process.kill(run.pid ?? 0, "SIGKILL");
     await waitFor(() => !seeProcess(run.pid ?? 0), { what: "its end" });
     expect(groupsOf().length).toBeGreaterThan(0);
-    await byGroups().sweep?.(new Set(), new Map([["a", runId]]));
+    await byGroups().reapOrphans?.(new Set(), new Map([["a", runId]]));
     expect(groupsOf()).toEqual([]);
     runs.splice(0);
   });

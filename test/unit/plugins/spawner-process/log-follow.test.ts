@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { liveName } from "../../../../plugins/spawner-process/logs/pieces.js";
+import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { readLogs } from "../../../../plugins/spawner-process/logs/read.js";
 import { newRunId } from "../../../contract/run-id.js";
 

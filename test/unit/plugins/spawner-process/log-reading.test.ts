@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { timeOfUuidv7 } from "../../../../core/index.js";
 import { openOutput } from "../../../../plugins/spawner-process/logs/output-reader.js";
 import { readTail } from "../../../../plugins/spawner-process/logs/output-tail.js";
-import { indexName, liveName } from "../../../../plugins/spawner-process/logs/pieces.js";
+import { indexName, liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { readLogs } from "../../../../plugins/spawner-process/logs/read.js";
 import { appendEntry, readIndex } from "../../../../plugins/spawner-process/logs/time-index.js";
 import { newRunId } from "../../../contract/run-id.js";
@@ -30,7 +30,7 @@ function following(it: OutputFiles, cursor?: string) {
   const gaps: (string | undefined)[] = [];
   const query = { follow: true, signal: end.signal, ...(cursor === undefined ? {} : { cursor }) };
   const done = (async () => {
-    for await (const line of readLogs(it.folder, query, it.keeper.seen)) {
+    for await (const line of readLogs(it.folder, query, it.rotation.seen)) {
       lines.push(text(line.bytes));
       gaps.push(line.gap);
     }
@@ -131,7 +131,7 @@ test("of a last line that is longer than the tail there is its end", async () =>
 test("what becomes a hole while it is read comes from the archive", async () => {
   const it = outputFiles();
   it.print(numberedLines(0, 1_500));
-  const output = openOutput(it.folder, it.runId, "stdout", it.keeper.seen);
+  const output = openOutput(it.folder, it.runId, "stdout", it.rotation.seen);
   const buffer = Buffer.alloc(1_000);
   expect(text((await output.read(0, buffer)).bytes)).toBe(numberedLines(0, 10));
   await it.rotated();
@@ -250,7 +250,7 @@ describe("time", () => {
     ]);
   });
 
-  test("the keeper writes it", async () => {
+  test("the rotation writes it", async () => {
     const it = outputFiles();
     it.print("early\n");
     const before = Date.now();
@@ -292,7 +292,7 @@ describe("an agent that empties its own file", () => {
     it.print("first\n");
     const over = it.keep();
     const follower = following(it);
-    // The keeper has looked, and will again in a second only.
+    // The rotation has looked, and will again in a second only.
     await waitFor(() => it.names().length === 2, { what: "the index" });
     it.print(numberedLines(0, 10));
     await waitFor(() => follower.lines.length === 11, { what: "the first lines" });
@@ -336,7 +336,7 @@ test("one line of 256 MiB: memory stays bounded, and the loop goes on", { timeou
   await it.rotated();
   let bytes = 0;
   let peak = 0;
-  for await (const line of readLogs(it.folder, {}, it.keeper.seen)) {
+  for await (const line of readLogs(it.folder, {}, it.rotation.seen)) {
     bytes += line.bytes.length;
     peak = Math.max(peak, process.memoryUsage.rss());
   }

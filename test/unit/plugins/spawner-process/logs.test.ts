@@ -3,7 +3,7 @@ import { chownSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { liveName } from "../../../../plugins/spawner-process/logs/pieces.js";
+import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { loadPunchHole, punchByTool } from "../../../../plugins/spawner-process/logs/punch-hole.js";
 import { numbered, numberedLines, numbers, outputFiles } from "../../../helpers/output-files.js";
 
@@ -126,7 +126,7 @@ describe("rotation", () => {
     const over = it.keep();
     await waitFor(() => it.names().length > 1, { what: "the first archive" });
     const inOrder = over();
-    await it.keeper.forget(it.folder);
+    await it.rotation.forget(it.folder);
     const left = it.names();
     await inOrder;
     // Had it gone on, or round in circles, there would be more, or no turn for this.

@@ -14,7 +14,7 @@ export const STREAMS: readonly Stream[] = ["stdout", "stderr"];
  *   about to become one; that file counts from the highest TO on.
  * - The same with TO equal to FROM is a mark: the agent emptied its file, whose first byte is FROM since.
  */
-export interface Piece {
+export interface Segment {
   readonly name: string;
   readonly runId: string;
   readonly stream: Stream;
@@ -45,10 +45,10 @@ export const archiveName = (runId: string, stream: Stream, from: number, to: num
 export const draftName = (runId: string, stream: Stream) => `${runId}.${stream}.tmp`;
 export const indexName = (runId: string, stream: Stream) => `${runId}.${stream}.index`;
 
-const PIECE = /^([^.]+)\.(stdout|stderr)(?:\.(\d{1,15})-(\d{1,15}))?\.log$/;
+const SEGMENT = /^([^.]+)\.(stdout|stderr)(?:\.(\d{1,15})-(\d{1,15}))?\.log$/;
 
-export function parsePiece(name: string): Piece | undefined {
-  const [, runId, stream, from, to] = PIECE.exec(name) ?? [];
+export function parseSegment(name: string): Segment | undefined {
+  const [, runId, stream, from, to] = SEGMENT.exec(name) ?? [];
   if (runId === undefined) return undefined;
   const range = from === undefined ? {} : { range: { from: Number(from), to: Number(to) } };
   return { name, runId, stream: stream as Stream, ...range };
@@ -59,7 +59,7 @@ export function layoutOf(names: readonly string[], runId: string, stream: Stream
   const ranges = names
     .filter((name) => name.startsWith(prefix))
     .flatMap((name) => {
-      const range = parsePiece(name)?.range;
+      const range = parseSegment(name)?.range;
       return range ? [{ name, ...range }] : [];
     })
     .sort((a, b) => a.to - b.to);
@@ -73,7 +73,7 @@ export function layoutOf(names: readonly string[], runId: string, stream: Stream
 
 /** Runs that have output, oldest first: their ids sort by age. */
 export function runsIn(names: readonly string[]): string[] {
-  return [...new Set(names.flatMap((name) => parsePiece(name)?.runId ?? []))].sort();
+  return [...new Set(names.flatMap((name) => parseSegment(name)?.runId ?? []))].sort();
 }
 
 /** The names in a log folder; none where there is no folder. */

@@ -1,4 +1,4 @@
-import type { Logger, Stray, Survivor } from "../../../core/index.js";
+import type { Logger, OrphanedProcess, Survivor } from "../../../core/index.js";
 import { isShim } from "../process/shim.js";
 import { type Cgroups, cgroupPids } from "./cgroup.js";
 import { bootId, isAlive, type ProcessIdentity } from "./identity.js";
@@ -6,7 +6,7 @@ import { allProcesses, environmentOf } from "./process-table.js";
 import type { Remembered } from "./remembered-file.js";
 import type { Tree } from "./tree.js";
 
-export interface SweepOptions {
+export interface ReapOptions {
   /** Runs that go on. */
   live: ReadonlySet<string>;
   /** Agents with a record, and the newest run that it knows of. What else there is, is left alone. */
@@ -26,10 +26,10 @@ export interface SweepOptions {
  * alive, found by its cgroup, by the run's id and this home in its environment, or because the daemon before
  * remembered it. Answers what it left alone, since the journal does not know of it.
  */
-export async function sweepLeftovers(options: SweepOptions): Promise<Stray[]> {
+export async function reapOrphans(options: ReapOptions): Promise<OrphanedProcess[]> {
   const { log } = options;
-  const strays = straysOf(options);
-  const spared = new Set([...options.live, ...strays.map(({ runId }) => runId)]);
+  const unknown = unknownOrphans(options);
+  const spared = new Set([...options.live, ...unknown.map(({ runId }) => runId)]);
   const trees = treesOf(options, ({ runId }) => !spared.has(runId));
   const endOne = async (tree: Tree) => {
     const survivors = await options.end(tree);
@@ -39,13 +39,13 @@ export async function sweepLeftovers(options: SweepOptions): Promise<Stray[]> {
   };
   await Promise.all(trees.map(endOne));
   if (trees.length > 0) log.info({ runs: trees.length }, "leftovers of former runs were cleared away");
-  return [...new Set(strays.map(({ agentId }) => agentId))].map((agentId) => ({
+  return [...new Set(unknown.map(({ agentId }) => agentId))].map((agentId) => ({
     agentId,
-    pids: [...new Set(strays.filter((it) => it.agentId === agentId).map(({ pid }) => pid))],
+    pids: [...new Set(unknown.filter((it) => it.agentId === agentId).map(({ pid }) => pid))],
   }));
 }
 
-type Scene = Pick<SweepOptions, "home" | "cgroups" | "remembered" | "ownerOf">;
+type Scene = Pick<ReapOptions, "home" | "cgroups" | "remembered" | "ownerOf">;
 
 /** The trees of the runs that are `wanted`, each with its group where it has one. */
 export function treesOf(
@@ -60,7 +60,7 @@ export function treesOf(
     if (wanted({ runId, agentId: ownerOf(runId) })) runs.add(runId);
   return [...runs].map((runId) => ({
     runId,
-    main: NOBODY,
+    main: NO_PROCESS,
     ...(groups.has(runId)
       ? { cgroup: cgroups?.pathOf(runId) ?? "" }
       : { remembered: remembered.get(runId) ?? new Map() }),
@@ -71,7 +71,7 @@ export function treesOf(
  * What runs on of what the journal does not know of. A shim, or who is held at its gate, is no agent; and
  * what is nobody's is of no agent.
  */
-function straysOf(options: SweepOptions): OwnedProcess[] {
+function unknownOrphans(options: ReapOptions): OwnedProcess[] {
   const { live, known } = options;
   const isKnown = ({ agentId, runId }: OwnedProcess) =>
     known.has(agentId) && runId <= (known.get(agentId) ?? "");
@@ -122,4 +122,4 @@ function markedProcesses({ home, ownerOf }: Scene): MarkedProcess[] {
 }
 
 /** The agent itself is gone: only its tree's other marks count. */
-const NOBODY: ProcessIdentity = { pid: 0, start_ticks: 0, boot_id: bootId() };
+const NO_PROCESS: ProcessIdentity = { pid: 0, start_ticks: 0, boot_id: bootId() };

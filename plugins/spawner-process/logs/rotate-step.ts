@@ -1,10 +1,10 @@
 import type { Logger, LogRules } from "../../../core/index.js";
-import { type Layout, layoutOf, namesIn } from "./pieces.js";
+import { type Layout, layoutOf, namesIn } from "./segments.js";
 import { prune } from "./prune.js";
 import type { PunchHole } from "./punch-hole.js";
 import { archive, canPunch, finish, isRefilled, type LiveOutput, mark, openLive } from "./rotate.js";
 
-export interface TenderOptions {
+export interface RotateStepOptions {
   log: Logger;
   /** Ways to make holes in files, the best first. */
   punches: readonly PunchHole[];
@@ -13,7 +13,7 @@ export interface TenderOptions {
 }
 
 /** One output of a run, and what is known of it. */
-export interface Tended extends LiveOutput {
+export interface RotatedOutput extends LiveOutput {
   readonly agentId: string;
   readonly rules: LogRules;
   /** As in the layout, which the folder tells. */
@@ -26,14 +26,14 @@ export interface Tended extends LiveOutput {
 }
 
 /** Brings the files of an output in order, a step at a time. */
-export interface Tender {
+export interface RotateStep {
   /** Finishes what was begun, takes note of a file that was emptied, or puts one archive away. */
-  tend(it: Tended): Promise<void>;
+  run(it: RotatedOutput): Promise<void>;
   /** False once it has turned out that nothing can be rotated. */
   canRotate(): boolean;
 }
 
-export function createTender({ log, punches, onProblem }: TenderOptions): Tender {
+export function createRotateStep({ log, punches, onProblem }: RotateStepOptions): RotateStep {
   let punch: PunchHole | "none" | undefined;
 
   async function choosePunch(folder: string): Promise<PunchHole | "none"> {
@@ -44,7 +44,7 @@ export function createTender({ log, punches, onProblem }: TenderOptions): Tender
     return "none";
   }
 
-  async function readLayout(it: Tended): Promise<Layout> {
+  async function readLayout(it: RotatedOutput): Promise<Layout> {
     const layout = layoutOf(await namesIn(it.folder), it.runId, it.stream);
     it.shift = layout.shift;
     it.base = layout.base;
@@ -52,7 +52,7 @@ export function createTender({ log, punches, onProblem }: TenderOptions): Tender
     return layout;
   }
 
-  async function noteEmptied(it: Tended) {
+  async function noteEmptied(it: RotatedOutput) {
     await mark(it, it.end + 1);
     await readLayout(it);
     it.finished = true;
@@ -62,7 +62,7 @@ export function createTender({ log, punches, onProblem }: TenderOptions): Tender
 
   return {
     canRotate: () => punch !== "none",
-    async tend(it) {
+    async run(it) {
       const live = await openLive(it);
       // Gone with its folder, or no file any more: then there is nothing to be done.
       if (!live) return;

@@ -1,12 +1,12 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, LogRules } from "../../../core/index.js";
-import { isGone, layoutOf, liveName, namesIn, type Stream } from "./pieces.js";
+import { isGone, layoutOf, liveName, namesIn, type Stream } from "./segments.js";
 import { prune } from "./prune.js";
-import { createTender, type Tended, type TenderOptions } from "./tender.js";
+import { createRotateStep, type RotatedOutput, type RotateStepOptions } from "./rotate-step.js";
 import { appendEntry, readIndex } from "./time-index.js";
 
-export interface LogKeeperOptions extends TenderOptions {
+export interface RotationSchedulerOptions extends RotateStepOptions {
   clock: Clock;
 }
 
@@ -20,7 +20,7 @@ export interface KeptRun {
 }
 
 /** Keeps the output of live runs within its bounds, and remembers when it was printed. */
-export interface LogKeeper {
+export interface RotationScheduler {
   /**
    * Looks after a run, new or taken over. Call what is returned when it is over; that resolves when its
    * output is in order.
@@ -44,7 +44,7 @@ const RETRY_MS = 10_000;
 const ENTRY_MS = 10_000;
 const ENTRY_BYTES = 256 * 1024;
 
-interface Watched extends Tended {
+interface Watched extends RotatedOutput {
   readonly path: string;
   /** How far it went at the last look. */
   lookedEnd: number;
@@ -61,14 +61,14 @@ interface Watched extends Tended {
   complained: boolean;
 }
 
-export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
+export function createRotationScheduler(options: RotationSchedulerOptions): RotationScheduler {
   const { clock, log } = options;
   const watched = new Map<string, Watched>();
   /** One job at a time, so that rotation takes one core's part at most and no file is pruned as it is read. */
   let queue = Promise.resolve();
   let cancelTimer = () => {};
   let released = false;
-  const tender = createTender(options);
+  const rotateStep = createRotateStep(options);
 
   function enqueue(job: () => Promise<void>): Promise<void> {
     queue = queue.then(async () => {
@@ -144,10 +144,10 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     // Together with the others: idle ones wake the daemon once a second at most, however many they are.
     const step = it.pauseMs >= PAUSE_MS ? PAUSE_MS : SHORTEST_PAUSE_MS;
     it.dueAt = Math.ceil((now + it.pauseMs) / step) * step;
-    if (end < it.end) return work(it, () => tender.tend(it));
+    if (end < it.end) return work(it, () => rotateStep.run(it));
     it.end = end;
     noteTime(it, now);
-    if (room <= 0 && tender.canRotate()) return work(it, () => tender.tend(it));
+    if (room <= 0 && rotateStep.canRotate()) return work(it, () => rotateStep.run(it));
     if (it.over) drop(it);
   }
 
@@ -175,7 +175,7 @@ export function createLogKeeper(options: LogKeeperOptions): LogKeeper {
     Object.assign(it, { base, shift, finished: base === shift, lookedEnd: base });
     it.end = Math.max(base, known, it.end);
     it.entry = { offset: known, at: Number.NEGATIVE_INFINITY, count: entries.length };
-    if (!it.finished) await tender.tend(it);
+    if (!it.finished) await rotateStep.run(it);
   }
 
   return {
