@@ -1,9 +1,9 @@
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import type { LogLine } from "../../../core/index.js";
 import type { Seen } from "./output-reader.js";
-import { namesIn, runsIn, type Stream } from "./segments.js";
 import { type Position, startOf } from "./positions.js";
 import { readRun } from "./read-run.js";
+import { namesIn, runsIn, type Stream } from "./segments.js";
 
 /** Whole lines from `start` on, over runs, as they are printed, until `signal` aborts. */
 export async function* follow(

@@ -1,7 +1,15 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import type { LogLine } from "../../../core/index.js";
-import { type Archive, type Layout, layoutOf, liveName, namesIn, openPlain, type Stream } from "./segments.js";
+import {
+  type Archive,
+  type Layout,
+  layoutOf,
+  liveName,
+  namesIn,
+  openPlain,
+  type Stream,
+} from "./segments.js";
 
 export interface Chunk {
   /** Where the bytes begin; later than what was asked for where that is gone. */

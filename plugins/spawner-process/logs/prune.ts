@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { layoutOf, namesIn, openPlain, type Segment, parseSegment, runsIn, STREAMS } from "./segments.js";
+import { layoutOf, namesIn, openPlain, parseSegment, runsIn, type Segment, STREAMS } from "./segments.js";
 
 /**
  * Removes the output of one agent beyond the `keep` newest older segments of each stream. A segment is an
@@ -18,7 +18,10 @@ export async function prune(folder: string, keep: number): Promise<void> {
       .sort(newestFirst);
     // One after another: the file of a run goes before the archives that tell where it begins.
     for (const segment of older.slice(keep)) {
-      if (left.has(liveNameOf(segment)) && segment.range?.to === layoutOf(names, segment.runId, stream).base) {
+      if (
+        left.has(liveNameOf(segment)) &&
+        segment.range?.to === layoutOf(names, segment.runId, stream).base
+      ) {
         await empty(join(folder, segment.name));
       } else {
         await rm(join(folder, segment.name), { force: true });

@@ -1,8 +1,8 @@
 import type { LogLine } from "../../../core/index.js";
 import { linesFrom } from "./lines.js";
 import { openOutput, type Seen } from "./output-reader.js";
-import type { Stream } from "./segments.js";
 import { formatCursor, type Position } from "./positions.js";
+import type { Stream } from "./segments.js";
 
 export interface ReadOptions {
   streams: readonly Stream[];

@@ -1,9 +1,9 @@
 import type { LogLine, LogQuery } from "../../../core/index.js";
 import { follow } from "./follow.js";
 import type { Seen } from "./output-reader.js";
-import { namesIn, STREAMS } from "./segments.js";
 import { findEnd, findStart } from "./positions.js";
 import { readRun } from "./read-run.js";
+import { namesIn, STREAMS } from "./segments.js";
 
 /** Reads, and follows when asked to, the output files of one agent. */
 export async function* readLogs(path: string, query: LogQuery, seen: Seen): AsyncGenerator<LogLine> {

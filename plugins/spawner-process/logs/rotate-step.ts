@@ -1,8 +1,8 @@
 import type { Logger, LogRules } from "../../../core/index.js";
-import { type Layout, layoutOf, namesIn } from "./segments.js";
 import { prune } from "./prune.js";
 import type { PunchHole } from "./punch-hole.js";
 import { archive, canPunch, finish, isRefilled, type LiveOutput, mark, openLive } from "./rotate.js";
+import { type Layout, layoutOf, namesIn } from "./segments.js";
 
 export interface RotateStepOptions {
   log: Logger;

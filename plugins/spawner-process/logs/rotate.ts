@@ -1,8 +1,8 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { archiveName, draftName, type Layout, liveName, openPlain, type Stream } from "./segments.js";
 import type { PunchHole } from "./punch-hole.js";
+import { archiveName, draftName, type Layout, liveName, openPlain, type Stream } from "./segments.js";
 
 /** What is moved in one step: small enough to stay in a processor's cache, large enough to be few. */
 const COPY_BYTES = 2 ** 20;

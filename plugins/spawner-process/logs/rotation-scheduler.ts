@@ -1,9 +1,9 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, LogRules } from "../../../core/index.js";
-import { isGone, layoutOf, liveName, namesIn, type Stream } from "./segments.js";
 import { prune } from "./prune.js";
 import { createRotateStep, type RotatedOutput, type RotateStepOptions } from "./rotate-step.js";
+import { isGone, layoutOf, liveName, namesIn, type Stream } from "./segments.js";
 import { appendEntry, readIndex } from "./time-index.js";
 
 export interface RotationSchedulerOptions extends RotateStepOptions {

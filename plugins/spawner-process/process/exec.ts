@@ -4,8 +4,8 @@ import { join } from "node:path";
 import type { Clock, ExitStatus } from "../../../core/index.js";
 import { cgroupPids, killCgroup, removeCgroup } from "../tree/cgroup.js";
 import { isAlive } from "../tree/identity.js";
-import type { ProcessTarget } from "./run-handle.js";
 import { type Held, JOIN, joinArgs } from "./shim.js";
+import type { ProcessTarget } from "./target.js";
 
 const SCRIPT = `${JOIN}
 exec "$@"`;

@@ -53,8 +53,8 @@ export interface Held {
   /** Those that it is put into. */
   cgroups: readonly string[];
   /** Of each process, soft and hard; a lower hard limit of the daemon stays. */
-  openFiles?: number;
-  oomScore?: number;
+  openFiles?: number | undefined;
+  oomScore?: number | undefined;
 }
 
 /** The arguments that `JOIN` takes. */
