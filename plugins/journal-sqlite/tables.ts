@@ -2,6 +2,7 @@ import type { Database, Statement } from "libsql";
 import {
   type DaemonEvent,
   type EventQuery,
+  errorText,
   type NewEvent,
   OpenStarryError,
   type Quarantined,
@@ -62,7 +63,7 @@ export function createTables(database: Database): Tables {
         try {
           agents.push(readStoredAgent(agentId, row));
         } catch (error) {
-          quarantine.set(agentId, error instanceof Error ? error.message : String(error));
+          quarantine.set(agentId, errorText(error));
         }
       }
       return { agents, quarantined: [...quarantine].map(([key, error]) => ({ key, error })) };

@@ -5,8 +5,8 @@ import { dirname, join } from "node:path";
 import { OpenStarryError } from "../../core/index.js";
 
 /**
- * Writes all of it or nothing, readable by the daemon's user alone. The temporary file has a name that
- * nobody could have placed there before; a link of the final name is replaced, not followed.
+ * Writes a file atomically and durably, readable by the daemon's user alone. The temporary file has a random name, so
+ * that it cannot be prepared; a link of the final name is replaced, not followed.
  */
 export async function writeWhole(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${randomBytes(8).toString("hex")}.tmp`);
@@ -27,6 +27,7 @@ export async function writeWhole(path: string, text: string): Promise<void> {
   }
 }
 
+/** Deletes a file durably. */
 export async function removeFile(path: string): Promise<void> {
   try {
     await unlink(path);
@@ -36,7 +37,7 @@ export async function removeFile(path: string): Promise<void> {
   }
 }
 
-/** A name is only durable when its folder is. */
+/** Syncs a folder: a file name is durable only when its folder is. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
@@ -46,7 +47,7 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** What failed is the home, and the system says why. */
+/** Creates a `home_unusable` error with the system's error code. */
 export function unusable(what: string, cause: unknown): OpenStarryError {
   return new OpenStarryError("home_unusable", {
     detail: `${what} (${(cause as NodeJS.ErrnoException).code ?? String(cause)})`,

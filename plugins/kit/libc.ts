@@ -3,13 +3,13 @@ import { constants } from "node:os";
 
 export type NativeFunction = (...args: unknown[]) => number;
 
-/** The C library of this process, by way of koffi (an optional dependency). */
+/** The C library of this process, called through koffi (an optional dependency). */
 export interface Libc {
-  /** A function by its C prototype. Throws where there is none. */
+  /** Returns a function by its C prototype. Throws when the library lacks it. */
   func(prototype: string): NativeFunction;
-  /** Where a buffer lies, for structures that point to others. */
+  /** Returns the address of a buffer, for structures with pointers. */
   address(buffer: Buffer): bigint;
-  /** What the last call of this thread failed with. */
+  /** Returns the errno of the last call of this thread. */
   errno(): number;
 }
 
@@ -19,7 +19,7 @@ interface Koffi {
   errno(): number;
 }
 
-/** `undefined` where there is no koffi for this machine. */
+/** Loads the C library; `undefined` when koffi is not installed or does not support this machine. */
 export function loadLibc(): Libc | undefined {
   try {
     const koffi = createRequire(import.meta.url)("koffi") as Koffi;
@@ -34,6 +34,7 @@ export function loadLibc(): Libc | undefined {
   }
 }
 
+/** Creates an error with `code` and `errno`, as Node does. */
 export function errnoError(call: string, errno: number): NodeJS.ErrnoException {
   const code = Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? String(errno);
   return Object.assign(new Error(`${call} failed: ${code}`), { code, errno });

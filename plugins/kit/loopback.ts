@@ -3,7 +3,7 @@ import { z } from "zod";
 
 const EXPECTED_PORT = 'expected a port from 1 to 65535, or a placeholder such as "{{params.port}}"';
 
-/** A port: a number, or what a placeholder such as `{{params.port}}` was filled with. */
+/** Validates a port: a number, or text as a placeholder such as `{{params.port}}` leaves it. */
 export const port = () =>
   z
     .union([z.number(), z.string()], EXPECTED_PORT)
@@ -11,8 +11,8 @@ export const port = () =>
     .transform(Number);
 
 /**
- * This machine as seen from itself. Nothing else: a template must not be able to make the daemon ask around
- * in a network that its author cannot reach.
+ * Validates a loopback address. No other address is allowed: a template must not make the daemon send requests to a
+ * network that the template's author cannot reach.
  */
 export const loopbackHost = () =>
   z

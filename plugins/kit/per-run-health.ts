@@ -1,13 +1,13 @@
 import type { PluginContext } from "../../core/index.js";
 
-/** What a plugin cannot do for single runs. It is degraded for as long as one of them lives. */
+/** Degrades a plugin while it has faults of single runs. */
 export interface PerRunHealth {
   add(runId: string, fault: string): void;
-  /** The run is over, and its faults with it. */
+  /** Removes the faults of a run that is over. */
   end(runId: string): void;
 }
 
-/** The others are counted. */
+/** How many faults are named. The others are counted. */
 const MOST_NAMED = 3;
 
 export function createPerRunHealth(
@@ -15,7 +15,7 @@ export function createPerRunHealth(
 ): PerRunHealth {
   const byRun = new Map<string, Set<string>>();
 
-  function tell() {
+  function report() {
     const all = [...byRun.values()].flatMap((faults) => [...faults]);
     if (all.length === 0) return daemon.recovered();
     const more = all.length - MOST_NAMED;
@@ -25,10 +25,10 @@ export function createPerRunHealth(
   return {
     add(runId, fault) {
       byRun.set(runId, (byRun.get(runId) ?? new Set()).add(fault));
-      tell();
+      report();
     },
     end(runId) {
-      if (byRun.delete(runId)) tell();
+      if (byRun.delete(runId)) report();
     },
   };
 }

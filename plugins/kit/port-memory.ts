@@ -1,14 +1,15 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
-/** Which port was taken last when any would do, so that addresses that agents hold stay true. */
+/** Remembers the port that was chosen last, so that addresses that agents have stay valid. */
 export interface PortMemory {
-  /** 0 when there is none. */
+  /** Returns the port, or 0 when none is known. */
   read(): number;
-  /** Does nothing where it cannot: a daemon that listens is worth more than its next one's port. */
+  /** Saves the port. Ignores errors: they must not stop a daemon that listens. */
   write(port: number): void;
 }
 
+/** Creates the memory in a file, which is replaced atomically. */
 export function createPortMemory(path: string): PortMemory {
   return {
     read() {
@@ -16,7 +17,7 @@ export function createPortMemory(path: string): PortMemory {
         const { port } = JSON.parse(readFileSync(path, "utf8")) as { port?: unknown };
         return Number.isInteger(port) && Number(port) > 0 && Number(port) < 65_536 ? Number(port) : 0;
       } catch {
-        // Absent or damaged: then any port is as good.
+        // Missing or damaged: any port will do.
         return 0;
       }
     },

@@ -14,8 +14,8 @@ import {
 import { OpenStarryError } from "../../core/index.js";
 
 /**
- * A folder that nobody else can look into, made (0700) when there is none; answers its path. Throws
- * `home_unusable` when it is something else, belongs to somebody else or could be used by others.
+ * Creates a folder of mode 0700, or checks an existing one; returns its path. Throws `home_unusable` when it is not a
+ * folder, belongs to another user or is accessible to others.
  */
 export function privateFolder(path: string): string {
   try {
@@ -33,7 +33,7 @@ export function privateFolder(path: string): string {
   return path;
 }
 
-/** Makes the file (0600) hold this text: written beside it and renamed, or not touched when it holds it already. */
+/** Writes a file of mode 0600 atomically. A file that has this text already is left alone. */
 export function writePrivateFile(path: string, text: string): void {
   if (holds(path, text)) return;
   const beside = `${path}.${randomBytes(6).toString("hex")}`;

@@ -2,6 +2,7 @@ import { z } from "zod";
 import {
   type Clock,
   duration,
+  errorText,
   formatDuration,
   type Logger,
   type Probe,
@@ -9,13 +10,13 @@ import {
 } from "../../core/index.js";
 
 /**
- * The options that all probes share: every `interval` a sign of life is expected, given by the agent
- * (`heartbeat`, `notify`) or asked for (`http`, `tcp`, `exec`); `misses` in a row are too many.
+ * The options that all probes share. A sign of life is expected every `interval`, sent by the agent (`heartbeat`,
+ * `notify`) or requested (`http`, `tcp`, `exec`); the run is unhealthy after `misses` missing signs in a row.
  */
 export const interval = () => duration({ min: "100ms" });
 export const misses = () => z.int().min(1).max(1_000).default(3);
 
-/** Where signs are given rather than asked for. */
+/** The options of probes that wait for signs of life. */
 export const signOptions = { interval: interval().default(60_000), misses: misses() };
 export interface SignOptions {
   interval: number;
@@ -23,9 +24,8 @@ export interface SignOptions {
 }
 
 /**
- * Liveness by signs that the agent gives: answers what to call at each of them. `interval` times `misses`
- * without one is unhealthy; before the first one nothing is said. Time runs from now, so that a daemon that
- * was away holds nothing against a run that it adopts.
+ * Reports a run unhealthy when no sign of life came for `interval` times `misses`. Returns what to call at each sign.
+ * Time counts from now, so that an adopted run is not blamed for the time without a daemon.
  */
 export function expectSigns(
   clock: Clock,
@@ -45,13 +45,13 @@ export function expectSigns(
   };
 }
 
-/** Asked for signs are looked for so often unless the template says otherwise. */
+/** The default intervals of probes that check the run. */
 const READINESS_INTERVAL_MS = 1_000;
 const LIVENESS_INTERVAL_MS = 10_000;
 
 /**
- * One look at a run. Resolves with `undefined` when all is well, else with what is wrong, in words. Rejects
- * when it could not look: that counts neither way. `signal` aborts when the interval is over.
+ * Checks a run once. Resolves with `undefined` when the run is healthy, else with the problem. Rejects when the check
+ * itself failed, which counts neither way. `signal` aborts at the end of the interval.
  */
 export type Check<O> = (run: ProbeRun, options: O, signal: AbortSignal) => Promise<string | undefined>;
 
@@ -61,9 +61,8 @@ export interface PollingProbeDeps {
 }
 
 /**
- * A probe that looks at a run every `interval`, for the first time at once. A look without an answer by the
- * end of its interval is a miss. Readiness: the first good look. Liveness: `misses` bad looks in a row are
- * unhealthy.
+ * Creates a probe that checks a run at once and then every `interval`. A check without an answer by the end of its
+ * interval is a miss. The run is ready after the first good check, and unhealthy after `misses` bad ones in a row.
  */
 export function pollingProbe<S extends z.ZodRawShape>(
   { clock, log }: PollingProbeDeps,
@@ -120,7 +119,7 @@ function everyInterval(
   next();
 }
 
-/** What follows from a look, by the role that the run is watched in. */
+/** Creates the reports of the results of checks, for the role of the probe. */
 function createVerdicts(
   { agent, role, report }: ProbeRun,
   { intervalMs, misses, log }: { intervalMs: number; misses: number; log: Logger },
@@ -142,7 +141,7 @@ function createVerdicts(
     },
     unable(error: unknown) {
       if (role === "readiness") {
-        report.starting({ reason: error instanceof Error ? error.message : String(error) });
+        report.starting({ reason: errorText(error) });
       }
       if (complained) return;
       complained = true;

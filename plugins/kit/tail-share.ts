@@ -1,6 +1,6 @@
 /**
- * Of the last `total` of two streams, how much each gives: half each, and what one does not use goes to
- * the other. stderr has the odd one. So a chatty stream cannot hide the last word of the other.
+ * Divides the last `total` lines between two streams: half each, and what one does not use goes to the other. So a
+ * verbose stream cannot hide the last lines of the other. stderr gets the odd line.
  */
 export function shareTail(
   has: { stdout: number; stderr: number },

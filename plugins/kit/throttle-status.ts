@@ -1,8 +1,8 @@
 import type { Clock } from "../../core/index.js";
 
 /**
- * Lets what runs say of themselves to the journal at most once in `everyMs` for each run. What is said in
- * between is put together, and passed on at the end of that time.
+ * Limits how often the status of a run is passed on, as to the journal: at most once in `everyMs`. Status reports in
+ * between are merged and passed on at the end of that time.
  */
 export function createStatusThrottle<W extends object>(
   clock: Clock,
@@ -15,7 +15,7 @@ export function createStatusThrottle<W extends object>(
     const waits: { words: W | undefined } = { words: undefined };
     later.set(runId, waits);
     clock.after(everyMs, () => {
-      // It may have ended, and its next words be waited for.
+      // The run may have ended meanwhile.
       if (later.get(runId) !== waits) return;
       later.delete(runId);
       if (waits.words === undefined) return;
@@ -25,14 +25,14 @@ export function createStatusThrottle<W extends object>(
   }
 
   return {
-    /** Whether it is time for them; else they are passed on later. */
+    /** Returns whether the caller may pass this status on now; otherwise it is passed on later. */
     isTime(agentId: string, runId: string, words: W): boolean {
       const waits = later.get(runId);
       if (waits) waits.words = { ...waits.words, ...words };
       else wait(agentId, runId);
       return waits === undefined;
     },
-    /** Nothing more is to be said of a run. */
+    /** Drops what is pending of a run that has ended. */
     end: (runId: string) => void later.delete(runId),
   };
 }

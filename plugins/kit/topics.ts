@@ -1,7 +1,4 @@
-/**
- * Whether a message of this topic fits a filter: `+` stands for one level, a final `#` for all from there
- * on, none included.
- */
+/** Tests whether a topic matches a filter: `+` is any one level, a final `#` any number of further levels. */
 export function topicMatches(filter: string, topic: string): boolean {
   if (!filter.includes("+") && !filter.endsWith("#")) return filter === topic;
   const wanted = filter.split("/");
@@ -13,19 +10,19 @@ export function topicMatches(filter: string, topic: string): boolean {
   return wanted.length === levels.length;
 }
 
-/** Where the daemon itself speaks. Nobody else publishes there. */
+/** The first level of topics that only the daemon publishes to. */
 export const DAEMON_TOPICS = "openstarry";
-/** Where one who asked waits for its answer: `_reply/ID`, an id that nobody can guess. */
+/** The first level of reply topics, `_reply/ID`. The id cannot be guessed. */
 export const REPLY_TOPICS = "_reply";
 
-/** First levels, and the level that names an agent. */
+/** Topic prefixes, and the level that names the agent that owns the topic. */
 const OWNED: readonly [string[], number][] = [
   [["agents"], 1],
   [[DAEMON_TOPICS, "events"], 3],
   [[DAEMON_TOPICS, "presence"], 2],
 ];
 
-/** The only agent whose topics a filter takes: its own, or what the daemon tells of it. */
+/** Returns the agent that owns all topics of a filter; `undefined` when there is no single one. */
 export function ownerOf(filter: string): string | undefined {
   const levels = filter.split("/");
   for (const [beginning, level] of OWNED) {

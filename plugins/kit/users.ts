@@ -8,7 +8,7 @@ export interface User {
   readonly home: string;
 }
 
-/** A user by name, from passwd(5). Rejects names that are unknown or that this daemon may not become. */
+/** Finds a user by name in passwd(5). Throws `user_invalid` for an unknown user, or one that the daemon may not become. */
 export function findUser(name: string): User {
   const entries = readFileSync("/etc/passwd", "utf8")
     .split("\n")

@@ -7,21 +7,21 @@ export interface Hosted {
   wanted?(): void;
 }
 
-/** One that is left until it is needed is waited for as long as this. */
+/** How long to wait for one that starts when it is needed. */
 const COMING_UP_MS = 10_000;
 const LOOK_MS = 25;
 
 export interface WaitOptions {
   clock: Clock;
-  /** Of the one who asks: nobody waits for it any more. */
+  /** Aborts when the caller no longer waits. */
   signal: AbortSignal;
-  /** What it rejects with when it does not come up. */
+  /** The error code when it does not become healthy in time. */
   code: ErrorCode;
-  /** As in "the message bus". */
+  /** How to call it in messages, as in "the message bus". */
   what: string;
 }
 
-/** Resolves when it can be used; one that can be brought up is told that it is wanted, and waited for. */
+/** Resolves when it is healthy. One that starts when needed is requested to start, and waited for. */
 export async function waitUntilHealthy<T extends Hosted>(hosted: T, options: WaitOptions): Promise<T> {
   const { clock, signal, code, what } = options;
   const deadline = clock.monotonic() + (hosted.wanted ? COMING_UP_MS : 0);

@@ -57,7 +57,7 @@ export function unavailable(what: string, error: unknown): OpenStarryError {
 }
 
 /** Seen by the daemon itself, as when a namespace is dropped while it is made. */
-export class Collision extends Error {
+export class ConcurrentInsertError extends Error {
   readonly code = "40001";
 }
 

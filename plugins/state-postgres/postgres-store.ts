@@ -1,10 +1,10 @@
 import { type Clock, type StateStore, sleep } from "../../core/index.js";
 import { encodeWrite, entryOf } from "../kit/state-plan.js";
 import { createDatabase, type DatabaseOptions } from "./database.js";
-import { createLanes, type Lanes } from "./lanes.js";
 import { createStatements, rowOf, textOf } from "./statements.js";
 import { createUpkeep } from "./upkeep.js";
 import { createWatches } from "./watches.js";
+import { createWriteQueue, type WriteQueue } from "./write-queue.js";
 
 export interface PostgresStoreOptions extends Omit<DatabaseOptions, "onHint" | "onChange"> {
   clock: Clock;
@@ -25,13 +25,13 @@ export function createPostgresStore(options: PostgresStoreOptions) {
     onHint: (name) => watches.wake(name),
     onChange: () => watches.wakeAll(),
   });
-  const lanes: Lanes = createLanes(database, statements, (name, hasDeletions) => {
+  const queue: WriteQueue = createWriteQueue(database, statements, (name, hasDeletions) => {
     watches.wake(name);
     database.hint(name);
     if (hasDeletions) upkeep.count(name);
   });
-  const watches = createWatches(database, statements, lanes, clock);
-  const upkeep = createUpkeep({ database, statements, lanes, watches, clock, maxDeletions });
+  const watches = createWatches(database, statements, queue, clock);
+  const upkeep = createUpkeep({ database, statements, queue, watches, clock, maxDeletions });
 
   const store: StateStore = {
     name: "postgres",
@@ -40,7 +40,7 @@ export function createPostgresStore(options: PostgresStoreOptions) {
       const [found] = await database.query(statements.get(name, key));
       return found && entryOf(rowOf(found));
     },
-    write: async (name, writes) => lanes.write(name, writes.map(encodeWrite)),
+    write: async (name, writes) => queue.write(name, writes.map(encodeWrite)),
     async list(name, query) {
       const found = await database.query(statements.list(name, query));
       return {
@@ -51,7 +51,7 @@ export function createPostgresStore(options: PostgresStoreOptions) {
     watch: watches.changes,
     namespaces: async () => (await database.query(statements.names())).map(({ name }) => textOf(name)),
     async drop(name) {
-      await lanes.run(name, () => database.query(statements.drop(name)));
+      await queue.run(name, () => database.query(statements.drop(name)));
       watches.end(name);
       database.hint(name);
     },
@@ -71,7 +71,7 @@ export function createPostgresStore(options: PostgresStoreOptions) {
     /** Waits a moment for what is under way, then ends all connections. Watches reject. */
     async stop() {
       upkeep.stop();
-      await Promise.race([lanes.idle(), sleep(clock, 2_000)]);
+      await Promise.race([queue.idle(), sleep(clock, 2_000)]);
       // An attempt to connect ends by itself: a server that hangs does not hold up the stop.
       await Promise.race([database.close(), sleep(clock, 1_000)]);
     },

@@ -3,7 +3,7 @@ import { aboveKeys, firstKey } from "../kit/key-range.js";
 import type { Row } from "../kit/state-plan.js";
 import type { Row as Columns, Query } from "./transaction.js";
 
-export interface Space {
+export interface NamespaceRow {
   id: string;
   /** Of its last change. */
   version: number;
@@ -14,7 +14,7 @@ export interface Space {
 /** What has changed in a namespace behind a version. */
 export interface ChangesPage {
   /** Absent: there is no such namespace. */
-  space?: Space;
+  space?: NamespaceRow;
   /** In order. `isTold` is false for one outside the prefix, and for one whose end is still to be told. */
   changes: { row: Row; isTold: boolean }[];
 }
@@ -94,7 +94,7 @@ export function createStatements(schema: string) {
     lock: (name: string) =>
       query("lock", `SELECT * FROM ${spaces} WHERE name = $1 FOR UPDATE`, Buffer.from(name)),
     now: () => query("now", `SELECT ${nowMs("clock_timestamp()")} AS now`),
-    floor: () => query("floor", `SELECT floor FROM ${meta}`),
+    initialVersion: () => query("initial_version", `SELECT floor FROM ${meta}`),
     add: (name: string) =>
       query(
         "add",
@@ -113,7 +113,7 @@ export function createStatements(schema: string) {
         keys.map((key) => Buffer.from(key)),
         answered.map((key) => Buffer.from(key)),
       ),
-    put: ({ id }: Space, rows: readonly Row[]) =>
+    put: ({ id }: NamespaceRow, rows: readonly Row[]) =>
       query(
         "put",
         `INSERT INTO ${entries} (namespace, key, version, updated_at, expires_at, value)
@@ -127,10 +127,10 @@ export function createStatements(schema: string) {
         rows.map(({ expiresAtMs }) => expiresAtMs ?? null),
         rows.map(({ json }) => json ?? null),
       ),
-    setVersion: ({ id }: Space, version: number) =>
+    setVersion: ({ id }: NamespaceRow, version: number) =>
       query("set_version", `UPDATE ${spaces} SET version = $2 WHERE id = $1`, id, version),
     /** The newest deletion that is one too many. */
-    surplus: ({ id }: Space, keep: number) =>
+    surplus: ({ id }: NamespaceRow, keep: number) =>
       query(
         "surplus",
         `SELECT version FROM ${entries} WHERE namespace = $1 AND value IS NULL
@@ -138,14 +138,14 @@ export function createStatements(schema: string) {
         id,
         keep,
       ),
-    setPruned: ({ id }: Space, version: number) =>
+    setPruned: ({ id }: NamespaceRow, version: number) =>
       query(
         "set_pruned",
         `UPDATE ${spaces} SET pruned = greatest(pruned, $2::bigint) WHERE id = $1`,
         id,
         version,
       ),
-    prune: ({ id }: Space, version: number) =>
+    prune: ({ id }: NamespaceRow, version: number) =>
       query(
         "prune",
         `DELETE FROM ${entries} WHERE namespace = $1 AND key IN (
@@ -191,7 +191,7 @@ export function createStatements(schema: string) {
 
 export type Statements = ReturnType<typeof createStatements>;
 
-export function spaceOf({ id, version, pruned }: Columns): Space {
+export function namespaceRowOf({ id, version, pruned }: Columns): NamespaceRow {
   return { id: String(id), version: Number(version), pruned: Number(pruned) };
 }
 
@@ -210,7 +210,7 @@ export function pageOf(rows: readonly Columns[]): ChangesPage {
   if (!first) return { changes: [] };
   const changes = rows.filter(({ key }) => key !== null);
   return {
-    space: spaceOf({ ...first, version: first["head"] }),
+    space: namespaceRowOf({ ...first, version: first["head"] }),
     changes: changes.map((it) => ({ row: rowOf(it), isTold: it["told"] === true })),
   };
 }

@@ -1,13 +1,13 @@
 import type { Clock } from "../../core/index.js";
 import type { Database } from "./database.js";
-import type { Lanes } from "./lanes.js";
 import { STEP, type Statements, textOf } from "./statements.js";
 import type { Watches } from "./watches.js";
+import type { WriteQueue } from "./write-queue.js";
 
 export interface UpkeepOptions {
   database: Database;
   statements: Statements;
-  lanes: Lanes;
+  queue: WriteQueue;
   watches: Watches;
   clock: Pick<Clock, "after">;
   maxDeletions: number;
@@ -22,7 +22,7 @@ const GO_ON_MS = 20;
  * many and rows of namespaces that were dropped, and looks for changes that no hint told of. Several daemons may do so
  * at the same time.
  */
-export function createUpkeep({ database, statements, lanes, watches, clock, maxDeletions }: UpkeepOptions) {
+export function createUpkeep({ database, statements, queue, watches, clock, maxDeletions }: UpkeepOptions) {
   /** Namespaces with deletions that were not counted yet. */
   const uncounted = new Set<string>();
   let cancel = () => {};
@@ -36,14 +36,14 @@ export function createUpkeep({ database, statements, lanes, watches, clock, maxD
       ofName.push(textOf(key));
       keys.set(textOf(name), ofName);
     }
-    for (const [name, ofName] of keys) await lanes.expire(name, ofName);
+    for (const [name, ofName] of keys) await queue.expire(name, ofName);
     return found.length === STEP;
   }
 
   async function prune(): Promise<boolean> {
     for (const name of [...uncounted]) {
       uncounted.delete(name);
-      if (await lanes.prune(name, maxDeletions)) uncounted.add(name);
+      if (await queue.prune(name, maxDeletions)) uncounted.add(name);
     }
     return uncounted.size > 0;
   }

@@ -1,9 +1,16 @@
 import type { Clock, StateChange, WatchQuery } from "../../core/index.js";
 import { entryOf, type Row } from "../kit/state-plan.js";
 import type { Database } from "./database.js";
-import type { Lanes } from "./lanes.js";
-import { type ChangesPage, pageOf, type Space, type Statements, spaceOf, textOf } from "./statements.js";
+import {
+  type ChangesPage,
+  type NamespaceRow,
+  namespaceRowOf,
+  pageOf,
+  type Statements,
+  textOf,
+} from "./statements.js";
 import type { Row as Columns } from "./transaction.js";
+import type { WriteQueue } from "./write-queue.js";
 
 /** Those who wait for changes. They are woken here, and read what has changed by its version. */
 export interface Watches {
@@ -21,7 +28,7 @@ export interface Watches {
 interface Watch {
   over: boolean;
   /** As it was read last. */
-  space: Space | undefined;
+  space: NamespaceRow | undefined;
   wake: () => void;
 }
 
@@ -31,7 +38,7 @@ const FRESH_MS = 100;
 export function createWatches(
   database: Database,
   statements: Statements,
-  lanes: Lanes,
+  queue: WriteQueue,
   clock: Pick<Clock, "monotonic">,
 ): Watches {
   const watches = new Map<string, Set<Watch>>();
@@ -108,9 +115,9 @@ export function createWatches(
 
   /** The version from now on: what this daemon writes later waits until it is known. */
   function begin(name: string, watch: Watch): Promise<number> {
-    return lanes.run(name, async () => {
+    return queue.run(name, async () => {
       const [found] = await database.query(statements.space(name));
-      watch.space = found && spaceOf(found);
+      watch.space = found && namespaceRowOf(found);
       return watch.space?.version ?? 0;
     });
   }
@@ -125,7 +132,7 @@ export function createWatches(
     if (all?.size === 0) watches.delete(name);
   }
 
-  const wakeIfChanged = (watch: Watch, now: Space | undefined) => {
+  const wakeIfChanged = (watch: Watch, now: NamespaceRow | undefined) => {
     if (watch.space?.id !== now?.id || watch.space?.version !== now?.version) watch.wake();
   };
 
@@ -138,7 +145,7 @@ export function createWatches(
     async look() {
       if (watches.size === 0) return;
       const found = await database.query(statements.spaces([...watches.keys()]));
-      const spaces = new Map(found.map((row: Columns) => [textOf(row["name"]), spaceOf(row)]));
+      const spaces = new Map(found.map((row: Columns) => [textOf(row["name"]), namespaceRowOf(row)]));
       for (const name of watches.keys()) each(name, (watch) => wakeIfChanged(watch, spaces.get(name)));
     },
     changes,

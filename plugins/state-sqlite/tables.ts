@@ -3,7 +3,7 @@ import type { StateQuery } from "../../core/index.js";
 import { aboveKeys, firstKey } from "../kit/key-range.js";
 import type { Row } from "../kit/state-plan.js";
 
-export interface Space {
+export interface NamespaceRow {
   id: number;
   name: string;
   /** Of its last change. */
@@ -15,20 +15,20 @@ export interface Space {
 /** The SQL of the store, prepared once. Everything throws what SQLite throws. */
 export interface Tables {
   transaction<T>(act: () => T): T;
-  space(name: string): Space | undefined;
+  space(name: string): NamespaceRow | undefined;
   /** The version before the first of a new space. */
-  floor(): number;
+  initialVersion(): number;
   /** There must be none of this name. */
-  addSpace(name: string): Space;
-  setVersion(space: Space, version: number): void;
+  addSpace(name: string): NamespaceRow;
+  setVersion(space: NamespaceRow, version: number): void;
   get(name: string, key: string): Row | undefined;
-  row(space: Space, key: string): Row | undefined;
-  put(space: Space, row: Row): void;
-  list(space: Space, query: StateQuery, nowMs: number): { rows: Row[]; more: boolean };
+  row(space: NamespaceRow, key: string): Row | undefined;
+  put(space: NamespaceRow, row: Row): void;
+  list(space: NamespaceRow, query: StateQuery, nowMs: number): { rows: Row[]; more: boolean };
   /** Versions of the keys that changed after this one, in order. */
-  changedAfter(space: Space, version: number, limit: number): number[];
+  changedAfter(space: NamespaceRow, version: number, limit: number): number[];
   /** `undefined` when the key has changed again since. */
-  atVersion(space: Space, version: number): Row | undefined;
+  atVersion(space: NamespaceRow, version: number): Row | undefined;
   /** Some of the entries whose time is over, by the name of their namespace. */
   expired(nowMs: number, limit: number): { name: string; key: string }[];
   /** Forgets all but the newest deletions. */
@@ -50,7 +50,7 @@ export function createTables(database: Database): Tables {
   const sql = prepareAll(database);
   const rows = (statement: Statement<unknown[]>, ...given: unknown[]) =>
     (statement.all(...given) as Columns[]).map(rowOf);
-  const space = (name: string): Space | undefined => {
+  const space = (name: string): NamespaceRow | undefined => {
     const [found] = sql.space.all(name) as Columns[];
     return (
       found && { id: Number(found.id), name, version: Number(found.version), pruned: Number(found.pruned) }
@@ -71,10 +71,10 @@ export function createTables(database: Database): Tables {
       }
     },
     space,
-    floor: () => Number((sql.floor.all() as Columns[])[0]?.version),
+    initialVersion: () => Number((sql.floor.all() as Columns[])[0]?.version),
     addSpace(name) {
       sql.addSpace.run(name);
-      return space(name) as Space;
+      return space(name) as NamespaceRow;
     },
     setVersion: ({ id }, version) => void sql.setVersion.run(version, id),
     get: (name, key) => rows(sql.get, name, Buffer.from(key))[0],

@@ -8,7 +8,7 @@ import {
 import { unavailable } from "../kit/sqlite/failures.js";
 import { type EncodedWrite, type Plan, planWrite } from "../kit/state-plan.js";
 import { stateFile } from "./state-file.js";
-import type { Space, Tables } from "./tables.js";
+import type { NamespaceRow, Tables } from "./tables.js";
 
 export interface Batch {
   name: string;
@@ -77,7 +77,7 @@ export function createWriter(
   function writeOne(tables: Tables, { name, writes }: Batch): Outcome {
     const known = tables.space(name);
     const find = (key: string) => known && tables.row(known, key);
-    const version = known?.version ?? tables.floor();
+    const version = known?.version ?? tables.initialVersion();
     try {
       const plan = planWrite(writes, { version, find, nowMs: clock.now() });
       if (plan.rows.size > 0) keep(tables, known ?? tables.addSpace(name), plan);
@@ -89,7 +89,11 @@ export function createWriter(
     }
   }
 
-  function keep(tables: Tables, space: Space, { rows, version }: Pick<Plan, "rows" | "version">): void {
+  function keep(
+    tables: Tables,
+    space: NamespaceRow,
+    { rows, version }: Pick<Plan, "rows" | "version">,
+  ): void {
     for (const row of rows.values()) {
       tables.put(space, row);
       if (row.json === undefined) uncounted.add(space.name);

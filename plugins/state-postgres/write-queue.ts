@@ -1,25 +1,25 @@
 import { isOpenStarryError, OpenStarryError, type StateEntry } from "../../core/index.js";
 import { type EncodedWrite, isLive, type Plan, planWrite, type Row } from "../kit/state-plan.js";
 import type { Database } from "./database.js";
-import { Collision } from "./failures.js";
-import { rowOf, type Space, STEP, type Statements, spaceOf } from "./statements.js";
+import { ConcurrentInsertError } from "./failures.js";
+import { type NamespaceRow, namespaceRowOf, rowOf, STEP, type Statements } from "./statements.js";
 import type { Transaction } from "./transaction.js";
 
 type Answers = (StateEntry | undefined)[];
 
 /**
- * What is done to a namespace, one thing after the other: its row is locked by who writes, so that they would wait
- * for each other anyway. Writes that wait are done together, in one transaction.
+ * Serializes the work on each namespace: writers lock its row, so that they would wait for each other anyway. Waiting
+ * writes share one transaction.
  */
-export interface Lanes {
+export interface WriteQueue {
   write(name: string, writes: readonly EncodedWrite[]): Promise<Answers>;
-  /** Does this when it is its turn. */
+  /** Runs `act` after all earlier work on the namespace. */
   run<T>(name: string, act: () => Promise<T>): Promise<T>;
-  /** Turns those of the keys whose time is over into deletions. */
+  /** Deletes those of the keys that have expired. */
   expire(name: string, keys: readonly string[]): Promise<void>;
-  /** Forgets some of all but the newest deletions; answers whether there are more. */
+  /** Removes a batch of the records of deletions beyond the newest `keep`; returns whether there are more. */
   prune(name: string, keep: number): Promise<boolean>;
-  /** Resolves when nothing is under way any more. */
+  /** Resolves when no work is in progress. */
   idle(): Promise<void>;
 }
 
@@ -31,46 +31,46 @@ interface WriteJob {
 }
 type Job = WriteJob | { act: () => Promise<void> };
 
-/** What a namespace is while its row is locked. `space` is absent where there is none. */
+/** A namespace while its row is locked. `space` is absent when the namespace does not exist. */
 interface Locked {
-  space?: Space;
-  /** The version before the next. */
+  space: NamespaceRow | undefined;
+  /** The version of the latest write. */
   version: number;
   rows: Map<string, Row>;
   nowMs: number;
 }
 
-/** Those who wait for their turn, in all namespaces. */
+/** The limit of waiting jobs, of all namespaces together. */
 const MAX_WAITING = 10_000;
 const MAX_GROUP = 256;
 const MAX_GROUP_BYTES = 4 * 2 ** 20;
 
-/** `onChange` is told whose namespaces have changed, and whether there were deletions. */
-export function createLanes(
+/** Creates the write queue. It calls `onChange` with the namespace that has changed and whether keys were deleted. */
+export function createWriteQueue(
   database: Database,
   statements: Statements,
   onChange: (name: string, hasDeletions: boolean) => void,
-): Lanes {
-  const lanes = new Map<string, Job[]>();
+): WriteQueue {
+  const jobsByNamespace = new Map<string, Job[]>();
   const drains = new Set<Promise<void>>();
   let waiting = 0;
 
   function enter(name: string, job: Job): void {
     if (waiting >= MAX_WAITING) {
       throw new OpenStarryError("state_unavailable", {
-        detail: `${MAX_WAITING} writes wait for the state store already`,
-        hint: "ask again in a moment",
+        detail: `${MAX_WAITING} writes are already waiting for the state store`,
+        hint: "try again in a moment",
         data: { retry_after_s: 1 },
       });
     }
     waiting++;
-    const lane = lanes.get(name);
-    if (lane) {
-      lane.push(job);
+    const waitingJobs = jobsByNamespace.get(name);
+    if (waitingJobs) {
+      waitingJobs.push(job);
       return;
     }
     const jobs = [job];
-    lanes.set(name, jobs);
+    jobsByNamespace.set(name, jobs);
     const drained = drain(name, jobs).finally(() => drains.delete(drained));
     drains.add(drained);
   }
@@ -83,7 +83,7 @@ export function createLanes(
       if (first && "act" in first) await first.act();
       else await writeGroup(name, group as WriteJob[]);
     }
-    lanes.delete(name);
+    jobsByNamespace.delete(name);
   }
 
   async function writeGroup(name: string, group: readonly WriteJob[]): Promise<void> {
@@ -122,7 +122,7 @@ export function createLanes(
     return outcomes;
   }
 
-  /** `makes`: a namespace that is not there is made. */
+  /** Locks the row of a namespace and reads these keys. `makes`: a missing namespace is created. */
   async function lock(
     transaction: Transaction,
     name: string,
@@ -133,14 +133,14 @@ export function createLanes(
       statements.lock(name),
       statements.rows(name, keys, answered),
       statements.now(),
-      statements.floor(),
+      statements.initialVersion(),
     ];
     let found = await transaction.send(...queries);
     if (!found[0]?.[0] && makes) found = (await transaction.send(statements.add(name), ...queries)).slice(1);
-    if (makes && !found[0]?.[0]) throw new Collision();
+    if (makes && !found[0]?.[0]) throw new ConcurrentInsertError();
     const [[space] = [], rows = [], [now] = [], [meta] = []] = found;
     return {
-      ...(space ? { space: spaceOf(space) } : {}),
+      space: space && namespaceRowOf(space),
       version: Number(space ? space["version"] : meta?.["floor"]),
       rows: new Map(rows.map(rowOf).map((row) => [row.key, row])),
       nowMs: Number(now?.["now"]),
@@ -150,7 +150,7 @@ export function createLanes(
   async function keep(
     transaction: Transaction,
     name: string,
-    space: Space | undefined,
+    space: NamespaceRow | undefined,
     { rows, version }: Pick<Plan, "rows" | "version">,
   ): Promise<void> {
     if (rows.size === 0 || !space) return;
@@ -184,11 +184,11 @@ export function createLanes(
           const locked = await lock(transaction, name, keys);
           const { nowMs } = locked;
           let { version } = locked;
-          const over = [...locked.rows.values()].filter(
+          const expired = [...locked.rows.values()].filter(
             (row) => row.json !== undefined && !isLive(row, nowMs),
           );
           const rows = new Map<string, Row>();
-          for (const { key } of over) rows.set(key, { key, version: ++version, updatedAtMs: nowMs });
+          for (const { key } of expired) rows.set(key, { key, version: ++version, updatedAtMs: nowMs });
           await keep(transaction, name, locked.space, { rows, version });
         }),
       ),
@@ -197,7 +197,7 @@ export function createLanes(
         database.transaction(async (transaction) => {
           const [[row] = []] = await transaction.send(statements.lock(name));
           if (!row) return false;
-          const space = spaceOf(row);
+          const space = namespaceRowOf(row);
           const [[surplus] = []] = await transaction.send(statements.surplus(space, keepCount));
           if (!surplus) return false;
           const version = Number(surplus["version"]);
@@ -212,7 +212,7 @@ export function createLanes(
   };
 }
 
-/** What is next in a lane: one job, or the writes that wait until something else does. */
+/** Takes the next work from the jobs of a namespace: one action, or the writes up to the next action. */
 function takeGroup(jobs: Job[]): Job[] {
   let count = 0;
   let bytes = 0;
