@@ -2,7 +2,7 @@ import { headers, type MsgHdrs } from "@nats-io/transport-node";
 import { type BusMessage, rfc3339 } from "../../core/index.js";
 import { decodeToken, encodeToken, parseSubject, subjectOf } from "./subjects.js";
 
-/** What belongs to a message beside its topic and payload. */
+/** The parts of a message other than topic and payload. */
 export interface Metadata {
   atMs: number;
   from?: string | undefined;

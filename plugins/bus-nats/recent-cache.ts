@@ -43,7 +43,7 @@ export function createRecentCache() {
     },
     append(sequence: number, message: BusMessage): void {
       if (sequence <= lastSequence) return;
-      // After a gap the cache starts anew.
+      // After a gap the cache starts from empty.
       if (sequence !== lastSequence + 1) clear(lastSequence);
       lastSequence = sequence;
       if (sequence <= skippedUpTo) return;

@@ -159,7 +159,7 @@ function createSession(
       onTransient(decoded.message, decoded.afterSequence);
     },
   });
-  // Another daemon may create the stream anew, and its sequences start anew then. Without permission to subscribe to
+  // Another daemon may create the stream again, whose sequences start from 1 then. Without permission to subscribe to
   // this, the next call finds out.
   nc.subscribe(`$JS.EVENT.ADVISORY.STREAM.DELETED.${names.stream}`, {
     callback: (error) => void (error ?? end(`the stream ${names.stream} was deleted from the server`)),

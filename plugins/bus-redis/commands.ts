@@ -16,7 +16,7 @@ export interface CommandsOptions {
   translateErrors: <T>(act: () => Promise<T>) => Promise<T>;
 }
 
-/** What the server stores of a message as JSON (`about`), beside topic and payload. */
+/** The parts of a message other than topic and payload. The server stores them as JSON (`about`). */
 type Metadata = Pick<BusMessage, "at" | "from" | "reply_to">;
 
 export interface Claim {
@@ -108,17 +108,7 @@ export function createCommands(options: CommandsOptions) {
     ): Promise<Claim | undefined> {
       const waits = ackWaitsMs.slice(0, MAX_BATCH);
       const answer = await run("claim", group, groupId, pattern, MAX_BATCH_BYTES, ...waits);
-      if (answer === null) return undefined;
-      const [more, nextDueMs, ...rows] = answer as [number, number, ...DeliveryRow[]];
-      return {
-        more: more === 1,
-        nextDueMs: nextDueMs < 0 ? undefined : nextDueMs,
-        found: rows.map((row) => ({
-          message: messageOf(row),
-          position: String(row[0]),
-          attempt: Number(row[4]),
-        })),
-      };
+      return answer === null ? undefined : claimOf(answer as [number, number, ...DeliveryRow[]]);
     },
     async ack(group: string, groupId: string, position: string, attempt: number): Promise<void> {
       await run("ack", group, groupId, position, attempt);
@@ -155,6 +145,18 @@ type DeliveryRow = [...Row, attempt: number];
 
 function messageOf([position, topic, metadata, payload]: Row | DeliveryRow): BusMessage {
   return { position: String(position), ...parseMessage(String(topic), String(metadata), payload) };
+}
+
+function claimOf([more, nextDueMs, ...rows]: [number, number, ...DeliveryRow[]]): Claim {
+  return {
+    more: more === 1,
+    nextDueMs: nextDueMs < 0 ? undefined : nextDueMs,
+    found: rows.map((row) => ({
+      message: messageOf(row),
+      position: String(row[0]),
+      attempt: Number(row[4]),
+    })),
+  };
 }
 
 /** Parses a message as the server sends it; it has no position yet. */

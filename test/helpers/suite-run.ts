@@ -8,22 +8,22 @@ interface SuiteTest {
 
 type Register = (name: string, run: () => Promise<void>) => void;
 
-/** What a suite registers, without a runner. */
+/** Collects the tests that a suite registers, without a runner. */
 function testsOf(register: (test: Register) => void): SuiteTest[] {
   const tests: SuiteTest[] = [];
   register((name, run) => void tests.push({ name, run }));
   return tests;
 }
 
-/** What the suites wait for something that should come. */
+/** How long the suites wait for an expected item. */
 const PATIENCE_MS = 20_000;
 const SHORT_MS = 5_000;
-/** No test that is ever over takes so long. */
+/** Longer than any test that ends. */
 const NEVER_MS = 12_000;
 
 /**
- * What comes to a driver in memory comes at once: cuts the patience of the suites short until the answered
- * function is called.
+ * Shortens the timeout of the suites, since items of a driver in memory come at once. Returns the function that
+ * restores it.
  */
 function shortenPatience(): () => void {
   const { setTimeout } = globalThis;
@@ -35,32 +35,32 @@ function shortenPatience(): () => void {
   };
 }
 
-/** The names of those that fail, in their order; all run at the same time. One that is never over has failed too. */
+/** Runs all tests at the same time, and resolves with the names of those that fail or do not end. */
 async function failing(tests: readonly SuiteTest[]): Promise<string[]> {
   const late = () =>
     new Promise<never>((_, reject) => {
-      setTimeout(() => reject(new Error("it is never over")), NEVER_MS).unref();
+      setTimeout(() => reject(new Error("the test does not end")), NEVER_MS).unref();
     });
   const results = await Promise.allSettled(tests.map(({ run }) => Promise.race([run(), late()])));
   return tests.filter((_, index) => results[index]?.status === "rejected").map(({ name }) => name);
 }
 
-/** A mistake that a driver may have. */
+/** A fault of a driver. */
 export interface DriverFault {
-  /** What it does wrong. */
+  /** The fault, as in "a store that …". */
   name: string;
-  /** The tests that name it. Few others may fail for it. */
+  /** The tests that must fail. Only a few others may fail too. */
   noticed: readonly string[];
-  /** Many tests need what it does not do. */
+  /** Whether many other tests fail too, since they depend on what is broken. */
   isBroad?: boolean;
 }
 
-/** A suite that fails everywhere tells nobody what is wrong. */
+/** A suite in which everything fails does not show the fault. */
 const MAX_OTHERS = 8;
-/** One that is never over is waited for. */
+/** Enough for tests that do not end. */
 const TIMEOUT_MS = 120_000;
 
-/** One test for each fault: the suite `register` makes of it fails where the fault is named. */
+/** Registers a test for each fault: the suite must fail in the tests that the fault names. */
 export function tryFaults<F extends DriverFault>(
   what: string,
   faults: readonly F[],

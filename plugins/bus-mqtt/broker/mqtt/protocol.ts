@@ -131,7 +131,7 @@ function persistenceFor(handlers: PacketHandlers) {
     subscriptionsByTopic: async () => [],
     async incomingGetPacket(client: Client, packet: PublishPacket) {
       if (await handlers.isPublished(client, packet)) return packet;
-      // How aedes is told that the message is not a repetition.
+      // Tells aedes that the message is not a repetition.
       throw new Error("no such message");
     },
     incomingStorePacket: (client: Client, packet: PublishPacket) => handlers.publishQos2(client, packet),

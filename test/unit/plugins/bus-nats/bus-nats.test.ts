@@ -318,7 +318,7 @@ describe.skipIf(missing !== undefined)("bus-nats after the loss of its server", 
     expect(seen).toEqual([...Array.from({ length: 10 }, (_, index) => String(index * 2)), "last"]);
   });
 
-  it("a deleted stream is created anew, and positions of the old one come before all of the new", async () => {
+  it("a deleted stream is created again, and positions of the old one come before all of the new", async () => {
     const { bus, send } = await opened();
     for (const text of ["1", "2"]) await send("t", text);
     const { position } = await send("t", "3");
