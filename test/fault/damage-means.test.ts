@@ -33,7 +33,9 @@ test("without free descriptors no agent is dead, starts wait, and all goes on wh
   process.kill(phoenix.pid as number, "SIGKILL");
   await waitFor(() => seeProcess(phoenix.pid as number) === undefined, { what: "its end" });
   const said = () => readFileSync(join(daemon.home, "daemon.log"), "utf8");
-  await waitFor(() => said().includes("cannot verify that a run has ended"), { what: "the daemon's word on it" });
+  await waitFor(() => said().includes("cannot verify that a run has ended"), {
+    what: "the daemon's word on it",
+  });
   expect(seeProcess(quiet.pid as number)?.pid).toBe(quiet.pid);
 
   limit(pid, 1_024);

@@ -3,10 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type LogLine, type LogQuery, type LogRules, systemClock } from "../../core/index.js";
-import { createRotationScheduler, type RotationScheduler } from "../../plugins/spawner-process/logs/rotation-scheduler.js";
-import { liveName } from "../../plugins/spawner-process/logs/segments.js";
 import { loadPunchHole, type PunchHole, punchByTool } from "../../plugins/spawner-process/logs/punch-hole.js";
 import { readLogs } from "../../plugins/spawner-process/logs/read.js";
+import {
+  createRotationScheduler,
+  type RotationScheduler,
+} from "../../plugins/spawner-process/logs/rotation-scheduler.js";
+import { liveName } from "../../plugins/spawner-process/logs/segments.js";
 import { newRunId } from "../contract/run-id.js";
 
 export interface OutputFiles {

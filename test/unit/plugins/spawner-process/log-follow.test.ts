@@ -2,8 +2,8 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { readLogs } from "../../../../plugins/spawner-process/logs/read.js";
+import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { newRunId } from "../../../contract/run-id.js";
 
 vi.mock("node:fs", async (original) => ({

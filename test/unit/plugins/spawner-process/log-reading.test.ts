@@ -7,8 +7,8 @@ import { describe, expect, test } from "vitest";
 import { timeOfUuidv7 } from "../../../../core/index.js";
 import { openOutput } from "../../../../plugins/spawner-process/logs/output-reader.js";
 import { readTail } from "../../../../plugins/spawner-process/logs/output-tail.js";
-import { indexName, liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { readLogs } from "../../../../plugins/spawner-process/logs/read.js";
+import { indexName, liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { appendEntry, readIndex } from "../../../../plugins/spawner-process/logs/time-index.js";
 import { newRunId } from "../../../contract/run-id.js";
 import {

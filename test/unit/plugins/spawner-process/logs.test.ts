@@ -3,8 +3,8 @@ import { chownSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { loadPunchHole, punchByTool } from "../../../../plugins/spawner-process/logs/punch-hole.js";
+import { liveName } from "../../../../plugins/spawner-process/logs/segments.js";
 import { numbered, numberedLines, numbers, outputFiles } from "../../../helpers/output-files.js";
 
 const KIB = 1_024;
