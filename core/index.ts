@@ -7,6 +7,7 @@ export { parseData } from "./config/data-text.js";
 export { type ConfigInput, configSchema, defineConfig, type PluginEntry } from "./config/define-config.js";
 export { importDefault, importModule } from "./config/import-module.js";
 export { readTextFile } from "./config/text-file.js";
+export * from "./contracts/admission.js";
 export * from "./contracts/agent.js";
 export * from "./contracts/agent-control.js";
 export * from "./contracts/agent-lookup.js";
@@ -55,6 +56,7 @@ export type {
   StandardResult,
   StandardSchema,
 } from "./contracts/standard-schema.js";
+export * from "./contracts/start-gate.js";
 export * from "./contracts/state-store.js";
 export * from "./contracts/stored-agent.js";
 export * from "./contracts/template.js";

@@ -26,6 +26,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   ["bus-nats", { default: false, load: () => import("./bus-nats/index.js") }],
   ["template-source-file", { default: true, load: () => import("./template-source-file/index.js") }],
   ["template-source-http", { default: false, load: () => import("./template-source-http/index.js") }],
+  ["start-gate-master-first", { default: true, load: () => import("./start-gate-master-first/index.js") }],
   [
     "restart-policy-intensity",
     { default: true, sections: ["restart"], load: () => import("./restart-policy-intensity/index.js") },
@@ -33,6 +34,10 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
   [
     "policy-resources",
     { default: true, sections: ["resources"], load: () => import("./policy-resources/index.js") },
+  ],
+  [
+    "policy-children",
+    { default: true, sections: ["children", "detach"], load: () => import("./policy-children/index.js") },
   ],
   ["policy-budget", { default: true, sections: ["budget"], load: () => import("./policy-budget/index.js") }],
   [

@@ -1,19 +1,19 @@
-import { isService } from "../contracts/agent.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
 import type { AgentsContext } from "./context.js";
+import { blockerOfGates } from "./gates.js";
 
 /** Why an agent may not start yet, in words: what it requires is not ready. `undefined`: it may. */
 export function blockerOf(
-  { agent, template }: StoredAgent,
-  { table, endpoints, masterFirst }: AgentsContext,
+  stored: StoredAgent,
+  { table, endpoints, slots }: AgentsContext,
 ): string | undefined {
-  for (const need of template.template.requires) {
+  for (const need of stored.template.template.requires) {
     const problem = need.startsWith("agent:")
       ? agentProblem(need.slice("agent:".length), table)
       : endpointProblem(need, endpoints());
     if (problem !== undefined) return `waits for ${need}${problem}`;
   }
-  return isService(agent) ? undefined : masterFirst.blocker(agent.agent_id);
+  return blockerOfGates(slots, stored);
 }
 
 function agentProblem(id: string, { workers }: AgentsContext["table"]): string | undefined {

@@ -4,8 +4,6 @@ import type { JournalBatch } from "../contracts/journal.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
 import type { AwaitedEndpoints } from "./awaited-endpoints.js";
 import type { AgentDrafts } from "./drafts.js";
-import type { Families } from "./families.js";
-import type { MasterFirst } from "./master-first.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import type { AgentTable } from "./table.js";
 import type { Waiters } from "./waiters.js";
@@ -16,8 +14,6 @@ export interface AgentsContext extends SupervisorDeps {
   readonly table: AgentTable;
   readonly drafts: AgentDrafts;
   readonly waiters: Waiters;
-  readonly families: Families;
-  readonly masterFirst: MasterFirst;
   readonly awaited: AwaitedEndpoints;
   /** Workers that wait in `pending` for something. */
   readonly waiting: Set<AgentWorker>;

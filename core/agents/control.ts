@@ -5,6 +5,7 @@ import { spawner } from "../contracts/spawner.js";
 import type { Ending } from "../contracts/stored-agent.js";
 import { rfc3339 } from "../lib/clock.js";
 import type { AgentsContext } from "./context.js";
+import { requireAdmission } from "./gates.js";
 import { isEnded, isLive } from "./state.js";
 import type { AgentWorker } from "./worker/worker.js";
 
@@ -13,7 +14,7 @@ export function createAgentControl(context: AgentsContext): AgentControl {
   const { table } = context;
   return {
     create: (spec, intent) => table.reserve(spec.agent_id, () => context.create(spec, intent, "request")),
-    start: (agentId) => start(context, agentId),
+    start: (agentId, { actor }) => start(context, agentId, actor),
     restart: (agentId, intent) => restart(context, agentId, intent),
     async stop(agentId, intent) {
       const worker = await table.changeable(agentId);
@@ -29,6 +30,9 @@ export function createAgentControl(context: AgentsContext): AgentControl {
       if (!isStale(worker, intent)) await worker.signal(name);
     },
     throttle: async (agentId, percent, intent) => throttle(table.need(agentId), percent, intent),
+    async reparent(agentId, parent_id) {
+      await table.need(agentId).setDesired({}, { agent: { parent_id } });
+    },
     async hold(agentId, { actor, reason }) {
       await (await table.changeable(agentId)).setDesired({ held: { by: actor, reason } });
     },
@@ -44,8 +48,13 @@ function isStale({ stored }: AgentWorker, { run_id }: ForRun): boolean {
 }
 
 /** Starts an agent anew. With an `ending` its live run is ended first. */
-async function start(context: AgentsContext, agentId: string, ending?: Ending): Promise<Agent> {
-  const { table, drafts } = context;
+async function start(
+  context: AgentsContext,
+  agentId: string,
+  actor: string,
+  ending?: Ending,
+): Promise<Agent> {
+  const { table, drafts, slots } = context;
   const worker = await table.changeable(agentId);
   const { state } = worker.stored.agent;
   if (!isEnded(state) && state !== "backoff" && !ending) {
@@ -54,6 +63,8 @@ async function start(context: AgentsContext, agentId: string, ending?: Ending): 
     return worker.stored.agent;
   }
   const pins = await drafts.repin(worker.stored);
+  if (isEnded(worker.stored.agent.state))
+    requireAdmission(slots, worker.stored.agent, { kind: "start", actor });
   if (ending && isLive(worker.stored.agent.state)) await announceEnd(context, worker, ending);
   const revision = pins ? { template_revision: pins.template.revision } : {};
   await worker.setDesired(
@@ -94,7 +105,7 @@ async function restart(
   const worker = await context.table.changeable(agentId);
   const { cause = "restart", actor, reason, uncounted } = intent;
   if (isStale(worker, intent)) return worker.stored.agent;
-  if (cause !== "policy") return start(context, agentId, { cause, actor, reason });
+  if (cause !== "policy") return start(context, agentId, actor, { cause, actor, reason });
   const { agent, ending: earlier } = worker.stored;
   // What ends already is left to that.
   if (isLive(agent.state) && agent.desired === "running" && !earlier)

@@ -5,6 +5,7 @@ import { journal } from "../contracts/journal.js";
 import type { StoredAgent } from "../contracts/stored-agent.js";
 import { rfc3339 } from "../lib/clock.js";
 import type { AgentsContext } from "./context.js";
+import { requireAdmission } from "./gates.js";
 import type { AgentWorker } from "./worker/worker.js";
 
 /**
@@ -17,7 +18,7 @@ export async function createAgent(
   intent: Intent,
   origin: StoredAgent["origin"],
 ): Promise<Agent> {
-  const { drafts, slots, table, families, clock } = context;
+  const { drafts, slots, table, clock } = context;
   const stored = await drafts.draft(spec, origin);
   const { agent } = stored;
   const { secrets } = slots.use(journal);
@@ -27,16 +28,16 @@ export async function createAgent(
   if (!isService(agent)) await secrets.set(agent.agent_id, spec.env ?? {});
   let worker: AgentWorker | undefined;
   try {
-    // Asked again: a stop may have begun, or another child been made, while it was being drafted.
+    // A stop may have begun while it was being drafted.
     if (table.closed) throw new OpenStarryError("daemon_stopping", { detail: "the daemon is stopping" });
-    families.refuseTooMany(agent);
+    requireAdmission(slots, agent, { kind: "create", actor: intent.actor });
     // Enough to tell later, when the agent is gone, what it was and below whom.
     const data = { template_id: agent.template_id, parent_id: agent.parent_id, ...intent };
     const at = rfc3339(clock.now());
     const written = context.write({
       put: [stored],
       events: [{ type: "agent.created", at, agent_id: agent.agent_id, data }],
-      memos: spec.memo ? [spec.memo] : [],
+      memos: spec.memo ? [spec.memo(agent.agent_id)] : [],
     });
     worker = context.newWorker(stored, written);
     table.add(worker);

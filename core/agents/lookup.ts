@@ -1,14 +1,15 @@
 import type { AgentLookup } from "../contracts/agent-lookup.js";
 import type { AgentsContext } from "./context.js";
+import { requireAdmission } from "./gates.js";
 import { isLive } from "./state.js";
 
 /** `ctx.agents`: looks at agents, and changes nothing. */
-export function createAgentLookup({ table, drafts, waiters, config }: AgentsContext): AgentLookup {
+export function createAgentLookup({ table, drafts, waiters, config, slots }: AgentsContext): AgentLookup {
   const agentOf = (agentId: string) => table.workers.get(agentId)?.stored.agent;
   return {
     get: agentOf,
     list: () => [...table.workers.values()].map(({ stored }) => stored.agent),
-    master: () => agentOf(config().agents[0]?.agent_id ?? ""),
+    configured: () => config().agents.map(({ agent_id }) => agent_id),
     byRun(runId) {
       for (const { stored } of table.workers.values()) {
         const { run_id, pid, state } = stored.agent;
@@ -21,9 +22,11 @@ export function createAgentLookup({ table, drafts, waiters, config }: AgentsCont
       return worker && { stored: worker.stored, survivors: worker.survivors };
     },
     template: (agentId) => table.workers.get(agentId)?.stored.template,
-    async check(spec) {
+    async check(spec, { actor }) {
       if (spec.agent_id !== undefined) table.refuseTaken(spec.agent_id);
-      return (await drafts.draft(spec, "request")).agent;
+      const { agent } = await drafts.draft(spec, "request");
+      requireAdmission(slots, agent, { kind: "create", actor });
+      return agent;
     },
     quarantined: (agentId) => table.quarantined.get(agentId),
     wait: async (agentId, condition, options) => waiters.wait(table.need(agentId), condition, options),

@@ -14,19 +14,15 @@ import type { AgentWorker } from "./worker/worker.js";
  * rest. All plugins are started. `fresh`: agents that the config does not name are stopped.
  */
 export async function reconcile(context: AgentsContext, { fresh }: { fresh: boolean }): Promise<void> {
-  const { table, drafts, masterFirst, families } = context;
+  const { table, drafts } = context;
   const config = context.config();
   const named = new Set(config.agents.map(({ agent_id }) => agent_id));
-  const [master] = named;
   await checkConfigAgents({
     agents: config.agents,
     file: context.configFile,
     isKnown: (id) => table.workers.has(id) || table.isQuarantined(id),
     check: (wanted) => drafts.draft(wanted, "config"),
   });
-  if (master !== undefined && !table.isQuarantined(master))
-    masterFirst.begin(master, [...named, ...table.workers.keys()]);
-  families.catchUp();
   for (const wanted of config.agents) await bringBack(context, wanted);
   for (const worker of inOrder(config, table)) {
     const { agent } = worker.stored;

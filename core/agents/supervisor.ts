@@ -15,10 +15,8 @@ import type { AgentsContext } from "./context.js";
 import { createAgentControl } from "./control.js";
 import { createAgent } from "./create.js";
 import { createAgentDrafts } from "./drafts.js";
-import { createFamilies } from "./families.js";
 import { createJournalWrite } from "./journal-write.js";
 import { createAgentLookup } from "./lookup.js";
-import { createMasterFirst } from "./master-first.js";
 import { reconcile } from "./reconcile.js";
 import { reconfigure } from "./reconfigure.js";
 import { recover } from "./recover.js";
@@ -96,7 +94,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 }
 
 function createContext(deps: SupervisorDeps): AgentsContext {
-  const { clock, log } = deps;
+  const { clock } = deps;
   const table = new AgentTable();
   const waiting = new Set<AgentWorker>();
   const context: AgentsContext = {
@@ -105,8 +103,6 @@ function createContext(deps: SupervisorDeps): AgentsContext {
     waiting,
     drafts: createAgentDrafts(deps),
     waiters: new Waiters(clock, (id) => table.workers.get(id)),
-    families: createFamilies(table, log),
-    masterFirst: createMasterFirst(clock, (id) => table.workers.get(id)?.stored),
     awaited: createAwaitedEndpoints({
       clock,
       endpoints: deps.endpoints,
@@ -140,11 +136,10 @@ function workerDepsOf(context: AgentsContext): WorkerDeps {
 }
 
 /** What follows for others when an agent changes. */
-function observerOf({ table, waiters, families, waiting }: AgentsContext): WorkerObserver {
+function observerOf({ table, waiters, waiting }: AgentsContext): WorkerObserver {
   return {
     changed(worker) {
       waiters.look(worker);
-      if (!table.closed) families.over(worker);
       // What they wait for may have come about.
       for (const other of waiting) if (other !== worker) other.poke();
     },
@@ -157,7 +152,6 @@ function observerOf({ table, waiters, families, waiting }: AgentsContext): Worke
       waiting.delete(worker);
       table.remove(worker);
       waiters.gone(worker);
-      families.gone(worker.stored.agent);
     },
   };
 }

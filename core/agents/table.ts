@@ -49,9 +49,13 @@ export class AgentTable {
     });
   }
 
-  /** For changes: waits until the table is open. Rejects with `daemon_stopping`, `agent_not_found`, `agent_is_deleted`. */
+  /**
+   * For changes. An agent that is not known yet is waited for until all agents of the config are brought back. Rejects
+   * with `daemon_stopping`, `agent_not_found`, `agent_is_deleted`.
+   */
   async changeable(agentId: string): Promise<AgentWorker> {
-    await this.#untilOpen();
+    if (!this.#workers.has(agentId)) await this.opened;
+    this.#refuseClosed();
     const worker = this.need(agentId);
     if (worker.stored.deleting) {
       throw new OpenStarryError("agent_is_deleted", {
@@ -120,6 +124,10 @@ export class AgentTable {
 
   async #untilOpen(): Promise<void> {
     await this.opened;
+    this.#refuseClosed();
+  }
+
+  #refuseClosed(): void {
     if (this.#closed) throw new OpenStarryError("daemon_stopping", { detail: "the daemon is stopping" });
   }
 }

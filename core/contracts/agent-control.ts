@@ -24,8 +24,8 @@ export interface CreateAgent {
   parent_id?: string;
   /** False: the record is made, and stays `stopped`. */
   start?: boolean;
-  /** Journaled together with the intent. */
-  memo?: Memo;
+  /** Answers a fact that is journaled together with the record. */
+  memo?(agentId: string): Memo;
 }
 
 /** For commands about one live process: a run that is no longer current makes them do nothing. */
@@ -64,6 +64,8 @@ export interface AgentControl {
    */
   throttle(agentId: string, percent: number | undefined, intent: Intent & ForRun): Promise<Agent>;
   /** Keeps it from starting until released. */
+  /** Puts it below another agent, or below none. Nothing else changes. */
+  reparent(agentId: string, parentId: string | undefined): Promise<void>;
   hold(agentId: string, intent: Intent): Promise<void>;
   release(agentId: string, intent: Intent): Promise<void>;
 }

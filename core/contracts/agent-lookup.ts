@@ -1,5 +1,5 @@
 import type { Agent } from "./agent.js";
-import type { CreateAgent } from "./agent-control.js";
+import type { CreateAgent, Intent } from "./agent-control.js";
 import type { Survivor } from "./spawner.js";
 import type { StoredAgent } from "./stored-agent.js";
 import type { PinnedTemplate } from "./template-source.js";
@@ -16,8 +16,8 @@ export interface AgentLookup {
   get(agentId: string): Agent | undefined;
   /** In order of creation. */
   list(): Agent[];
-  /** The first agent of the config. */
-  master(): Agent | undefined;
+  /** The ids of the config's agents, in order of start. The first is the master. */
+  configured(): readonly string[];
   /** The live run with this id. */
   byRun(runId: string): Agent | undefined;
   /** What the kernel goes by, besides what every answer shows. Not to be changed, and not to be shown whole. */
@@ -25,7 +25,7 @@ export interface AgentLookup {
   /** The template that the agent is pinned to. */
   template(agentId: string): PinnedTemplate | undefined;
   /** Checks everything that `create` would, and changes nothing. */
-  check(spec: CreateAgent): Promise<Agent>;
+  check(spec: CreateAgent, intent: Intent): Promise<Agent>;
   /** What is wrong with an agent that has no readable record; `undefined` for all others. */
   quarantined(agentId: string): string | undefined;
   /**

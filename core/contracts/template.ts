@@ -12,8 +12,6 @@ export interface TemplateSections {
   stop: StopRules;
   logs: LogRules;
   resources?: ResourceRules;
-  children?: ChildrenRules;
-  detach: boolean;
 }
 
 export interface ReadinessRules {
@@ -26,12 +24,6 @@ export interface ReadinessRules {
 export interface StopRules {
   signal: string;
   graceMs: number;
-}
-
-export interface ChildrenRules {
-  max: number;
-  depth: number;
-  on_exit: "stop" | "reparent";
 }
 
 type WholeAction = "warn" | "stop" | "restart";

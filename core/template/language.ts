@@ -4,7 +4,6 @@ import type { Template } from "../contracts/template.js";
 import type { TemplateSection, TemplateValues } from "../contracts/template-section.js";
 import type { PinnedTemplate, TemplateDocument } from "../contracts/template-source.js";
 import { validateSync } from "../lib/validate.js";
-import { childrenSections } from "./children-sections.js";
 import { documentSchema, sectionOf } from "./document-schema.js";
 import { templateKeys } from "./keys.js";
 import { checkDefaults } from "./params.js";
@@ -31,7 +30,7 @@ export function createTemplateLanguage(
   sections: Iterable<TemplateSection>,
   origins: ReadonlyMap<string, string> = new Map(),
 ): TemplateLanguage {
-  const byName = new Map([...childrenSections, ...sections].map((section) => [section.name, section]));
+  const byName = new Map([...sections].map((section) => [section.name, section]));
   const schema = documentSchema([...byName.values()], (name) =>
     origins.has(name) ? missingSection(name) : undefined,
   );

@@ -1,11 +1,4 @@
-import {
-  type Agent,
-  type AgentLookup,
-  type Denial,
-  ENDED_STATES,
-  type OperationRequest,
-  type Scope,
-} from "../../core/index.js";
+import type { Agent, AgentLookup, Denial, OperationRequest, Scope } from "../../core/index.js";
 import { lineage } from "../kit/lineage.js";
 import { childrenOf, isBelow } from "./subtree.js";
 import { decideOnFilter, decideOnTopic } from "./topics.js";
@@ -15,9 +8,6 @@ export type AccessLookup = Pick<AgentLookup, "get" | "list" | "template">;
 
 /** Fields of `agent:start` that bypass the templates: the operator's alone. */
 const OPERATOR_FIELDS = ["command", "args", "cwd", "env", "template"] as const;
-
-/** Operations under `agent:control` that give an ended agent a process again. */
-const STARTING = ["agents.start", "agents.restart"];
 
 /**
  * Who may do what: `undefined` is yes. Pure: everything it knows stands in its arguments.
@@ -72,9 +62,7 @@ function decideOnTarget(
   const isBelowSelf = typeof target === "string" && isBelow(self, target, agents);
   if (scope === "agent:read" && (isSelf || isBelowSelf)) return undefined;
   if (scope === "agent:report" && isSelf) return undefined;
-  if (scope === "agent:control" && isBelowSelf) {
-    return STARTING.includes(request.operation) ? decideStartAgain(target, agents) : undefined;
-  }
+  if (scope === "agent:control" && isBelowSelf) return undefined;
   const verb = request.operation.split(".").at(-1);
   if (isSelf) {
     return forbidden(`agent ${self} may not ${verb} itself`, `to end, exit; ${mayDo(self, agents)}`);
@@ -118,14 +106,7 @@ function decideStart(request: OperationRequest, self: string, agents: AccessLook
   if (isGiven(input.parent_id) && input.parent_id !== self) {
     return forbidden(`agent ${self} may start agents only below itself`, 'leave "parent_id" out');
   }
-  return tooDeep(self, agents) ?? tooMany(input.agent_id, self, rules.max, agents);
-}
-
-/** An ended agent that is started again counts among its parent's from then on. */
-function decideStartAgain(target: string, agents: AccessLookup): Denial | undefined {
-  const parent = agents.get(target)?.parent_id;
-  if (parent === undefined) return undefined;
-  return tooMany(target, parent, agents.template(parent)?.template.children?.max ?? 0, agents);
+  return tooDeep(self, agents);
 }
 
 /** A new agent stands one below `self`, two below its parent, and so on up. */
@@ -140,17 +121,6 @@ function tooDeep(self: string, agents: AccessLookup): Denial | undefined {
     }
   }
   return undefined;
-}
-
-function tooMany(asked: unknown, self: string, max: number, agents: AccessLookup): Denial | undefined {
-  const children = childrenOf(self, agents).filter((child) => !ENDED_STATES.includes(child.state));
-  // The same request once more (an answer got lost): it starts nothing new, whatever comes of it.
-  if (children.length < max || children.some((child) => child.agent_id === asked)) return undefined;
-  return {
-    code: "quota_exceeded",
-    detail: `agent ${self} has ${children.length} agents of its own, and its template allows ${max}`,
-    hint: `wait until one of them has ended or stop one: ${names(children)}`,
-  };
 }
 
 function isGiven(value: unknown): boolean {

@@ -1,14 +1,13 @@
-import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import {
   type Agent,
   type CreateAgent,
   defineOperation,
   envSchema,
+  type Intent,
   idSchema,
   isOpenStarryError,
   labelsSchema,
-  type Memo,
   OpenStarryError,
   type Operation,
   type OperationCall,
@@ -62,17 +61,17 @@ export function createOperations(ctx: PluginContext): Operation<never>[] {
     const { idempotencyKey: key, principal } = call;
     const spec = await specOf(ctx, input, principal);
     if (input.dry_run)
-      return { ...(await hidingStrangers(ctx, principal, spec, ctx.agents.check(spec))), dry_run: true };
+      return {
+        ...(await hidingStrangers(ctx, principal, spec, ctx.agents.check(spec, intentOf(principal)))),
+        dry_run: true,
+      };
     const { wait_for, timeout, ...body } = input;
     const created =
       key === undefined
         ? await launch(ctx, spec, principal)
         : await idempotency.once(
             { principalId: principal.id, key, body },
-            (memoOf) => {
-              const agent_id = spec.agent_id ?? newId(spec.template_id);
-              return launch(ctx, { ...spec, agent_id }, principal, memoOf(agent_id));
-            },
+            (memo) => launch(ctx, { ...spec, memo }, principal),
             (agentId) => launched(ctx, requireAgent(ctx.agents, agentId, principal).agent_id),
           );
     if (wait_for === undefined || !ctx.agents.get(created.agent_id)) return created;
@@ -177,11 +176,12 @@ async function hidingStrangers(
   }
 }
 
-async function launch(ctx: PluginContext, spec: CreateAgent, principal: Principal, memo?: Memo) {
-  const made = ctx.control.create(
-    { ...spec, ...(memo ? { memo } : {}) },
-    { actor: principal.id, reason: `started by ${principal.id}` },
-  );
+function intentOf({ id }: Principal): Intent {
+  return { actor: id, reason: `started by ${id}` };
+}
+
+async function launch(ctx: PluginContext, spec: CreateAgent, principal: Principal) {
+  const made = ctx.control.create(spec, intentOf(principal));
   const { agent_id } = await hidingStrangers(ctx, principal, spec, made);
   return launched(ctx, agent_id);
 }
@@ -192,8 +192,4 @@ async function launched(ctx: PluginContext, agentId: string): Promise<Agent> {
   const error = launchError(agent);
   if (error) throw error;
   return agent;
-}
-
-function newId(templateId: string): string {
-  return `${templateId.slice(0, 54)}-${randomBytes(4).toString("hex")}`;
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { definePlugin, type PluginContext, type TemplateSection, templateSection } from "../../core/index.js";
 import { budgetSection } from "../../plugins/policy-budget/section.js";
+import { childrenSection, detachSection } from "../../plugins/policy-children/sections.js";
 import { prioritySection } from "../../plugins/policy-memory-pressure/section.js";
 import { resourcesSection } from "../../plugins/policy-resources/section.js";
 import { watchSections } from "../../plugins/probe-runner/sections.js";
@@ -15,6 +16,8 @@ export function builtInSections(ctx: Pick<PluginContext, "use">): TemplateSectio
     logsSection,
     resourcesSection,
     budgetSection,
+    childrenSection,
+    detachSection,
     prioritySection,
     ...watchSections(ctx),
   ];

@@ -7,7 +7,6 @@ import {
   type PluginContext,
   SpawnDeferred,
   SpawnVetoed,
-  type StoredAgent,
   spawner as spawnerSlot,
 } from "../../../core/index.js";
 import { memoryJournalState, memorySpawner } from "../../contract/memory-plugins.js";
@@ -359,7 +358,7 @@ describe("a daemon that comes back", () => {
   it("ends its agents in waves, and starts them again, uncounted", async () => {
     const state = memoryJournalState();
     const spawner = memorySpawner();
-    const templates = { Parent: { children: { max: 2 } }, Plain: {}, Needs: { requires: ["agent:parent"] } };
+    const templates = { Parent: {}, Plain: {}, Needs: { requires: ["agent:parent"] } };
     const first = await started({ state, spawner, templates });
     await first.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
     await first.control.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
@@ -462,90 +461,7 @@ describe("heartbeats", () => {
   });
 });
 
-describe("parents and requirements", () => {
-  it("ends the children of an agent that is over, not of one about to restart", async () => {
-    const templates = {
-      Parent: { children: { max: 2 }, restart: { max_restarts: 1, backoff: { min: "0ms" } } },
-      Plain: {},
-    };
-    const kernel = await started({ templates });
-    await kernel.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
-    await kernel.control.create({ agent_id: "child", template_id: "Plain", parent_id: "parent" }, operator);
-    await Promise.all(["parent", "child"].map((id) => kernel.agents.wait(id, "ready")));
-    kernel.spawner.run("parent").end({ kind: "exited", code: 1 });
-    await kernel.agents.wait("parent", "settled");
-    await kernel.agents.wait("parent", "ready");
-    expect(kernel.agents.get("child")?.state).toBe("running");
-    kernel.spawner.run("parent").end({ kind: "exited", code: 1 });
-    const child = await kernel.agents.wait("child", "ended");
-    expect(child).toMatchObject({ state: "stopped", last_exit: { cause: "parent_exit", actor: "daemon" } });
-  });
-
-  it("hands an agent with detach up past all that are over, whether they ended or were deleted", async () => {
-    const templates = { Parent: { children: { max: 3, depth: 3 } }, Plain: {}, Detached: { detach: true } };
-    const kernel = await started({ templates });
-    const create = async (agent_id: string, template_id: string, parent_id?: string) => {
-      await kernel.control.create(
-        { agent_id, template_id, ...(parent_id === undefined ? {} : { parent_id }) },
-        operator,
-      );
-      await kernel.agents.wait(agent_id, "ready");
-    };
-    await create("top", "Parent");
-    await create("middle", "Parent", "top");
-    await create("plain", "Plain", "middle");
-    await create("detached", "Detached", "middle");
-    kernel.spawner.run("middle").end({ kind: "exited", code: 0 });
-    expect(await kernel.agents.wait("plain", "ended")).toMatchObject({
-      last_exit: { cause: "parent_exit", reason: expect.stringContaining("its parent middle is over") },
-    });
-    expect(kernel.agents.get("detached")).toMatchObject({ state: "running", parent_id: "top" });
-
-    // Of a subtree, the parent ends after the one above it: who is handed up there does not stay there.
-    await kernel.control.start("middle", operator);
-    await kernel.agents.wait("middle", "ready");
-    await create("second", "Detached", "middle");
-    await kernel.control.stop("top", operator);
-    await kernel.agents.wait("middle", "ended");
-    for (const id of ["detached", "second"]) {
-      expect(kernel.agents.get(id)).toMatchObject({ state: "running", parent_id: undefined });
-    }
-    await kernel.control.remove("second", operator);
-    await kernel.agents.wait("second", "gone").catch(() => {});
-    expect(kernel.agents.get("second")).toBeUndefined();
-
-    await create("guest", "Plain");
-    await create("kept", "Detached", "guest");
-    await kernel.control.remove("guest", operator);
-    await kernel.agents.wait("guest", "gone").catch(() => {});
-    expect(kernel.agents.get("kept")).toMatchObject({ state: "running", parent_id: undefined });
-    await kernel.stop({ agents: "stop", reason: "over" });
-    expect(kernel.agents.get("kept")).toMatchObject({
-      desired: "running",
-      last_exit: { cause: "daemon_stop" },
-    });
-  });
-
-  it("ends at the boot whose parent's end a daemon that died had not told them", async () => {
-    const state = memoryJournalState();
-    const templates = { Parent: { children: { max: 2 } }, Plain: {}, Detached: { detach: true } };
-    const first = await started({ templates, state });
-    await first.control.create({ agent_id: "parent", template_id: "Parent" }, operator);
-    await first.control.create({ agent_id: "plain", template_id: "Plain", parent_id: "parent" }, operator);
-    await first.control.create({ agent_id: "free", template_id: "Detached", parent_id: "parent" }, operator);
-    await Promise.all(["parent", "plain", "free"].map((id) => first.agents.wait(id, "ready")));
-    const before = new Map([...state.agents].map(([id, stored]) => [id, structuredClone(stored)]));
-    await first.control.stop("parent", operator);
-    await first.agents.wait("plain", "ended");
-    // As if it had died between the two records.
-    for (const id of ["plain", "free"]) state.agents.set(id, before.get(id) as StoredAgent);
-    await first.stop({ agents: "keep", reason: "it dies" });
-    const second = await started({ templates, state });
-    await second.agents.wait("free", "ready");
-    expect(second.agents.get("free")?.parent_id).toBeUndefined();
-    expect(await second.agents.wait("plain", "ended")).toMatchObject({ desired: "stopped" });
-  });
-
+describe("requirements", () => {
   it("waits for a required agent, says for what, and goes on by itself", async () => {
     const templates = { Needs: { requires: ["agent:base"] }, Plain: {} };
     const kernel = await started({ templates });

@@ -161,32 +161,6 @@ describe("starting agents", () => {
     expect(start("master")).toBeUndefined();
   });
 
-  it("counts children that live or will again, and neither ended ones nor grandchildren", () => {
-    const child = (id: string, state: FixtureAgent["state"]) => ({ id, parent: "master", state }) as const;
-    const full = [...TREE, child("waiting", "pending"), child("again", "backoff")];
-    expect(start("master", {}, [...TREE, child("waiting", "pending")])).toBeUndefined();
-    expect(start("master", {}, full)).toMatchObject({
-      code: "quota_exceeded",
-      hint: expect.stringMatching(/lead, waiting, again/),
-    });
-    // The same request once more would start nothing new.
-    expect(start("master", { agent_id: "again" }, full)).toBeUndefined();
-    expect(start("master", { agent_id: "done" }, full)?.code).toBe("quota_exceeded");
-  });
-
-  it("counts an ended agent that is to be started again", () => {
-    const small = TREE.map((it) => (it.id === "master" ? { ...it, children: { max: 1, depth: 2 } } : it));
-    const again = (operation: string, target: string, agents = small) =>
-      decide(agent("master"), "agent:control", { agent_id: target }, { agents, operation });
-    for (const operation of ["agents.start", "agents.restart"]) {
-      expect(again(operation, "done")?.code).toBe("quota_exceeded");
-      expect(again(operation, "done", TREE)).toBeUndefined();
-      expect(again(operation, "lead")).toBeUndefined();
-    }
-    expect(again("agents.stop", "done")).toBeUndefined();
-    expect(again("agents.delete", "done")).toBeUndefined();
-  });
-
   it("is bounded by the depth that every ancestor allows", () => {
     const free = TREE.filter(({ id }) => id !== "leaf");
     expect(start("lead", {}, free)).toBeUndefined();

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { ConfiguredPlugin, TemplateInput } from "../../../../core/index.js";
 import budget from "../../../../plugins/policy-budget/index.js";
+import policyChildren from "../../../../plugins/policy-children/index.js";
 import { type MemorySpawner, memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -36,7 +37,7 @@ async function withBudgets(
       { children: { depth: 5 }, restart: { backoff: { min: "0s" } }, ...more },
     ]),
   );
-  const plugins: ConfiguredPlugin[] = [budget(options)];
+  const plugins: ConfiguredPlugin[] = [budget(options), policyChildren()];
   const kernel = createTestKernel({ clock, templates, plugins, state, spawner });
   kernels.push(kernel);
   await kernel.start();

@@ -20,6 +20,7 @@ import operationAgents from "../../../../../plugins/operation-agents/index.js";
 import { exitInWords } from "../../../../../plugins/operation-agents/why/exit-words.js";
 import { whySchema } from "../../../../../plugins/operation-agents/why/why.js";
 import budget from "../../../../../plugins/policy-budget/index.js";
+import policyChildren from "../../../../../plugins/policy-children/index.js";
 import resourcePolicy from "../../../../../plugins/policy-resources/index.js";
 import healthChecker from "../../../../../plugins/probe-runner/index.js";
 import { decide, used } from "../../../../../plugins/restart-policy-intensity/decide.js";
@@ -110,6 +111,7 @@ async function onStage(options: TestKernelOptions = {}): Promise<Stage> {
     ...options,
     plugins: [
       operationAgents(),
+      policyChildren(),
       stage(),
       healthChecker(),
       resourcePolicy({ cpu_window: "2s" }),

@@ -1,8 +1,11 @@
 import { beforeEach, expect, test } from "vitest";
-import { createMasterFirst, type MasterFirst } from "../../../../core/agents/master-first.js";
 import type { Agent } from "../../../../core/contracts/agent.js";
 import type { StoredAgent } from "../../../../core/contracts/stored-agent.js";
 import { createTemplateLanguage } from "../../../../core/template/language.js";
+import {
+  createMasterFirst,
+  type MasterFirst,
+} from "../../../../plugins/start-gate-master-first/master-first.js";
 
 const records = new Map<string, StoredAgent>();
 let nowMs: number;

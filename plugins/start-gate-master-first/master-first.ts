@@ -1,21 +1,20 @@
-import type { Clock } from "../contracts/clock.js";
-import type { StoredAgent } from "../contracts/stored-agent.js";
-import { isEnded } from "./state.js";
+import type { Clock, StoredAgent } from "../../core/index.js";
+import { ENDED_STATES } from "../../core/index.js";
 
-/** At a boot, lets the master (the config's first agent) start before all others. */
+/** Lets the master (the config's first agent) start before all others when the daemon starts. */
 export interface MasterFirst {
-  /** A boot begins: of these agents, those that the master does not require wait until it is started. */
+  /** The daemon starts: of these agents, those that the master does not require wait until it has started. */
   begin(masterId: string, agentIds: Iterable<string>): void;
-  /** Why this agent has to wait, in words. */
+  /** Says why this agent has to wait. */
   blocker(agentId: string): string | undefined;
 }
 
-/** However long the master takes: after so long nobody waits for it any more. */
+/** However long the master takes, no agent waits longer for it. */
 const LONGEST_WAIT_MS = 60_000;
 
 /**
- * `find` answers an agent's record; the config's agents come to have theirs one after another. Nobody
- * waits for a master that waits for an agent that is not going to run.
+ * `find` answers an agent's record; the config's agents get theirs one after another. No agent waits for a master that
+ * waits for an agent that is not going to run.
  */
 export function createMasterFirst(
   clock: Pick<Clock, "monotonic">,
@@ -25,7 +24,7 @@ export function createMasterFirst(
   let endsAt = 0;
   let expected = new Set<string>();
 
-  /** What the master requires, and what that requires: agents that may not be there. */
+  /** What the master requires, and what that requires: agents that may not exist. */
   function requiredBy(agentId: string, found = new Set<string>()): Set<string> {
     for (const need of find(agentId)?.template.template.requires ?? []) {
       const id = need.startsWith("agent:") ? need.slice("agent:".length) : undefined;
@@ -37,8 +36,9 @@ export function createMasterFirst(
   function willRun(agentId: string): boolean {
     const agent = find(agentId)?.agent;
     if (!agent) return expected.has(agentId);
-    // What ended with the daemon before is about to be started.
-    return !isEnded(agent.state) || (agent.state === "stopped" && agent.desired === "running");
+    // The daemon before this one stopped it: it is about to be started.
+    const isResumed = agent.state === "stopped" && agent.desired === "running";
+    return isResumed || !ENDED_STATES.includes(agent.state);
   }
 
   function hasStarted(agentId: string): boolean {
