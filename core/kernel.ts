@@ -1,4 +1,3 @@
-import { createSampling } from "./agents/sampling.js";
 import { createSupervisor } from "./agents/supervisor.js";
 import type { AgentControl } from "./contracts/agent-control.js";
 import type { AgentLookup } from "./contracts/agent-lookup.js";
@@ -60,7 +59,7 @@ export interface KernelOptions {
 }
 
 export interface KernelLimits {
-  /** How long one tap may take, and one answer of a sampler. Default 10,000. */
+  /** How long one tap, and one answer of an authorizer, may take. Default 10,000. */
   tapDeadlineMs: number;
   /** How long one plugin may take to start, or to stop. Default 15,000. */
   pluginDeadlineMs: number;
@@ -159,8 +158,6 @@ function assemble(options: KernelOptions) {
     publish: events.publish,
     problem,
   });
-  const { live, showResources: show } = supervisor;
-  const sampling = createSampling({ clock, log, hooks, slots, problem, live, show, deadlineMs });
   const dispatch = createDispatch({ slots, hooks, clock, deadlineMs, problem });
   const status = (): DaemonStatus => ({
     version: options.version,
@@ -170,7 +167,7 @@ function assemble(options: KernelOptions) {
     problems: problems.list(),
     last_event_id: now.state === "starting" ? undefined : supervisor.commands.journal.lastEventId(),
   });
-  return { ...tables, problem, templates, supervisor, sampling, dispatch, status };
+  return { ...tables, problem, templates, supervisor, dispatch, status };
 }
 type Parts = ReturnType<typeof assemble>;
 
@@ -225,7 +222,7 @@ function sharedContext(parts: Parts, options: KernelOptions): SharedContext {
 }
 
 async function start(parts: Parts, options: KernelOptions): Promise<void> {
-  const { hooks, slots, events, clock, log, limits, supervisor, sampling, now, problem } = parts;
+  const { hooks, slots, events, clock, log, limits, supervisor, now, problem } = parts;
   const { ordered } = orderPlugins(options.plugins);
   const shared = sharedContext(parts, options);
   const onFault = (plugin: string, text: string | undefined) => {
@@ -260,7 +257,6 @@ async function start(parts: Parts, options: KernelOptions): Promise<void> {
   }
   now.state = "ready";
   recheckLater(parts);
-  sampling.start();
   await supervisor.emit("daemon.ready", { version: options.version, pid: options.pid }).catch(() => {});
   await hooks.onDaemonReady.promise({ at: rfc3339(clock.now()) });
 }
@@ -274,10 +270,9 @@ function recheckLater(parts: Parts): void {
 }
 
 async function stop(parts: Parts, how: Parameters<Kernel["stop"]>[0]): Promise<void> {
-  const { now, sampling, hooks, supervisor, limits } = parts;
+  const { now, hooks, supervisor, limits } = parts;
   const { agents, reason, signal } = how;
   now.state = "stopping";
-  sampling.stop();
   await hooks.onDaemonStopping.promise({ reason });
   await supervisor.emit("daemon.stopping", { reason, agents }).catch(() => {});
   if (agents === "stop") await supervisor.stopAll({ reason, budgetMs: limits.stopBudgetMs, signal });

@@ -48,6 +48,7 @@ export const builtins: ReadonlyMap<string, BuiltinPlugin> = new Map<string, Buil
     "spawner-process",
     { default: true, sections: ["stop", "logs"], load: () => import("./spawner-process/index.js") },
   ],
+  ["sampler-runner", { default: true, load: () => import("./sampler-runner/index.js") }],
   ["sampler-pidusage", { default: true, load: () => import("./sampler-pidusage/index.js") }],
   ["sampler-procfs", { default: false, load: () => import("./sampler-procfs/index.js") }],
   ["authenticator-tokens", { default: true, load: () => import("./authenticator-tokens/index.js") }],

@@ -1,7 +1,8 @@
-import type { Agent } from "../contracts/agent.js";
+import type { Agent, Resources } from "../contracts/agent.js";
 import type { AgentReports } from "../contracts/agent-reports.js";
 import { OpenStarryError } from "../contracts/errors.js";
 import type { NewEvent } from "../contracts/events.js";
+import type { ResourceSample } from "../contracts/hooks.js";
 import { journal } from "../contracts/journal.js";
 import { rfc3339 } from "../lib/clock.js";
 import type { AgentsContext } from "./context.js";
@@ -20,8 +21,24 @@ export function createAgentReports(context: AgentsContext): AgentReports {
     health: (agentId, runId, health, reason) => need(agentId).reportHealth(runId, health, reason),
     limit: (agentId, runId, report) => need(agentId).reportLimit(runId, report),
     progress: (agentId, runId, step, reason) => need(agentId).reportProgress(runId, step, reason),
+    resources: (figures) => showResources(context, figures),
     heartbeat: (...call) => heartbeat(context, unwritten, ...call),
   };
+}
+
+/** Shows figures on the agents whose run they are of, takes the others away, and fires `onResourceSample`. */
+async function showResources(
+  { table, hooks }: AgentsContext,
+  figures: ReadonlyMap<string, Resources>,
+): Promise<void> {
+  const samples: ResourceSample[] = [];
+  for (const worker of table.workers.values()) {
+    const { agent_id, run_id = "", resources: before, state } = worker.stored.agent;
+    const resources = isLive(state) ? figures.get(run_id) : undefined;
+    if (resources ?? before) void worker.observe({ resources });
+    if (resources) samples.push({ agent_id, run_id, ...resources });
+  }
+  if (samples.length > 0) await hooks.onResourceSample.promise({ samples });
 }
 
 async function heartbeat(

@@ -1,10 +1,8 @@
-import type { Agent, Resources } from "../contracts/agent.js";
 import type { AgentControl } from "../contracts/agent-control.js";
 import type { AgentLookup } from "../contracts/agent-lookup.js";
 import type { AgentReports } from "../contracts/agent-reports.js";
 import type { Config } from "../contracts/config.js";
 import type { EventData, EventType, NewEvent } from "../contracts/events.js";
-import type { ResourceSample } from "../contracts/hooks.js";
 import { journal } from "../contracts/journal.js";
 import type { JournalAccess } from "../contracts/journal-access.js";
 import { restartPolicy } from "../contracts/restart-policy.js";
@@ -22,7 +20,6 @@ import { reconfigure } from "./reconfigure.js";
 import { recover } from "./recover.js";
 import { createAgentReports } from "./reports.js";
 import { createServices, type Services } from "./services.js";
-import { isLive } from "./state.js";
 import { releaseAll, type StopAllOptions, stopAll } from "./stop-all.js";
 import type { SupervisorDeps } from "./supervisor-deps.js";
 import { AgentTable } from "./table.js";
@@ -53,10 +50,6 @@ export interface Supervisor {
   /** Looks at everything that waits again. */
   recheck(): void;
   emit<T extends EventType>(type: T, data: EventData[T]): Promise<void>;
-  /** The agents whose process lives. */
-  live(): Agent[];
-  /** Shows figures, by run, on the agents, and takes away those of all other runs. Answers what is shown. */
-  showResources(figures: ReadonlyMap<string, Resources>): ResourceSample[];
 }
 
 /** Keeps the table of agents, each with its worker, and brings the parts together. */
@@ -88,8 +81,6 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     recheck() {
       for (const worker of table.workers.values()) worker.poke();
     },
-    live: () => commands.agents.list().filter(({ state }) => isLive(state)),
-    showResources: (figures) => showResources(context, figures),
   };
 }
 
@@ -165,15 +156,4 @@ function createJournalAccess({ slots, write }: AgentsContext): JournalAccess {
     memo: (key) => current().memo(key),
     putMemo: (memo) => write({ memos: [memo] }),
   };
-}
-
-function showResources({ table }: AgentsContext, figures: ReadonlyMap<string, Resources>): ResourceSample[] {
-  const samples: ResourceSample[] = [];
-  for (const worker of table.workers.values()) {
-    const { agent_id, run_id = "", resources: before, state } = worker.stored.agent;
-    const resources = isLive(state) ? figures.get(run_id) : undefined;
-    if (resources ?? before) void worker.observe({ resources });
-    if (resources) samples.push({ agent_id, run_id, ...resources });
-  }
-  return samples;
 }

@@ -1,4 +1,4 @@
-import type { Health, LimitReport, Usage } from "./agent.js";
+import type { Health, LimitReport, Resources, Usage } from "./agent.js";
 
 export type ProgressStep = "nudge" | "interrupt" | "restart" | "resumed";
 
@@ -15,6 +15,11 @@ export interface AgentReports {
    * run that ends by itself after `interrupt` and before `resumed` is `unhealthy`.
    */
   progress(agentId: string, runId: string, step: ProgressStep, reason: string): Promise<void>;
+  /**
+   * What live runs use, by `run_id`. Shown on their agents, in memory; all other agents show nothing any more. Fires
+   * `onResourceSample`, and resolves when every tap has settled.
+   */
+  resources(figures: ReadonlyMap<string, Resources>): Promise<void>;
   /**
    * A live sign from the agent itself. One that says nothing new is told to listeners and not journaled.
    * `usage` is the run's so far: of each figure the highest counts, and what it rose by is added to `spent` of

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { type Agent, definePlugin, type Principal, type Sampler, sampler } from "../../../../core/index.js";
 import operationAgents from "../../../../plugins/operation-agents/index.js";
 import operationDaemon from "../../../../plugins/operation-daemon/index.js";
+import samplerRunner from "../../../../plugins/sampler-runner/index.js";
 import { allowAll } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -39,7 +40,7 @@ async function started(proportionalMemory?: Sampler["proportionalMemory"]) {
   const kernel = createTestKernel({
     authorizer: allowAll,
     clock,
-    plugins: [growing(), operationAgents(), operationDaemon()],
+    plugins: [growing(), samplerRunner(), operationAgents(), operationDaemon()],
   });
   kernels.push(kernel);
   await kernel.start();

@@ -14,6 +14,7 @@ import hostPressure from "../../../../plugins/policy-memory-pressure/index.js";
 import { parseMeminfo, parsePsi } from "../../../../plugins/policy-memory-pressure/memory-reading.js";
 import probeHeartbeat from "../../../../plugins/probe-heartbeat/index.js";
 import healthChecker from "../../../../plugins/probe-runner/index.js";
+import samplerRunner from "../../../../plugins/sampler-runner/index.js";
 import { type MemorySpawner, memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -102,6 +103,7 @@ async function started({ templates = {}, options = {}, config = {}, cpu = {}, ..
     state,
     config,
     plugins: [
+      samplerRunner(),
       measures(),
       healthChecker(),
       probeHeartbeat(),

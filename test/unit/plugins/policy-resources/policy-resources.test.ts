@@ -8,6 +8,7 @@ import {
   type TemplateInput,
 } from "../../../../core/index.js";
 import resourcePolicy from "../../../../plugins/policy-resources/index.js";
+import samplerRunner from "../../../../plugins/sampler-runner/index.js";
 import { memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel } from "../../../contract/test-kernel.js";
 import { createFakeClock, type FakeClock } from "../../../helpers/fake-clock.js";
@@ -51,7 +52,7 @@ async function started(
   });
   const kernel = createTestKernel({
     clock,
-    plugins: [measures(), resourcePolicy(options)],
+    plugins: [measures(), samplerRunner(), resourcePolicy(options)],
     spawner: memorySpawner({ holds }),
     templates: {
       T: { resources, restart: { policy: "on-failure", backoff: { min: "0s" } }, ...more },

@@ -24,6 +24,7 @@ import policyChildren from "../../../../../plugins/policy-children/index.js";
 import resourcePolicy from "../../../../../plugins/policy-resources/index.js";
 import healthChecker from "../../../../../plugins/probe-runner/index.js";
 import { decide, used } from "../../../../../plugins/restart-policy-intensity/decide.js";
+import samplerRunner from "../../../../../plugins/sampler-runner/index.js";
 import {
   allowAll,
   type MemorySpawner,
@@ -112,6 +113,7 @@ async function onStage(options: TestKernelOptions = {}): Promise<Stage> {
     plugins: [
       operationAgents(),
       policyChildren(),
+      samplerRunner(),
       stage(),
       healthChecker(),
       resourcePolicy({ cpu_window: "2s" }),

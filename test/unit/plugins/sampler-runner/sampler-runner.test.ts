@@ -10,6 +10,7 @@ import {
   sampler,
   spawner as spawnerSlot,
 } from "../../../../core/index.js";
+import samplerRunner from "../../../../plugins/sampler-runner/index.js";
 import { memoryJournalState, memorySpawner } from "../../../contract/memory-plugins.js";
 import { createTestKernel, type TestKernel, type TestKernelOptions } from "../../../contract/test-kernel.js";
 import { createFakeClock } from "../../../helpers/fake-clock.js";
@@ -23,7 +24,10 @@ afterEach(async () => {
 });
 
 /** A kernel with this sampler, a clock that stands still, and what `onResourceSample` was told. */
-async function started(sample: Sampler["sample"], options: TestKernelOptions & { intervalMs?: number } = {}) {
+async function started(
+  sample: Sampler["sample"],
+  options: TestKernelOptions & { intervalMs?: number; timeout?: string } = {},
+) {
   const clock = createFakeClock();
   const batches: (readonly ResourceSample[])[] = [];
   const samplerPlugin = definePlugin({
@@ -36,7 +40,11 @@ async function started(sample: Sampler["sample"], options: TestKernelOptions & {
       ctx.hooks.onResourceSample.tap("listen", ({ samples }) => void batches.push(samples));
     },
   });
-  const plugins: ConfiguredPlugin[] = [samplerPlugin(), ...(options.plugins ?? [])];
+  const plugins: ConfiguredPlugin[] = [
+    samplerPlugin(),
+    samplerRunner(options.timeout === undefined ? {} : { timeout: options.timeout }),
+    ...(options.plugins ?? []),
+  ];
   const kernel = createTestKernel({ ...options, clock, plugins });
   kernels.push(kernel);
   await kernel.start();
@@ -50,7 +58,7 @@ async function started(sample: Sampler["sample"], options: TestKernelOptions & {
 /** The same figures for whatever is asked about. */
 const always = async (runs: readonly SampledRun[]) => new Map(runs.map(({ run_id }) => [run_id, figures]));
 
-describe("sampling", () => {
+describe("sampler-runner", () => {
   it("shows the figures of every live run, and hands them to the hook in one batch", async () => {
     const asked: (readonly SampledRun[])[] = [];
     const { kernel, clock, batches, run } = await started(async (runs) => {
@@ -179,7 +187,7 @@ describe("sampling", () => {
     await clock.advance(1_000);
     broken = true;
     await clock.advance(2_000);
-    expect(kernel.status().problems).toEqual(["sampler fixture: no more descriptors"]);
+    expect(kernel.status().problems).toEqual(["plugin sampler-runner: sampler fixture: no more descriptors"]);
     expect(kernel.agents.get("a")).toMatchObject({ state: "running" });
     expect(kernel.agents.get("a")?.resources).toBeUndefined();
     broken = false;
@@ -191,11 +199,13 @@ describe("sampling", () => {
   it("gives up waiting for a sampler that hangs, and asks again", async () => {
     let hangs = true;
     const { kernel, clock, run } = await started((runs) => (hangs ? new Promise(() => {}) : always(runs)), {
-      limits: { tapDeadlineMs: 5_000 },
+      timeout: "5s",
     });
     await run("a");
     await clock.advance(6_000);
-    expect(kernel.status().problems).toEqual(["sampler fixture: it did not answer within 5s"]);
+    expect(kernel.status().problems).toEqual([
+      "plugin sampler-runner: sampler fixture: it did not answer within 5s",
+    ]);
     hangs = false;
     await clock.advance(6_000);
     expect(kernel.status().problems).toEqual([]);
@@ -208,7 +218,9 @@ describe("sampling", () => {
     });
     const { run_id } = await run("a");
     await clock.advance(1_000);
-    expect(kernel.status().problems).toEqual([`sampler fixture: cpu_percent of run ${run_id} is NaN`]);
+    expect(kernel.status().problems).toEqual([
+      `plugin sampler-runner: sampler fixture: cpu_percent of run ${run_id} is NaN`,
+    ]);
     expect(kernel.agents.get("a")?.resources).toBeUndefined();
   });
 
@@ -232,18 +244,22 @@ describe("sampling", () => {
     await clock.advance(1_000);
     expect(kernel.agents.get("a")?.resources).toBeDefined();
     expect(kernel.agents.get("b")?.resources).toBeUndefined();
-    expect(kernel.status().problems).toEqual(["processes of spawner broken: cannot look"]);
+    expect(kernel.status().problems).toEqual([
+      "plugin sampler-runner: processes of spawner broken: cannot look",
+    ]);
   });
 
   it("refuses an interval that is none", async () => {
     const { kernel, clock } = await started(always, { intervalMs: 0 });
     await clock.advance(1_000);
-    expect(kernel.status().problems).toEqual(["sampler fixture: its interval is 0 ms"]);
+    expect(kernel.status().problems).toEqual([
+      "plugin sampler-runner: sampler fixture: its interval is 0 ms",
+    ]);
   });
 
   it("is not there without a sampler, and nothing else misses it", async () => {
     const clock = createFakeClock();
-    const kernel = createTestKernel({ clock });
+    const kernel = createTestKernel({ clock, plugins: [samplerRunner()] });
     kernels.push(kernel);
     await kernel.start();
     await kernel.control.create({ agent_id: "a", template_id: "Plain" }, operator);
