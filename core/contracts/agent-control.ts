@@ -63,9 +63,9 @@ export interface AgentControl {
    * spawner cannot.
    */
   throttle(agentId: string, percent: number | undefined, intent: Intent & ForRun): Promise<Agent>;
-  /** Keeps it from starting until released. */
-  /** Puts it below another agent, or below none. Nothing else changes. */
+  /** Puts an agent below another one, or below none. Nothing else changes. */
   reparent(agentId: string, parentId: string | undefined): Promise<void>;
+  /** Keeps an agent from starting until it is released. */
   hold(agentId: string, intent: Intent): Promise<void>;
   release(agentId: string, intent: Intent): Promise<void>;
 }
