@@ -15,6 +15,7 @@ const Reporter = {
   ...fixtureAgent("heartbeats.mjs"),
   liveness: { type: "heartbeat", interval: "60s" },
 };
+const Lead = { ...Sleeper, template_id: "Lead", children: { max: 1 } };
 const waiting = ["notify", "http", "tcp", "exec", "log"].map((type) => ({
   ...Sleeper,
   template_id: `Waits-${type}`,
@@ -27,7 +28,7 @@ let count = 0;
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), "openstarry-smaller-"));
   mkdirSync(join(dir, "templates"));
-  for (const it of [Sleeper, Reporter, ...waiting])
+  for (const it of [Sleeper, Reporter, Lead, ...waiting])
     writeFileSync(join(dir, "templates", `${it.template_id}.json`), JSON.stringify(it));
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -164,6 +165,21 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "sampler-pidusage"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
     expect((await cli(["list", "--json"])).stdout).not.toContain("cpu_percent");
+  },
+  async "sampler-runner"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+    expect((await cli(["list", "--json"])).stdout).not.toContain("cpu_percent");
+  },
+  async "start-gate-master-first"(cli) {
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
+  },
+  async "policy-children"(cli) {
+    const refused = await run(cli, "Lead");
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringMatching(/Lead.*"children" needs a plugin that provides it; add policy-children/),
+    ]);
+    expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
   },
   async "http-api"(cli) {
     expect((await cli(["list"])).code).not.toBe(0);
