@@ -1,5 +1,5 @@
 import type { DaemonEvent, Principal } from "../../core/index.js";
-import { type HistorySources, lifeReader } from "./why/lives.js";
+import { type HistorySources, incarnationReader } from "./why/incarnations.js";
 
 /**
  * Tells which events an agent may be told: its own, and those of what it started, directly or through
@@ -7,7 +7,7 @@ import { type HistorySources, lifeReader } from "./why/lives.js";
  * one after the other, an event is of the one that lived then, and only the one that asks now is itself.
  */
 async function createSubtreeFilter(sources: HistorySources, self: string) {
-  const lifeAt = lifeReader(sources);
+  const lifeAt = incarnationReader(sources);
   const own = await lifeAt(self);
 
   return async (event: DaemonEvent): Promise<boolean> => {
@@ -42,6 +42,6 @@ export async function visibleFrom(
 ): Promise<number> {
   if (principal.kind !== "agent") return 0;
   const newest = sources.journal.lastEventId();
-  const life = await lifeReader(sources)(agentId);
+  const life = await incarnationReader(sources)(agentId);
   return life?.current ? life.from : newest + 1;
 }

@@ -265,8 +265,8 @@ describe("with copies of the daemon's package of their own", () => {
     expect(why).toMatch(
       /large is stopped: team red uses \d+MiB, over 80MiB; \d+MiB of it is this one's, the most of 2/,
     );
-    expect(why).toContain("plugin team-memory had it ended (status 143: ended by SIGTERM");
-    expect(why).toMatch(/What it used before its last run ended \(.*\): memory [▁-█]+ .* to \d+MiB/);
+    expect(why).toContain("stopped by plugin team-memory (status 143: terminated by SIGTERM)");
+    expect(why).toMatch(/Usage before the last exit \(.*\): memory [▁-█]+ .* to \d+MiB/);
     expect((await cli("plugins")).stdout).not.toContain("degraded");
   });
 

@@ -51,13 +51,13 @@ test("why names who stopped a leaking agent, with the figures and a rising spark
   expect(words).toMatch(
     /^leaks is stopped leaks is stopped: memory \d+MiB over memory_max 160MiB; it was killed/,
   );
-  expect(words).toContain("plugin policy-resources had it ended (status 143: ended by SIGTERM");
+  expect(words).toContain("stopped by plugin policy-resources (status 143: terminated by SIGTERM)");
   expect(words).toMatch(
-    / limit: plugin policy-resources saw: memory \d+MiB over memory_max 160MiB, and had it stop/,
+    / limit: plugin policy-resources: memory \d+MiB over memory_max 160MiB; agent stopped/,
   );
-  expect(words).toContain(" limit: memory_max 160MiB, held by a policy that looks at intervals, then stop");
+  expect(words).toContain(" limit: memory_max 160MiB, enforced by polling (action: stop)");
   expect(words).toContain(
-    "To do: see to what it was ended for, or change the rule, then openstarry-daemon agent start",
+    "To do: fix what it was ended for, or change the rule, then openstarry-daemon agent start",
   );
   const curve = /^ {2}memory {2}([▁-█]+) {2}\S+ to (\d+)MiB, last (\d+)MiB$/m.exec(text);
   const [, line = "", max, last] = curve ?? [];
@@ -79,22 +79,22 @@ test("why explains a crash loop, its last output, and an agent that waits for it
   expect(words).toContain(
     "it exited with code 3; crash loop: 3 restarts would be within 1m, at most 2 allowed.",
   );
-  expect(words).toContain("Of its last 3 runs 3 failed. It was restarted automatically 2 times.");
-  expect(text).toContain("\nNext:  nothing until somebody starts it\n");
-  expect(
-    text.match(/^ {2}\S+Z after \S+ {2}self: exit 3: a failure of the program's own kind$/gm),
-  ).toHaveLength(3);
+  expect(words).toContain("3 of its last 3 runs failed. It was restarted automatically 2 times.");
+  expect(text).toContain("\nNext:  nothing until it is started\n");
+  expect(text.match(/^ {2}\S+Z after \S+ {2}self: exit 3: program-specific error$/gm)).toHaveLength(3);
   expect(text).toMatch(/\nLast output:\n {2}no model to talk to\n$/);
 
   await create("waits", "Waits");
   await waitFor(async () => (await daemon.client.agents.get("waits")).reason, { what: "it to wait" });
   const waits = await why("waits");
-  expect(waits.words).toContain("waits waits to be started: for agent:crashes, which is failed.");
+  expect(waits.words).toContain("waits is waiting for agent:crashes, which is failed.");
   expect(waits.words).toContain(
-    "Next: it is started as soon as agent crashes is running; that does not come about by itself",
+    "Next: will start when agent crashes is running; this will not happen by itself",
   );
-  expect(waits.words).toContain("To do: openstarry-daemon why crashes tells what became of it");
-  expect(waits.words).toMatch(/requirement: agent:crashes is failed: it exited with code 3; crash loop/);
+  expect(waits.words).toContain(
+    "To do: find out why: openstarry-daemon why crashes; start it again: openstarry-daemon agent start crashes",
+  );
+  expect(waits.words).toMatch(/requirement: agent:crashes has failed: it exited with code 3; crash loop/);
 });
 
 test("why of an unknown agent exits with 4", async () => {

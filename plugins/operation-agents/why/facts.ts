@@ -12,50 +12,51 @@ import {
   type Template,
 } from "../../../core/index.js";
 import { isVisible } from "../lookup.js";
+import { stateInWords } from "./in-words.js";
 import { eventsOfRuns } from "./run-events.js";
 
-/** All that an answer about an agent is made of. */
+/** The facts that an answer about an agent is made of. */
 export interface WhyFacts {
   readonly agent: Agent;
   readonly nowMs: number;
-  /** The newest finished runs, newest first. */
+  /** The last runs that have ended, newest first. */
   readonly runs: readonly RunRecord[];
-  /** Of the current run and of the last finished one, oldest first, less heartbeats. */
+  /** Events of the live run and of the last one that ended, oldest first, without heartbeats. */
   readonly events: readonly DaemonEvent[];
   readonly template: Template | undefined;
-  /** Who asked for the end that is under way. */
+  /** The cause and actor of the stop in progress. */
   readonly ending: StoredAgent["ending"];
   readonly held: StoredAgent["held"];
-  /** Its record goes when it is over. */
+  /** Its record will be deleted when it has ended. */
   readonly deleting: boolean;
   readonly survivors: AgentDetails["survivors"];
-  /** What its template requires and is not there. */
+  /** What its template requires and is not available. */
   readonly needs: readonly Need[];
-  /** How much of what its restart policy allows is used up. */
+  /** How much of what its restart policy allows was used. */
   readonly restartsUsed: string | undefined;
-  /** The agent that started it, where that is over and the asking one may see it. */
+  /** Its parent, if that has ended and is visible to the requester. */
   readonly parent: Agent | undefined;
-  /** The plugin that hosts it, for a service. */
+  /** For a service: the plugin that hosts it. */
   readonly host: string | undefined;
-  /** What could not be found out. */
+  /** What could not be read. */
   readonly unread: string | undefined;
 }
 
-/** Something required that is not there. */
+/** A requirement that is not met. */
 export interface Need {
-  /** As templates write it. */
+  /** As written in the template. */
   readonly name: string;
-  /** `does not exist`, `is failed`, `is not there: …`. */
+  /** `does not exist`, `has failed`, `is unavailable: …`. */
   readonly problem: string;
-  /** For an agent: its id. */
+  /** For an agent: its ID. */
   readonly agentId?: string;
-  /** It will not come about by itself. */
-  readonly hopeless: boolean;
+  /** It will not be met without intervention. */
+  readonly permanent: boolean;
 }
 
 const RUNS_SHOWN = 5;
 
-/** Also where the journal cannot be read: with what the daemon knows without it. */
+/** Gathers the facts; without the journal if that cannot be read. */
 export async function gatherFacts(ctx: PluginContext, agent: Agent, principal: Principal): Promise<WhyFacts> {
   const { agent_id, parent_id } = agent;
   const details = ctx.agents.details(agent_id);
@@ -63,14 +64,14 @@ export async function gatherFacts(ctx: PluginContext, agent: Agent, principal: P
   let unread: string | undefined;
   const readable = <T>(reading: Promise<T>, instead: T): Promise<T> =>
     reading.catch((err: unknown) => {
-      ctx.log.warn({ agent_id, err }, "what the journal tells of an agent could not be read");
-      unread = "the journal cannot be read now: earlier runs and events are missing here";
+      ctx.log.warn({ agent_id, err }, "cannot read an agent's history from the journal");
+      unread = "the journal cannot be read: earlier runs and events are missing";
       return instead;
     });
   const runs = await readable(ctx.journal.runs(agent_id, RUNS_SHOWN), lastRunOf(agent));
   const events = await readable(eventsOfRuns(ctx.journal, agent_id, runsInQuestion(agent, runs)), []);
   const parent = parent_id === undefined ? undefined : ctx.agents.get(parent_id);
-  const isOver = parent !== undefined && parent.pid === undefined;
+  const parentEnded = parent !== undefined && parent.pid === undefined;
   return {
     agent,
     nowMs: ctx.clock.now(),
@@ -83,13 +84,13 @@ export async function gatherFacts(ctx: PluginContext, agent: Agent, principal: P
     survivors: details?.survivors ?? [],
     needs: agent.state === "pending" ? needsOf(ctx, stored, principal) : [],
     restartsUsed: restartsUsed(ctx, stored),
-    parent: isOver && isVisible(parent, principal, ctx.agents) ? parent : undefined,
+    parent: parentEnded && isVisible(parent, principal, ctx.agents) ? parent : undefined,
     host: isService(agent) ? stored?.template.origin : undefined,
     unread,
   };
 }
 
-/** The runs that explain how an agent is: the one that lives, and the last that ended. */
+/** Answers the runs that explain the state of an agent: the live one, and the last one that ended. */
 export function runsInQuestion(
   { pid, run_id, last_exit }: Agent,
   runs: readonly Pick<RunRecord, "run_id">[],
@@ -112,19 +113,19 @@ function needsOf(ctx: PluginContext, stored: StoredAgent | undefined, principal:
 
 function agentNeed(ctx: PluginContext, name: string, agentId: string, principal: Principal): Need[] {
   const other = ID_PATTERN.test(agentId) ? ctx.agents.get(agentId) : undefined;
-  if (!other) return [{ name, problem: "does not exist", agentId, hopeless: true }];
+  if (!other) return [{ name, problem: "does not exist", agentId, permanent: true }];
   if (other.state === "running") return [];
-  const hopeless = ["stopped", "exited", "failed"].includes(other.state);
-  // Whoever may not see it is told what its own reason says already, and no more.
+  const permanent = ["stopped", "exited", "failed"].includes(other.state);
+  // A requester that may not see the agent learns no more than its own reason says.
   const because = isVisible(other, principal, ctx.agents) && other.reason ? `: ${other.reason}` : "";
-  return [{ name, problem: `is ${other.state}${because}`, agentId, hopeless }];
+  return [{ name, problem: `${stateInWords(other.state)}${because}`, agentId, permanent }];
 }
 
 function endpointNeed(ctx: PluginContext, name: string): Need[] {
   const endpoint = ctx.services.endpoints().find((it) => it.name === name);
-  if (!endpoint) return [{ name, problem: "is provided by no plugin", hopeless: true }];
+  if (!endpoint) return [{ name, problem: "is not provided by any plugin", permanent: true }];
   const problem = endpoint.health();
-  return problem === undefined ? [] : [{ name, problem: `is not there: ${problem}`, hopeless: false }];
+  return problem === undefined ? [] : [{ name, problem: `is unavailable: ${problem}`, permanent: false }];
 }
 
 function restartsUsed(ctx: PluginContext, stored: StoredAgent | undefined): string | undefined {
@@ -136,7 +137,7 @@ function restartsUsed(ctx: PluginContext, stored: StoredAgent | undefined): stri
   } catch (err) {
     ctx.log.warn(
       { agent_id: stored.agent.agent_id, err },
-      "the restart policy could not tell what is used up",
+      "the restart policy failed to report the restarts used",
     );
     return undefined;
   }

@@ -1,18 +1,15 @@
 import type { DaemonEvent, JournalAccess } from "../../../core/index.js";
 
-/** The first stretch of the journal that is looked through, in events of all agents; each further one is larger. */
-const FIRST_STRETCH = 512;
+/** The size of the first part of the journal that is searched, in events of all agents; each further part is larger. */
+const FIRST_PART = 512;
 const GROWTH = 4;
 const PAGE = 500;
-/**
- * Of one agent, less heartbeats. What is older than so many is not looked for: the reasons of ends have their
- * figures.
- */
-const MOST_EVENTS = 2_000;
+/** The number of events of one agent, without heartbeats, after which the search ends: exit reasons have the figures too. */
+const MAX_EVENTS = 2_000;
 
 /**
- * What the journal tells of the newest runs of an agent, oldest first, less heartbeats. It is read
- * backwards, as far as these runs go: what is of the agent and of none of them is older.
+ * Reads the events of an agent's newest runs, oldest first, without heartbeats. The journal is read backwards until
+ * there is an event of the agent that belongs to none of these runs: it is older.
  */
 export async function eventsOfRuns(
   journal: Pick<JournalAccess, "events" | "lastEventId">,
@@ -22,18 +19,18 @@ export async function eventsOfRuns(
   let found: DaemonEvent[] = [];
   let read = 0;
   let upTo = runIds.length > 0 ? journal.lastEventId() : 0;
-  for (let stretch = FIRST_STRETCH; upTo > 0 && read < MOST_EVENTS; stretch *= GROWTH) {
-    const after = Math.max(0, upTo - stretch);
+  for (let part = FIRST_PART; upTo > 0 && read < MAX_EVENTS; part *= GROWTH) {
+    const after = Math.max(0, upTo - part);
     const events = await readBetween(journal, agentId, after, upTo);
     const wanted = events.filter(({ run_id = "" }) => runIds.includes(run_id));
-    found = [...wanted.filter(isNoBeat), ...found];
-    read += events.filter(isNoBeat).length;
+    found = [...wanted.filter(isNoHeartbeat), ...found];
+    read += events.filter(isNoHeartbeat).length;
     upTo = wanted.length < events.length ? 0 : after;
   }
   return found;
 }
 
-function isNoBeat({ type }: DaemonEvent): boolean {
+function isNoHeartbeat({ type }: DaemonEvent): boolean {
   return type !== "agent.heartbeat";
 }
 

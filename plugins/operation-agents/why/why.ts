@@ -14,12 +14,15 @@ import { requireAgent } from "../lookup.js";
 import type { SampleHistory } from "../sample-history.js";
 import { ofAgent } from "../schemas.js";
 import { whyTool } from "../tools.js";
-import { curveSchema, curvesOf } from "./curve.js";
-import { evidenceOf, evidenceSchema } from "./evidence.js";
-import { exitInWords } from "./exit-words.js";
+import { evidenceSchema } from "./evidence.js";
 import { gatherFacts, runsInQuestion } from "./facts.js";
 import { hintFor } from "./hints.js";
-import { nextFor, summaryOf } from "./words.js";
+import { exitInWords } from "./in-words.js";
+import { nextFor } from "./next.js";
+import { pastEvidence } from "./past-evidence.js";
+import { presentEvidence } from "./present-evidence.js";
+import { summaryOf } from "./summary.js";
+import { usageOf, usageSchema } from "./usage-sparkline.js";
 
 const runSchema = z.object({
   run_id: z.string(),
@@ -34,22 +37,25 @@ const runSchema = z.object({
 export const whySchema = z
   .object({
     agent_id: z.string(),
-    state: z.string().meta({ description: "An agent's, or quarantined: its record cannot be read." }),
-    summary: z.string().meta({ description: "What is the case and how it came about, in one paragraph." }),
-    desired: z.enum(["running", "stopped"]).optional().meta({ description: "Absent: in quarantine." }),
+    state: z
+      .string()
+      .meta({ description: "A state of an agent, or quarantined: its record cannot be read." }),
+    summary: z.string().meta({ description: "What the state is and how it came about, in one paragraph." }),
+    desired: z.enum(["running", "stopped"]).optional().meta({ description: "Absent if quarantined." }),
     next: z.string().meta({ description: "What will happen by itself, and when." }),
     evidence: z.array(evidenceSchema).meta({
       description:
-        "What the answer rests on: what happened to the run that lives and to the last one that ended, oldest first; then what is the case now.",
+        "What the answer is based on: what happened to the live run and to the last one that ended, oldest first; then the current facts.",
     }),
-    curves: z.array(curveSchema).meta({
-      description: "What the run that lives, and the last one that ended, used: as far as samples are kept.",
+    curves: z.array(usageSchema).meta({
+      description:
+        "Resource usage of the live run and of the last one that ended, as far as samples are kept.",
     }),
     last_runs: z.array(runSchema),
     output_tail: z
       .string()
       .optional()
-      .meta({ description: "The last lines it printed, at most 4 KiB: of stdout, then of stderr." }),
+      .meta({ description: "Its last output, at most 4 KiB: of stdout, then of stderr." }),
     hint: z.string().meta({ description: "What to do, if anything." }),
   })
   .meta({ id: "Why" });
@@ -57,12 +63,12 @@ export const whySchema = z
 const TAIL_LINES = 20;
 const TAIL_BYTES = 4_096;
 
-/** `agents.why`. */
+/** Makes the operation `agents.why`. */
 export function whyOperations(ctx: PluginContext, history: SampleHistory): Operation<never>[] {
   return [
     defineOperation({
       name: "agents.why",
-      summary: "Why an agent is in the state that it is in: what happened, what comes next, what to do.",
+      summary: "Explains the state of an agent: what happened, what happens next, what to do.",
       scope: "agent:read",
       input: z.strictObject(ofAgent),
       output: whySchema,
@@ -87,27 +93,27 @@ async function explain(ctx: PluginContext, history: SampleHistory, agent: Agent,
     summary: summaryOf(facts),
     desired,
     next: nextFor(facts),
-    evidence: evidenceOf(facts),
-    curves: curvesOf(history.read(agent_id, Number.NEGATIVE_INFINITY), runsInQuestion(agent, facts.runs)),
+    evidence: [...pastEvidence(facts), ...presentEvidence(facts)],
+    curves: usageOf(history.read(agent_id, Number.NEGATIVE_INFINITY), runsInQuestion(agent, facts.runs)),
     last_runs: facts.runs.map(runView),
     output_tail: tail || undefined,
     hint: hintFor(facts),
   };
 }
 
-/** What is known of an agent whose record says nothing. */
+/** Explains an agent whose record cannot be read. */
 async function explainQuarantined(ctx: PluginContext, agent_id: string, problem: string) {
   // Its runs may be readable all the same.
   const runs = await ctx.journal.runs(agent_id, 1).catch(() => []);
   return {
     agent_id,
     state: "quarantined",
-    summary: `${agent_id} is in quarantine: ${problem}. It may be alive; nobody touches it, and its id stays taken.`,
-    next: "nothing until somebody ends and forgets it, or mends its record and starts the daemon again",
+    summary: `${agent_id} is quarantined: ${problem}. It may be alive; it is left alone, and its ID stays taken.`,
+    next: "nothing until it is deleted, or its record is repaired and the daemon restarted",
     evidence: [],
     curves: [],
     last_runs: runs.map(runView),
-    hint: `DELETE /agents/${agent_id} ends what lives of it and forgets it`,
+    hint: `stop and delete it: DELETE /agents/${agent_id}`,
   };
 }
 
@@ -124,7 +130,7 @@ function runView({ run_id, exit }: RunRecord) {
   };
 }
 
-/** What the living run printed last. That there is none to be had is no reason not to answer. */
+/** Reads the last output of the live run; empty if it cannot be read. */
 async function liveTail(ctx: PluginContext, agent: Agent): Promise<string | undefined> {
   const printed = { stdout: "", stderr: "" };
   try {
@@ -132,7 +138,7 @@ async function liveTail(ctx: PluginContext, agent: Agent): Promise<string | unde
       printed[stream] += `${Buffer.from(bytes).toString("utf8")}\n`;
     }
   } catch (error) {
-    ctx.log.debug({ agent_id: agent.agent_id, err: error }, "its output could not be read");
+    ctx.log.debug({ agent_id: agent.agent_id, err: error }, "cannot read its output");
   }
   const [stdout, stderr] = [Buffer.from(printed.stdout), Buffer.from(printed.stderr)];
   const shares = shareTail({ stdout: stdout.length, stderr: stderr.length }, TAIL_BYTES);

@@ -1171,7 +1171,7 @@ describe("why", () => {
   };
   const why = (kernel: TestKernel, agent_id = "a") => ask<Why>(kernel, "agents.why", { agent_id });
 
-  test("a crash: what happened, when it starts again", async () => {
+  test("a crash is explained, with the time of the next start", async () => {
     const clock = createFakeClock();
     const kernel = await started({ clock });
     await create(kernel, { agent_id: "a" });
@@ -1186,16 +1186,14 @@ describe("why", () => {
       output_tail: "out of cheese",
       last_runs: [{ cause: "self", uptime: "42s", actor: "agent:a" }],
     });
-    expect(told.last_runs[0]?.status).toBe(
-      "exit 137: what a shell says of a program that was killed by SIGKILL, which cannot be refused",
-    );
-    expect(told.next).toMatch(/^it is started again at 2026-01-01T00:00:43\.000Z \(in 1s\)$/);
-    expect(told.summary).toMatch(/^a has ended and waits before it is started again: /);
+    expect(told.last_runs[0]?.status).toBe("exit 137: killed by SIGKILL, as reported by a shell");
+    expect(told.next).toMatch(/^will be started again at 2026-01-01T00:00:43\.000Z \(in 1s\)$/);
+    expect(told.summary).toMatch(/^a has ended and is backing off before its next start: /);
     expect(told.summary).toContain(", after 42s: by itself (");
     expect(told.hint).toContain("GET /agents/a/logs");
   });
 
-  test("a process that runs: since when, and its last lines", async () => {
+  test("a running agent is explained, with its uptime and its last output", async () => {
     const clock = createFakeClock();
     const { spawner } = loggingSpawner(["hello", "world"]);
     const kernel = await started({ clock, spawner });
@@ -1203,36 +1201,34 @@ describe("why", () => {
     await ask(kernel, "agents.heartbeat", { agent_id: "a", status: "thinking" });
     await clock.advance(185_000);
     const told = await why(kernel);
-    expect(told.summary).toBe(
-      'a has been running for 3m 5s as process 100000. Its own last words: "thinking".',
-    );
+    expect(told.summary).toBe('a has been running for 3m 5s (pid 100000). Last reported status: "thinking".');
     expect(told).toMatchObject({
-      next: "it runs on; if it ends, its restart rules decide (on-failure, at most 5 restarts within 1m)",
+      next: "keeps running; on exit, its restart policy applies (on-failure, at most 5 restarts within 1m)",
       output_tail: "hello\nworld",
     });
     expect(told.last_runs).toEqual([]);
   });
 
-  test("one that waits, one that was stopped, one that ended well", async () => {
+  test("a waiting, a stopped and a finished agent are explained", async () => {
     const kernel = await started({ templates: { Plain: {}, Needy: { requires: ["agent:zzz"] } } });
     await create(kernel, { agent_id: "waits", template_id: "Needy" });
     const waits = await why(kernel, "waits");
-    expect(waits.summary).toBe("waits waits to be started: for agent:zzz, which does not exist.");
-    expect(waits.next).toMatch(/as soon as/);
+    expect(waits.summary).toBe("waits is waiting for agent:zzz, which does not exist.");
+    expect(waits.next).toMatch(/^will start when agent zzz is running/);
     await create(kernel, { agent_id: "stopped" });
     await ask(kernel, "agents.stop", { agent_id: "stopped" });
     const stopped = await why(kernel, "stopped");
     expect(stopped.summary).toContain("stopped is stopped: a stop was asked for by operator");
-    expect(stopped).toMatchObject({ next: "nothing until somebody starts it" });
+    expect(stopped).toMatchObject({ next: "nothing until it is started" });
     await create(kernel, { agent_id: "done" });
     kernel.spawner.run("done").end({ status: { kind: "exited", code: 0 }, result: "42" });
     await kernel.agents.wait("done", "ended");
     const done = await why(kernel, "done");
-    expect(done.summary).toContain("done has ended by itself and is not started again");
+    expect(done.summary).toContain("done has exited and will not be restarted");
     expect(done.hint).toContain("GET /agents/done/result");
   });
 
-  test("one that was given up", async () => {
+  test("an agent that has failed is explained", async () => {
     const templates = { Crash: { restart: { max_restarts: 1, backoff: { min: "0ms" } } } };
     const kernel = await started({ templates });
     await create(kernel, { agent_id: "a", template_id: "Crash" });
@@ -1242,12 +1238,12 @@ describe("why", () => {
       await kernel.agents.wait("a", "settled");
     }
     const told = await why(kernel);
-    expect(told.summary).toContain("a has failed and was given up");
-    expect(told.summary).toContain("Of its last 2 runs 2 failed.");
+    expect(told.summary).toContain("a has failed and will not be restarted");
+    expect(told.summary).toContain("2 of its last 2 runs failed.");
     expect(told.summary).toContain("It was restarted automatically once.");
     expect(told.last_runs.map(({ status }) => status)).toEqual([
-      "crashed: it used memory that is not its own (SIGSEGV)",
-      "crashed: it used memory that is not its own (SIGSEGV)",
+      "crashed: invalid memory access (SIGSEGV)",
+      "crashed: invalid memory access (SIGSEGV)",
     ]);
     expect(told.hint).toContain("POST /agents/a/start");
   });

@@ -17,7 +17,7 @@ import {
 } from "../../../../../core/index.js";
 import type { Why } from "../../../../../plugins/agent-manager-tool/client/wire.js";
 import operationAgents from "../../../../../plugins/operation-agents/index.js";
-import { exitInWords } from "../../../../../plugins/operation-agents/why/exit-words.js";
+import { exitInWords } from "../../../../../plugins/operation-agents/why/in-words.js";
 import { whySchema } from "../../../../../plugins/operation-agents/why/why.js";
 import budget from "../../../../../plugins/policy-budget/index.js";
 import policyChildren from "../../../../../plugins/policy-children/index.js";
@@ -160,14 +160,14 @@ interface Scene {
   summary?: RegExp;
   next?: RegExp;
   hint?: RegExp;
-  /** What is told, each by `kind: text`. */
+  /** Expected evidence, each as `kind: text`. */
   evidence?: RegExp[];
   /** Kinds of evidence that are not there. */
   without?: string[];
 }
 
 const scenes: Record<string, Scene> = {
-  "a crash loop": {
+  "a crash loop is explained by the number of restarts": {
     async play({ create, end, clock }) {
       await create("Loops");
       for (let run = 0; run < 3; run++) {
@@ -177,11 +177,11 @@ const scenes: Record<string, Scene> = {
     },
     state: "failed",
     summary:
-      /^a has failed and was given up: it exited with code 3; crash loop: 3 restarts would be within 1m, at most 2 allowed\. Its last run ended 5s ago, after 3s: by itself \(exit 3: a failure of the program's own kind\)\. Of its last 3 runs 3 failed\. It was restarted automatically 2 times\.$/,
-    next: /^nothing until somebody starts it$/,
-    hint: /^read its output \(GET \/agents\/a\/logs\) and put right what makes it fail, then POST \/agents\/a\/start/,
+      /^a has failed and will not be restarted: it exited with code 3; crash loop: 3 restarts would be within 1m, at most 2 allowed\. Its last run ended 5s ago, after 3s: by itself \(exit 3: program-specific error\)\. 3 of its last 3 runs failed\. It was restarted automatically 2 times\.$/,
+    next: /^nothing until it is started$/,
+    hint: /^check its logs \(GET \/agents\/a\/logs\) and fix the failure, then POST \/agents\/a\/start; or delete it: /,
   },
-  "a backoff": {
+  "a backoff says when the next start is and how many restarts were used": {
     async play({ create, end, clock }) {
       await create("Loops");
       await clock.advance(42_000);
@@ -190,39 +190,37 @@ const scenes: Record<string, Scene> = {
     },
     state: "backoff",
     summary:
-      /^a has ended and waits before it is started again: it exited with code 3; 1 restart within 1m, at most 2 allowed; next start in 1s\./,
-    next: /^it is started again at 2026-01-01T00:00:43\.000Z \(in 600ms\)$/,
-    hint: /^read its output .*; POST \/agents\/a\/start does not wait$/,
-    evidence: [
-      /^restarts: of its restarts are used up: 1 of 2 restarts within 1m, 1 of 6 failures in a row$/,
-    ],
+      /^a has ended and is backing off before its next start: it exited with code 3; 1 restart within 1m, at most 2 allowed; next start in 1s\./,
+    next: /^will be started again at 2026-01-01T00:00:43\.000Z \(in 600ms\)$/,
+    hint: /^check its logs .*; to start it now: POST \/agents\/a\/start$/,
+    evidence: [/^restarts: used so far: 1 of 2 restarts within 1m, 1 of 6 failures in a row$/],
   },
-  "an end by the kernel's hand": {
+  "a kill for want of memory names the limit": {
     async play({ create, end }) {
       await create("Never");
       const note = "the kernel killed 1 of its processes for want of memory (memory_max 100MiB)";
       await end({ ...killed, cause: "oom", note });
     },
     state: "failed",
-    summary:
-      /the operating system killed it for its memory \(status 137: killed by SIGKILL, which cannot be refused\)/,
+    summary: /killed by the operating system, out of memory \(status 137: killed by SIGKILL\)/,
     hint: /raise memory_max/,
     evidence: [/^oom: it was killed by SIGKILL \(status 137\); the kernel killed 1 .*memory_max 100MiB\)$/],
     without: ["signal"],
   },
-  "a SIGKILL that nobody here sent": {
+  "a SIGKILL that the daemon did not send is explained as such": {
     async play({ create, end }) {
       await create("Never");
       await end(killed);
     },
     state: "exited",
-    summary:
-      /by itself \(status 137: killed by SIGKILL, which cannot be refused; or it ended itself with code 137, which looks the same\)/,
-    hint: /^find out who sent SIGKILL: .*, then POST \/agents\/a\/start$/,
-    evidence: [/^signal: the daemon did not send SIGKILL: another program or a person did, or the kernel, /],
+    summary: /by itself \(status 137: killed by SIGKILL, or it exited with code 137 \(indistinguishable\)\)/,
+    hint: /^find out what sent SIGKILL: .*, then POST \/agents\/a\/start$/,
+    evidence: [
+      /^signal: the daemon did not send SIGKILL: another program or a person did, or the kernel because /,
+    ],
     without: ["oom"],
   },
-  "a stop by a policy": {
+  "a stop by a policy names the policy and the figures": {
     async play({ create, uses, clock }) {
       await create("LeaksAndStops");
       for (const memory of [20, 60, 90, 120]) {
@@ -231,16 +229,16 @@ const scenes: Record<string, Scene> = {
       }
     },
     state: "stopped",
-    summary: /^a is stopped: memory 120MiB over memory_max 100MiB; .*plugin policy-resources had it ended/,
-    next: /^nothing until somebody starts it$/,
-    hint: /^see to what it was ended for, or change the rule, then POST \/agents\/a\/start/,
+    summary: /^a is stopped: memory 120MiB over memory_max 100MiB; .*stopped by plugin policy-resources/,
+    next: /^nothing until it is started$/,
+    hint: /^fix what it was ended for, or change the rule, then POST \/agents\/a\/start/,
     evidence: [
-      /^limit: plugin policy-resources saw: memory 120MiB over memory_max 100MiB, and had it stopped$/,
-      /^ending: plugin policy-resources had it told to end \(SIGTERM; its grace is 10s\): memory 120MiB over .*; it was gone 0ms later$/,
-      /^limit: memory_max 100MiB, held by a policy that looks at intervals, then stop$/,
+      /^limit: plugin policy-resources: memory 120MiB over memory_max 100MiB; agent stopped$/,
+      /^ending: plugin policy-resources sent SIGTERM \(10s grace\): memory 120MiB over .*; it exited after 0ms$/,
+      /^limit: memory_max 100MiB, enforced by polling \(action: stop\)$/,
     ],
   },
-  "a restart by a policy: what happened to the run before is told": {
+  "a restart by a policy is explained by the previous run": {
     async play({ create, uses, clock }) {
       await create("Leaks");
       uses({ memory_bytes: 120 * MIB });
@@ -250,27 +248,27 @@ const scenes: Record<string, Scene> = {
     },
     state: "running",
     summary:
-      /^a has been running for 5s .*Its last run ended 5s ago, after 1s: plugin policy-resources had it ended/,
+      /^a has been running for 5s .*Its last run ended 5s ago, after 1s: stopped by plugin policy-resources/,
     evidence: [
-      /^limit: in the run before: plugin policy-resources saw: memory 120MiB .*, and ended the run, which counts as a failure$/,
-      /^limit: memory_max 100MiB, held by a policy that looks at intervals, then restart; 10MiB now$/,
+      /^limit: in the previous run: plugin policy-resources: memory 120MiB .*; run ended, which counts as a failure$/,
+      /^limit: memory_max 100MiB, enforced by polling \(action: restart\); currently 10MiB$/,
       /^restarts: .*1 of 5 restarts within 1m/,
     ],
   },
-  "a CPU that is slowed down": {
+  "a throttled CPU names the policy and the figures": {
     async play({ create, uses, clock }) {
       await create("Burns");
       uses({ cpu_percent: 99 });
       await clock.advance(4_000);
     },
     state: "running",
-    summary: /Its CPU is slowed down to 50% of a core by plugin policy-resources: CPU 99% over cpu_max 50%/,
+    summary: /Its CPU is throttled to 50% of one core by plugin policy-resources: CPU 99% over cpu_max 50%/,
     evidence: [
-      /^limit: plugin policy-resources saw: CPU 99% over cpu_max 50%, .*, and slowed its CPU down$/,
-      /^throttle: plugin policy-resources slowed its CPU down to 50% of a core \(quota\): CPU 99%/,
+      /^limit: plugin policy-resources: CPU 99% over cpu_max 50%.*; CPU throttled$/,
+      /^throttle: plugin policy-resources throttled its CPU to 50% of one core \(quota\): CPU 99%/,
     ],
   },
-  "a budget that is used up, within its grace": {
+  "an exhausted budget says when the agent will be stopped": {
     options: { plugins: [budget()] },
     async play({ create, kernel, clock }) {
       await create("Spends");
@@ -279,13 +277,13 @@ const scenes: Record<string, Scene> = {
       await clock.advance(10_000);
     },
     state: "running",
-    next: /^it is stopped at 2026-01-01T00:00:30\.000Z \(in 20s\), for its tokens_max; then nothing until somebody starts it$/,
-    hint: /^wait until it is stopped; to have it go on then, raise tokens_max in its template, then POST \/agents\/a\/start$/,
+    next: /^will be stopped at 2026-01-01T00:00:30\.000Z \(in 20s\) for exceeding tokens_max; then nothing until it is started$/,
+    hint: /^wait until it is stopped; to let it continue, raise tokens_max in its template, then POST \/agents\/a\/start$/,
     evidence: [
-      /^limit: plugin policy-budget saw: 1100 tokens .*; it is stopped at .*:30\.000Z, and will have it stopped$/,
+      /^limit: plugin policy-budget: 1100 tokens .*; it is stopped at .*:30\.000Z; the agent will be stopped$/,
     ],
   },
-  "a budget that is used up, after its grace": {
+  "an exhausted budget says that the agent was stopped": {
     options: { plugins: [budget()] },
     async play({ create, kernel, clock }) {
       await create("Spends");
@@ -294,9 +292,9 @@ const scenes: Record<string, Scene> = {
       await clock.advance(30_000);
     },
     state: "stopped",
-    evidence: [/^limit: plugin policy-budget saw: 1100 tokens .*:30\.000Z, and had it stopped$/],
+    evidence: [/^limit: plugin policy-budget: 1100 tokens .*:30\.000Z; agent stopped$/],
   },
-  "a budget that was used up by a run which ended by itself": {
+  "an exhausted budget says that the agent was to be stopped if it exited first": {
     options: { plugins: [budget()] },
     async play({ create, end, kernel, clock }) {
       await create("Spends");
@@ -306,9 +304,9 @@ const scenes: Record<string, Scene> = {
       await end({ status: { kind: "exited", code: 0 } });
     },
     state: "exited",
-    evidence: [/^limit: plugin policy-budget saw: 1100 tokens .*:30\.000Z, and was to have it stopped$/],
+    evidence: [/^limit: plugin policy-budget: 1100 tokens .*:30\.000Z; the agent was to be stopped$/],
   },
-  "limits, and who holds them": {
+  "each limit names what enforces it and the current usage": {
     options: { spawner: memorySpawner({ holds: true }) },
     async play({ create, uses, clock }) {
       await create("Limited");
@@ -316,25 +314,28 @@ const scenes: Record<string, Scene> = {
       await clock.advance(60_000);
     },
     state: "running",
-    next: /^it may run until 2026-01-01T01:00:00\.000Z \(in 59m\), its run_time_max; if it ends, its restart rules decide \(on-failure, at most 5 restarts within 1m\)$/,
+    next: /^may run until 2026-01-01T01:00:00\.000Z \(in 59m\), its run_time_max; on exit, its restart policy applies \(on-failure, at most 5 restarts within 1m\)$/,
     evidence: [
-      /^limit: memory_max 100MiB, held by the operating system, then restart; 10MiB now$/,
-      /^limit: open_files_max 100, held by the operating system$/,
-      /^limit: run_time_max 1h, held by a policy that looks at intervals, then stop$/,
+      /^limit: memory_max 100MiB, enforced by the operating system \(action: restart\); currently 10MiB$/,
+      /^limit: open_files_max 100, enforced by the operating system$/,
+      /^limit: run_time_max 1h, enforced by polling \(action: stop\)$/,
     ],
   },
-  "a start that takes long": {
+  "a slow start says what the readiness probe reported and how much time is left": {
     async play({ create, probes, clock }) {
       await create("Ready");
       probes[0]?.report.starting({ reason: "the port answers connection refused" });
       await clock.advance(12_000);
     },
     state: "starting",
-    summary: /^a was started 12s ago .* and is not ready yet: the port answers connection refused\.$/,
-    next: /^it becomes running once it says that it is ready; after 30s without that it is ended \(18s left\)$/,
-    evidence: [/^readiness: probe spoken, of 30s, saw last: the port answers connection refused$/],
+    summary:
+      /^a was started 12s ago \(pid \d+\) and is not ready yet: the port answers connection refused\.$/,
+    next: /^will be running once it is ready; will be ended if it is not ready within 30s \(18s left\)$/,
+    evidence: [
+      /^readiness: probe spoken \(timeout 30s\) last reported: the port answers connection refused$/,
+    ],
   },
-  "a start that took too long, with the probe's last word": {
+  "a start that timed out says what the readiness probe reported last": {
     async play({ create, probes, clock }) {
       await create("Ready");
       probes[0]?.report.starting({ reason: "the port answers connection refused" });
@@ -342,10 +343,10 @@ const scenes: Record<string, Scene> = {
     },
     state: "failed",
     summary: /^a has failed .*it was not ready within 30s: the port answers connection refused/,
-    hint: /^read its output .*; see to what its readiness probe saw, or give it a longer timeout, then POST/,
+    hint: /^check its logs .* and what its readiness probe reported, or raise the timeout, then POST/,
     evidence: [/^readiness: it was not ready within 30s: the port answers connection refused; it /],
   },
-  "a run that was found unhealthy": {
+  "an unhealthy run says what the liveness probe reported": {
     async play({ create, probes, clock }) {
       await create("Lives");
       probes[0]?.report.healthy();
@@ -354,74 +355,74 @@ const scenes: Record<string, Scene> = {
       await clock.advance(1_000);
     },
     state: "failed",
-    summary: /it was found unhealthy/,
-    hint: /what it did last before it was found unhealthy/,
+    summary: /it was unhealthy/,
+    hint: /for what it did before it became unhealthy/,
     evidence: [
-      /^health: it was unknown and is healthy$/,
-      /^health: it was healthy and is unhealthy: GET \/healthz answered 500, three times$/,
+      /^health: changed from unknown to healthy$/,
+      /^health: changed from healthy to unhealthy: GET \/healthz answered 500, three times$/,
     ],
   },
-  "a run that is watched": {
+  "a healthy run says so": {
     async play({ create, probes, clock }) {
       await create("Lives");
       probes[0]?.report.healthy();
       await clock.advance(1_000);
     },
     state: "running",
-    next: /^it runs on; if it ends, it is not started again$/,
-    hint: /^nothing has to be done$/,
-    evidence: [/^liveness: probe spoken says healthy$/],
+    next: /^keeps running; on exit, it will not be restarted$/,
+    hint: /^nothing$/,
+    evidence: [/^liveness: probe spoken reports healthy$/],
   },
-  "one that does not get on": {
+  "a run without progress says when it will be interrupted": {
     async play({ create, clock }) {
       await create("Progresses");
       await clock.advance(600_000);
     },
     state: "running",
     summary: /^a has been running for 10m .*: no progress for 10m\.$/,
-    next: /^it is interrupted at 2026-01-01T00:11:00\.000Z \(in 1m\), unless it gets on before that$/,
-    hint: /^wait, and look at what it prints: GET \/agents\/a\/logs$/,
-    evidence: [/^progress: no progress for 10m: it was nudged by a signal$/],
+    next: /^will be interrupted at 2026-01-01T00:11:00\.000Z \(in 1m\) unless it reports progress first$/,
+    hint: /^wait, or check its logs: GET \/agents\/a\/logs$/,
+    evidence: [/^progress: no progress for 10m: nudged by a signal$/],
   },
-  "a wait for an agent that has failed": {
+  "a wait for an agent that has ended says that it will not end by itself": {
     async play({ create, end }) {
       await create("Never", { agent_id: "indexer" });
       await end(crash, "indexer");
       await create("Needs");
     },
     state: "pending",
-    summary: /^a waits to be started: for agent:indexer, which is exited\.$/,
-    next: /^it is started as soon as agent indexer is running; that does not come about by itself$/,
-    hint: /^GET \/agents\/indexer\/why tells what became of it; POST \/agents\/indexer\/start starts it again$/,
-    evidence: [/^requirement: agent:indexer is exited: it exited with code 3; its restart policy is never$/],
+    summary: /^a is waiting for agent:indexer, which is exited\.$/,
+    next: /^will start when agent indexer is running; this will not happen by itself$/,
+    hint: /^find out why: GET \/agents\/indexer\/why; start it again: POST \/agents\/indexer\/start$/,
+    evidence: [/^requirement: agent:indexer has exited: it exited with code 3; its restart policy is never$/],
   },
-  "a wait for an agent that is on its way": {
+  "a wait for an agent that is starting names it": {
     async play({ create }) {
       await create("Ready", { agent_id: "indexer" });
       await create("Needs");
     },
     state: "pending",
-    next: /^it is started as soon as agent indexer is running$/,
-    hint: /^wait, or see to what it waits for/,
+    next: /^will start when agent indexer is running$/,
+    hint: /^wait, or provide what it waits for/,
     evidence: [/^requirement: agent:indexer is starting$/],
   },
-  "a wait for an agent that does not exist": {
+  "a wait for an agent that does not exist says so": {
     play: ({ create }) => create("Needs"),
     state: "pending",
-    hint: /^create agent indexer with POST \/agents; or DELETE \/agents\/a$/,
+    hint: /^create agent indexer with POST \/agents; or delete this one: DELETE \/agents\/a$/,
     evidence: [/^requirement: agent:indexer does not exist$/],
   },
-  "a wait for a service": {
+  "a wait for a service says why it is unavailable": {
     async play({ create, ctx }) {
       const health = () => "it is not running";
       ctx.services.publishEndpoint({ name: "bus", protocol: "test", health, urlFor: () => "test://" });
       await create("NeedsBus");
     },
     state: "pending",
-    next: /^it is started as soon as bus is there$/,
-    evidence: [/^requirement: bus is not there: it is not running$/],
+    next: /^will start when bus is available$/,
+    evidence: [/^requirement: bus is unavailable: it is not running$/],
   },
-  "a hold": {
+  "a hold names the plugin that holds the agent": {
     async play({ ctx, kernel }) {
       await kernel.control.create({ agent_id: "a", template_id: "Plain", start: false }, me);
       await ctx.control.hold("a", { actor: "plugin:policy-budget", reason: "the day's money is spent" });
@@ -429,12 +430,12 @@ const scenes: Record<string, Scene> = {
       await kernel.agents.wait("a", "launched");
     },
     state: "pending",
-    summary: /^a waits to be started: held by plugin:policy-budget: the day's money is spent\.$/,
-    next: /^it is started once plugin policy-budget releases it$/,
-    hint: /^wait, or ask whoever holds it \(plugin:policy-budget\)/,
+    summary: /^a is waiting to start: held by plugin:policy-budget: the day's money is spent\.$/,
+    next: /^will start when plugin policy-budget releases it$/,
+    hint: /^wait until plugin policy-budget releases it, or delete it: /,
     evidence: [/^hold: the day's money is spent$/],
   },
-  "a start that was put off": {
+  "a deferred start says when it is tried again": {
     async play({ create, ctx, clock }) {
       ctx.hooks.beforeSpawn.tap("quiet", () => {
         throw new SpawnDeferred("it is quiet from 22:00 to 6:00", { retryAfterMs: 60_000 });
@@ -443,11 +444,11 @@ const scenes: Record<string, Scene> = {
       await clock.advance(10_000);
     },
     state: "pending",
-    summary: /^a waits to be started: it is quiet from 22:00 to 6:00\.$/,
-    next: /^its start is tried again at 2026-01-01T00:01:00\.000Z \(in 50s\)$/,
+    summary: /^a is waiting to start: it is quiet from 22:00 to 6:00\.$/,
+    next: /^will try to start again at 2026-01-01T00:01:00\.000Z \(in 50s\)$/,
     evidence: [/^deferral: it is quiet from 22:00 to 6:00$/],
   },
-  "a start that was put off, and had to wait for something meanwhile": {
+  "a deferred start that also waited for an agent names only the deferral": {
     async play({ create, kernel, ctx, clock }) {
       const ready = () => kernel.reports.ready("indexer", kernel.agents.get("indexer")?.run_id ?? "");
       await create("Ready", { agent_id: "indexer" });
@@ -465,11 +466,11 @@ const scenes: Record<string, Scene> = {
       await clock.advance(1_000);
     },
     state: "pending",
-    summary: /^a waits to be started: it is quiet\.$/,
-    next: /^its start is tried again at 2026-01-01T00:01:00\.000Z \(in 49s\)$/,
+    summary: /^a is waiting to start: it is quiet\.$/,
+    next: /^will try to start again at 2026-01-01T00:01:00\.000Z \(in 49s\)$/,
     without: ["requirement"],
   },
-  "a wait that says itself that it is one": {
+  "a reason that begins with waits is not doubled": {
     async play({ create, ctx }) {
       ctx.hooks.beforeSpawn.tap("pressure", () => {
         throw new SpawnDeferred("waits: memory pressure: 91% in use", { retryAfterMs: 60_000 });
@@ -477,16 +478,16 @@ const scenes: Record<string, Scene> = {
       await create();
     },
     state: "pending",
-    summary: /^a waits to be started: memory pressure: 91% in use\.$/,
+    summary: /^a is waiting to start: memory pressure: 91% in use\.$/,
   },
-  "a single restart": {
+  "a single allowed restart is in the singular": {
     async play({ create }) {
       await create("Once");
     },
     state: "running",
-    next: /^it runs on; if it ends, its restart rules decide \(on-failure, at most 1 restart within 1m\)$/,
+    next: /^keeps running; on exit, its restart policy applies \(on-failure, at most 1 restart within 1m\)$/,
   },
-  "a start that failed": {
+  "a failed start names the error once": {
     async play({ create, kernel }) {
       const detail = "no such program: /bin/agent";
       kernel.spawner.failNext(new OpenStarryError("command_not_found", { detail }));
@@ -494,10 +495,10 @@ const scenes: Record<string, Scene> = {
     },
     state: "failed",
     summary:
-      /Its last start, 0ms ago, failed: it could not be started: no such program: \/bin\/agent \(command_not_found\)\.$/,
-    hint: /^put right what kept it from starting, then POST/,
+      /^a has failed .*: it could not be started: no such program: \/bin\/agent[^.]*\. Its last start failed 0ms ago \(command_not_found\)\.$/,
+    hint: /^fix the cause of the failed start, then POST/,
   },
-  "a child whose parent was deleted": {
+  "a child is stopped because its parent was deleted": {
     async play({ create, kernel, clock }) {
       await create("Parent", { agent_id: "boss" });
       await create("Plain", { parent_id: "boss" });
@@ -506,9 +507,9 @@ const scenes: Record<string, Scene> = {
       await clock.advance(1_000);
     },
     state: "stopped",
-    summary: /^a is stopped: its parent boss is over.*the agent that started it is over/,
+    summary: /^a is stopped: its parent boss is over.*its parent has ended/,
   },
-  "a child whose parent has ended": {
+  "a child is stopped because its parent has ended": {
     async play({ create, end, kernel }) {
       await create("Parent", { agent_id: "boss" });
       await create("Plain", { parent_id: "boss" });
@@ -516,9 +517,9 @@ const scenes: Record<string, Scene> = {
       await kernel.agents.wait("a", "ended");
     },
     state: "stopped",
-    evidence: [/^parent: agent boss started it, and is exited: it exited with code 0; /],
+    evidence: [/^parent: parent boss has exited: it exited with code 0; /],
   },
-  "a stop by an agent": {
+  "a stop by an agent names the agent": {
     async play({ create, kernel, clock }) {
       await create();
       await clock.advance(3_000);
@@ -526,10 +527,10 @@ const scenes: Record<string, Scene> = {
       await kernel.agents.wait("a", "ended");
     },
     state: "stopped",
-    summary: /^a is stopped: agent:boss does not need it; .*agent boss asked for it \(exit 0: success\)\.$/,
-    hint: /^start it with POST \/agents\/a\/start, or forget it with DELETE \/agents\/a$/,
+    summary: /^a is stopped: agent:boss does not need it; .*stopped by agent boss \(exit 0: success\)\.$/,
+    hint: /^start it with POST \/agents\/a\/start, or delete it with DELETE \/agents\/a$/,
   },
-  "an end that is under way": {
+  "a stop in progress says when the agent will be killed": {
     options: { spawner: memorySpawner({ stubborn: ["a"] }) },
     async play({ create, kernel, clock }) {
       await create();
@@ -537,12 +538,13 @@ const scenes: Record<string, Scene> = {
       await clock.advance(3_000);
     },
     state: "stopping",
-    summary: /^a is being ended: it is not needed\. It is wanted stopped\. Why: agent boss asked for it\.$/,
-    next: /^once all its processes are gone it is stopped; it was sent SIGTERM, and is killed at 2026-01-01T00:00:10\.000Z at the latest \(its grace is 10s by its template\)$/,
-    hint: /^wait; DELETE \/agents\/a\?force=true/,
-    evidence: [/^ending: agent boss had it told to end \(SIGTERM; its grace is 10s\): it is not needed$/],
+    summary:
+      /^a is stopping: it is not needed\. Its desired state is stopped\. Cause: stopped by agent boss\.$/,
+    next: /^once all its processes have exited, it will be stopped; it was sent SIGTERM and will be killed at 2026-01-01T00:00:10\.000Z at the latest \(grace period 10s\)$/,
+    hint: /^wait, or kill and delete it: DELETE \/agents\/a\?force=true/,
+    evidence: [/^ending: agent boss sent SIGTERM \(10s grace\): it is not needed$/],
   },
-  "processes that nothing ends": {
+  "processes that cannot be killed are named": {
     options: { spawner: undying([{ pid: 4711, name: "python3" }]) },
     async play({ create, kernel, clock }) {
       await create();
@@ -551,12 +553,12 @@ const scenes: Record<string, Scene> = {
     },
     state: "stopping",
     summary:
-      /^a is being ended: these processes could not be killed: python3 \(4711\)\. Why: the operator asked for a restart\.$/,
-    next: /^the daemon goes on trying; once all its processes are gone it is started again$/,
-    hint: /^look at what these hang in \(pid 4711\)/,
-    evidence: [/^survivors: could not be ended: python3 \(pid 4711\)$/],
+      /^a is stopping: these processes could not be killed: python3 \(4711\)\. Cause: restarted by the operator\.$/,
+    next: /^the daemon keeps retrying; once all its processes have exited, it will be started again$/,
+    hint: /^find out what blocks pid 4711:/,
+    evidence: [/^survivors: could not be killed: python3 \(pid 4711\)$/],
   },
-  "a service": {
+  "a service names the plugin that hosts it": {
     async play({ ctx, kernel, end }) {
       await ctx.services.ensure("bus", {
         template: { command: "/bin/broker", restart: { policy: "never" } },
@@ -566,9 +568,9 @@ const scenes: Record<string, Scene> = {
       return "svc:bus";
     },
     state: "exited",
-    next: /^nothing until plugin stage asks for it$/,
-    summary: /^svc:bus has ended .*It is a service of plugin stage\./,
-    hint: /^plugin stage sees to it, and nobody else may: GET \/plugins shows .*GET \/agents\/svc:bus\/logs/,
+    next: /^nothing until plugin stage requests it$/,
+    summary: /^svc:bus has exited .*It is a service of plugin stage\./,
+    hint: /^plugin stage manages it: GET \/plugins shows .*GET \/agents\/svc:bus\/logs/,
   },
 };
 
@@ -588,19 +590,19 @@ function undying(survivors: Survivor[]): MemorySpawner {
 describe("why", () => {
   test.for(Object.entries(scenes))("%s", async ([, scene]) => {
     const stage = await onStage(scene.options);
-    const told = await stage.why((await scene.play(stage)) ?? "a");
-    expect(whySchema.safeParse(told).error).toBeUndefined();
-    expect(told.state).toBe(scene.state);
-    if (scene.summary) expect(told.summary).toMatch(scene.summary);
-    if (scene.next) expect(told.next).toMatch(scene.next);
-    if (scene.hint) expect(told.hint).toMatch(scene.hint);
-    const evidence = told.evidence.map(({ kind, text }) => `${kind}: ${text}`);
+    const answer = await stage.why((await scene.play(stage)) ?? "a");
+    expect(whySchema.safeParse(answer).error).toBeUndefined();
+    expect(answer.state).toBe(scene.state);
+    if (scene.summary) expect(answer.summary).toMatch(scene.summary);
+    if (scene.next) expect(answer.next).toMatch(scene.next);
+    if (scene.hint) expect(answer.hint).toMatch(scene.hint);
+    const evidence = answer.evidence.map(({ kind, text }) => `${kind}: ${text}`);
     for (const it of scene.evidence ?? []) expect(evidence).toContainEqual(expect.stringMatching(it));
-    for (const kind of scene.without ?? []) expect(told.evidence.map((it) => it.kind)).not.toContain(kind);
+    for (const kind of scene.without ?? []) expect(answer.evidence.map((it) => it.kind)).not.toContain(kind);
   });
 });
 
-describe("over the ends of daemons", () => {
+describe("why after the daemon has ended", () => {
   /** The same journal, the next daemon. */
   async function nextDaemon(spawner: MemorySpawner, end: "stop" | "keep") {
     const state = memoryJournalState();
@@ -610,66 +612,68 @@ describe("over the ends of daemons", () => {
     return onStage({ state, spawner });
   }
 
-  test("the daemon was stopped: it is started again, uncounted", async () => {
+  test("an agent that ended with the daemon is started again, uncounted", async () => {
     const next = await nextDaemon(memorySpawner(), "stop");
-    const told = await next.why();
-    expect(told.summary).toMatch(/^a has been running .*: with the daemon \(exit 0: success\)\.$/);
-    expect(told.last_runs).toMatchObject([{ cause: "daemon_stop", actor: "daemon" }]);
+    const answer = await next.why();
+    expect(answer.summary).toMatch(/^a has been running .*: stopped with the daemon \(exit 0: success\)\.$/);
+    expect(answer.last_runs).toMatchObject([{ cause: "daemon_stop", actor: "daemon" }]);
   });
 
-  test("the machine was started anew", async () => {
+  test("a run that ended with the machine has an unknown exit status", async () => {
     const spawner = forgetful({ status: { kind: "lost" }, cause: "host_reboot" });
-    const told = await (await nextDaemon(spawner, "keep")).why();
-    expect(told.summary).toMatch(/with the machine \(gone: it ended while nobody could see how\)/);
-    expect(told.last_runs).toMatchObject([{ cause: "host_reboot" }]);
+    const answer = await (await nextDaemon(spawner, "keep")).why();
+    expect(answer.summary).toMatch(
+      /ended with the machine \(exited while unsupervised; exit status unknown\)/,
+    );
+    expect(answer.last_runs).toMatchObject([{ cause: "host_reboot" }]);
   });
 
-  test("nobody can know how it ended", async () => {
-    const told = await (await nextDaemon(forgetful({ status: { kind: "lost" } }), "keep")).why();
-    expect(told.state).toBe("exited");
-    expect(told.summary).toMatch(/gone: it ended while nobody could see how/);
+  test("a lost run has an unknown exit status", async () => {
+    const answer = await (await nextDaemon(forgetful({ status: { kind: "lost" } }), "keep")).why();
+    expect(answer.state).toBe("exited");
+    expect(answer.summary).toMatch(/exited while unsupervised; exit status unknown/);
   });
 
-  test("one in quarantine: what is wrong with it, for the operator alone", async () => {
+  test("a quarantined agent is explained to the operator alone", async () => {
     const gone = new OpenStarryError("spawn_failed", { detail: "its folder is gone" });
     const spawner = { ...memorySpawner(), adopt: () => Promise.reject(gone) };
     const next = await nextDaemon(spawner, "keep");
-    const told = await next.why();
-    expect(whySchema.safeParse(told).error).toBeUndefined();
-    expect(told).toMatchObject({
+    const answer = await next.why();
+    expect(whySchema.safeParse(answer).error).toBeUndefined();
+    expect(answer).toMatchObject({
       state: "quarantined",
       summary: expect.stringMatching(
-        /^a is in quarantine: agent a could not be taken over: its folder is gone\. It may/,
+        /^a is quarantined: agent a could not be taken over: its folder is gone\. It may/,
       ),
-      hint: "DELETE /agents/a ends what lives of it and forgets it",
+      hint: "stop and delete it: DELETE /agents/a",
       evidence: [],
     });
-    expect(told).not.toHaveProperty("desired");
+    expect(answer).not.toHaveProperty("desired");
     const agent: Principal = { kind: "agent", id: "agent:b", agentId: "b", runId: "r" };
     await expect(next.why("a", agent)).rejects.toMatchObject({ code: "agent_not_found" });
   });
 
-  test("a journal that cannot be read takes the evidence, and not the answer", async () => {
+  test("a journal that cannot be read costs evidence, not the answer", async () => {
     const stage = await onStage();
     await stage.create("Never");
     await stage.end(crash);
     const gone = () => Promise.reject(new Error("the disk is gone"));
     Object.assign(stage.ctx.journal, { runs: gone, events: gone });
-    const told = await stage.why();
-    expect(told.evidence).toContainEqual({
+    const answer = await stage.why();
+    expect(answer.evidence).toContainEqual({
       kind: "journal",
       text: expect.stringMatching(/cannot be read/),
     });
-    expect(told.last_runs).toMatchObject([{ cause: "self", status: expect.stringMatching(/^exit 3/) }]);
+    expect(answer.last_runs).toMatchObject([{ cause: "self", status: expect.stringMatching(/^exit 3/) }]);
   });
 });
 
-describe("who may know", () => {
-  test("an agent asks about itself and what is below it, and learns nothing of others by that", async () => {
+describe("what an agent may know", () => {
+  test("an agent learns about itself and its subtree, and nothing about others", async () => {
     const stage = await onStage();
     const { kernel, create, end, why } = stage;
     await create("Never", { agent_id: "indexer" });
-    await end({ ...crash, note: "the reason of a stranger" }, "indexer");
+    await end({ ...crash, note: "a reason that is not visible" }, "indexer");
     await create("Parent", { agent_id: "boss" });
     await create("Needs", { parent_id: "boss" });
     const as = (id: string): Principal => ({
@@ -679,12 +683,12 @@ describe("who may know", () => {
       runId: kernel.agents.get(id)?.run_id ?? "",
     });
     expect((await why("boss", as("boss"))).state).toBe("running");
-    const told = await why("a", as("boss"));
-    expect(told.evidence).toEqual([{ kind: "requirement", text: "agent:indexer is exited" }]);
-    expect(JSON.stringify(await why("a"))).toContain("the reason of a stranger");
+    const answer = await why("a", as("boss"));
+    expect(answer.evidence).toEqual([{ kind: "requirement", text: "agent:indexer has exited" }]);
+    expect(JSON.stringify(await why("a"))).toContain("a reason that is not visible");
   });
 
-  test("values of the environment and parameters are nowhere in it", async () => {
+  test("the answer contains no values of variables or parameters", async () => {
     const templates = { Plain: { env: { KEY: "s3cret-1" }, params: { word: { type: "string" } } } };
     const stage = await onStage({ templates });
     await stage.create("Plain", { params: { word: "s3cret-2" }, env: { OTHER: "s3cret-3" } });
@@ -693,44 +697,49 @@ describe("who may know", () => {
   });
 });
 
-describe("how a run ended", () => {
+describe("the words for an exit", () => {
   const ended = (status: object, cause: Cause = "self") =>
     exitInWords({ cause, success: false, ...status } as unknown as Exit);
 
   test.each<[string, object, Cause, string]>([
-    ["a code of its own", { kind: "exited", code: 3 }, "self", "exit 3: a failure of the program's own kind"],
-    ["a code by convention", { kind: "exited", code: 78 }, "self", "exit 78: its configuration was wrong"],
     [
-      "a shell's word for a signal",
+      "an exit code without a usual meaning",
+      { kind: "exited", code: 3 },
+      "self",
+      "exit 3: program-specific error",
+    ],
+    ["a conventional exit code", { kind: "exited", code: 78 }, "self", "exit 78: configuration error"],
+    [
+      "a shell's exit code for a signal",
       { kind: "exited", code: 143 },
       "self",
-      "exit 143: what a shell says of a program that was ended by SIGTERM, the usual request to end",
+      "exit 143: terminated by SIGTERM, as reported by a shell",
     ],
+    ["an observed signal", { kind: "signaled", signal: "SIGKILL" }, "self", "killed by SIGKILL"],
     [
-      "a signal that was seen",
-      { kind: "signaled", signal: "SIGKILL" },
-      "self",
-      "killed by SIGKILL, which cannot be refused",
-    ],
-    [
-      "a status that may be both",
+      "a status that may be a signal or an exit code",
       { kind: "signaled", signal: "SIGTERM", raw_status: 143 },
       "self",
-      "status 143: ended by SIGTERM, the usual request to end; or it ended itself with code 143, which looks the same",
+      "status 143: terminated by SIGTERM, or it exited with code 143 (indistinguishable)",
     ],
     [
-      "a status that the daemon brought about",
+      "a status that the daemon caused",
       { kind: "signaled", signal: "SIGTERM", raw_status: 143 },
       "stop_request",
-      "status 143: ended by SIGTERM, the usual request to end",
+      "status 143: terminated by SIGTERM",
     ],
-    ["a signal without a usual meaning", { kind: "signaled", signal: "SIGUSR1" }, "self", "ended by SIGUSR1"],
-    ["nobody knows", { kind: "lost" }, "self", "gone: it ended while nobody could see how"],
-  ])("%s", (_, status, cause, words) => expect(ended(status, cause)).toBe(words));
+    [
+      "a signal without a usual meaning",
+      { kind: "signaled", signal: "SIGUSR1" },
+      "self",
+      "killed by SIGUSR1",
+    ],
+    ["an unknown exit", { kind: "lost" }, "self", "exited while unsupervised; exit status unknown"],
+  ])("%s is explained", (_, status, cause, words) => expect(ended(status, cause)).toBe(words));
 });
 
-describe("what is told of runs", () => {
-  test("curves: of the run that lives, and of the one before its end", async () => {
+describe("usage, output and events", () => {
+  test("usage is shown of the live run and of the last one that ended", async () => {
     const { create, uses, clock, why } = await onStage();
     await create("Leaks");
     for (let second = 1; second <= 99; second++) {
@@ -758,7 +767,7 @@ describe("what is told of runs", () => {
     expect([line.length <= 40, line[0], line.at(-1)]).toEqual([true, "▁", "█"]);
   });
 
-  test("its last lines: a long stderr leaves half of the room to stdout", async () => {
+  test("a long stderr leaves half of the output tail to stdout", async () => {
     const logs: MemorySpawner["logs"] = async function* () {
       const line = (stream: "stdout" | "stderr", text: string) => ({
         run_id: "r",
@@ -777,7 +786,7 @@ describe("what is told of runs", () => {
     expect(output_tail.length).toBeLessThanOrEqual(4_096);
   });
 
-  test("what happened, oldest first: the end of the run before stands before what happened since", async () => {
+  test("events are listed oldest first, and those of the previous run are marked", async () => {
     const { create, end, uses, clock, why } = await onStage();
     await create("Burns");
     await clock.advance(1_000);
@@ -787,10 +796,14 @@ describe("what is told of runs", () => {
     await clock.advance(4_000);
     const happened = (await why()).evidence.filter(({ at }) => at !== undefined);
     expect(happened.map(({ kind }) => kind)).toEqual(["signal", "limit", "throttle"]);
-    expect(happened.map(({ text }) => text.startsWith("in the run before: "))).toEqual([true, false, false]);
+    expect(happened.map(({ text }) => text.startsWith("in the previous run: "))).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 
-  test("events of heartbeats between do not hide what was seen long before", async () => {
+  test("many heartbeats do not hide earlier events", async () => {
     const { kernel, create, uses, clock, why } = await onStage();
     await create("Burns");
     uses({ cpu_percent: 99 });
@@ -801,7 +814,7 @@ describe("what is told of runs", () => {
     expect(evidence.filter(({ kind, at }) => kind === "limit" && at !== undefined)).toHaveLength(1);
   });
 
-  test("nothing of a former agent of the same id", async () => {
+  test("a former agent with the same ID is not mentioned", async () => {
     const { kernel, create, uses, clock, why } = await onStage();
     await create("LeaksAndStops");
     uses({ memory_bytes: 120 * MIB });
@@ -810,8 +823,8 @@ describe("what is told of runs", () => {
     uses({ memory_bytes: MIB });
     await create("Never");
     await clock.advance(1_000);
-    const told = await why();
-    expect([told.evidence, told.last_runs]).toEqual([[], []]);
-    expect(told.curves).toHaveLength(1);
+    const answer = await why();
+    expect([answer.evidence, answer.last_runs]).toEqual([[], []]);
+    expect(answer.curves).toHaveLength(1);
   });
 });

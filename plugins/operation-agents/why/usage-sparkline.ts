@@ -3,14 +3,14 @@ import { rfc3339 } from "../../../core/index.js";
 import { type HistoryPoint, thinOut } from "../sample-history.js";
 
 const sparkline = z.string().meta({
-  description: "Oldest first, at most 40 of ▁▂▃▄▅▆▇█: the lowest is nothing, the highest the maximum.",
+  description: "Oldest first, at most 40 of ▁▂▃▄▅▆▇█: the lowest block is zero, the highest the maximum.",
 });
 
-/** What one run has used, as a curve with its figures. */
-export const curveSchema = z
+/** The resource usage of one run, as sparklines with their figures. */
+export const usageSchema = z
   .object({
     run_id: z.string(),
-    since: z.string().meta({ description: "When its first sample was taken, of those that are kept." }),
+    since: z.string().meta({ description: "Time of the oldest sample that is kept." }),
     until: z.string(),
     samples: z.int(),
     memory: z.object({
@@ -27,18 +27,18 @@ export const curveSchema = z
     }),
   })
   .meta({ id: "Curve" });
-export type Curve = z.output<typeof curveSchema>;
+export type Usage = z.output<typeof usageSchema>;
 
 const WIDTH = 40;
 const BLOCKS = [..."▁▂▃▄▅▆▇█"];
 
-/** The curves of these runs, of those that were measured. */
-export function curvesOf(points: readonly HistoryPoint[], runIds: readonly string[]): Curve[] {
-  return runIds.flatMap((runId) => curveOf(points.filter((point) => point.runId === runId)));
+/** Summarises the usage of these runs; runs without samples are left out. */
+export function usageOf(points: readonly HistoryPoint[], runIds: readonly string[]): Usage[] {
+  return runIds.flatMap((runId) => usageOfRun(points.filter((point) => point.runId === runId)));
 }
 
-/** Of the samples of one run, oldest first; nothing where there are none. */
-function curveOf(points: readonly HistoryPoint[]): Curve[] {
+/** Summarises the samples of one run, oldest first. */
+function usageOfRun(points: readonly HistoryPoint[]): Usage[] {
   const [first, last] = [points[0], points.at(-1)];
   if (!first || !last) return [];
   const drawn = thinOut(points, WIDTH);
@@ -66,7 +66,7 @@ function curveOf(points: readonly HistoryPoint[]): Curve[] {
   ];
 }
 
-/** From nothing to the greatest, so that what hardly changes looks as if it hardly changed. */
+/** Scales from zero to the maximum, so that values that hardly change look that way. */
 function draw(values: readonly number[]): string {
   const max = Math.max(...values);
   return values
