@@ -155,7 +155,7 @@ describe("the tools, from within an agent", () => {
     });
     expect(await ok("agent:why", { agent_id: "one" })).toMatchObject({
       summary: expect.stringContaining("exited with code 0"),
-      hint: "its result: agent_result; then agent_stop with remove: true",
+      hint: "read its result: agent_result; then delete it: agent_stop with remove: true",
     });
     expect(await ok("agent:stop", { agent_id: "one", remove: true })).toMatchObject({ removed: true });
     const ids = ((await ok("agent:list")) as { agents: { agent_id: string }[] }).agents.map(
