@@ -140,7 +140,7 @@ test("crash-looping it ends failed, and the reason says so", async () => {
     last_exit: { kind: "exited", code: 3, cause: "self", success: false },
   });
   const why = await it.cli(["why", "master"]);
-  expect(why.stdout).toMatch(/^master is failed\n[\s\S]*crash loop[\s\S]*no model to talk to/);
+  expect(why.stdout).toMatch(/^master has failed\n[\s\S]*crash loop[\s\S]*no model to talk to/);
   expect(processesOfAgent(it.home, "master")).toEqual([]);
   // Given up on is given up on, until somebody asks: also for the next daemon.
   await it.cli(["stop"]);
