@@ -122,7 +122,7 @@ test("list, agent status and top show the figures; top runs in a terminal until 
   expect((await daemon.cli(["list"])).stdout).toMatch(/^AGENT +STATE +HEALTH +PID +CPU +MEM +UP /);
   expect((await daemon.cli(["list"])).stdout).toMatch(/^burner .* \d+(\.\d)?% +\d+(\.\d)?[KM]iB /m);
   expect((await daemon.cli(["agent", "status", "burner"])).stdout).toMatch(
-    /resources +CPU [\d.]+% of a core \(.+ so far\), memory [\d.]+[KM]iB, processes 1$/m,
+    /resources +CPU [\d.]+% of one core \(.+ total\), memory [\d.]+[KM]iB, processes 1$/m,
   );
   const once = (await daemon.cli(["top"])).stdout;
   expect(once).toMatch(/^2 live agents, CPU [\d.]+% of a core, memory [\d.]+[KM]iB, 2 processes\n\nAGENT /);

@@ -120,7 +120,7 @@ const WHAT_IS_LEFT: Record<string, (cli: Cli) => Promise<void>> = {
   async "operation-daemon"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
     expect((await cli(["list"])).stdout).toMatch(/^master +running/m);
-    expect((await cli(["status"])).stdout).toContain("leaves out operation-daemon");
+    expect((await cli(["status"])).stdout).toContain("disables the plugin operation-daemon");
   },
   async "agent-manager-tool"(cli) {
     expect((await run(cli, "Sleeper")).stdout).toMatch(/^one +running/);
