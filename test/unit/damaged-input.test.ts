@@ -7,6 +7,7 @@ import { readStoredAgent } from "../../plugins/journal-sqlite/stored-agent-check
 import { readStatusFile } from "../../plugins/spawner-process/process/exit-status.js";
 import { memoryJournalState, memorySpawner } from "../contract/memory-plugins.js";
 import { createTestKernel } from "../contract/test-kernel.js";
+import { sectionsPlugin } from "../helpers/built-in-sections.js";
 import { createFakeClock } from "../helpers/fake-clock.js";
 import { seeded } from "../helpers/seeded.js";
 import { templateLanguage } from "../helpers/template-language.js";
@@ -68,6 +69,7 @@ async function realRecords(): Promise<StoredAgent[]> {
   const kernel = createTestKernel({
     clock,
     state,
+    plugins: [sectionsPlugin({ names: ["children"] })],
     templates: { Plain: {}, Brief: { remove_after: "1h", children: {}, requires: ["agent:live"] } },
     policy: {
       decide: () => ({ action: "restart", delayMs: 60_000, reason: "later", memory: { streak: 1 } }),
