@@ -125,7 +125,9 @@ test("list, agent status and top show the figures; top runs in a terminal until 
     /resources +CPU [\d.]+% of one core \(.+ total\), memory [\d.]+[KM]iB, processes 1$/m,
   );
   const once = (await daemon.cli(["top"])).stdout;
-  expect(once).toMatch(/^2 running agents, CPU [\d.]+% of one core, memory [\d.]+[KM]iB, 2 processes\n\nAGENT /);
+  expect(once).toMatch(
+    /^2 running agents, CPU [\d.]+% of one core, memory [\d.]+[KM]iB, 2 processes\n\nAGENT /,
+  );
   expect(once.indexOf("\nburner ")).toBeLessThan(once.indexOf("\nsleeper "));
   const { items } = JSON.parse((await daemon.cli(["top", "--json"])).stdout);
   expect(items.map((agent: Agent) => agent.agent_id)).toEqual(["burner", "sleeper"]);
