@@ -118,7 +118,7 @@ test("output stays within its bounds while the agent lives, and --since shows al
   });
   const { stdout, stderr, code } = await it.cli(["logs", "a", "--since", "10m"]);
   expect(code).toBe(0);
-  expect(stderr).toContain("older output of a is gone");
+  expect(stderr).toContain("older output of a was removed");
   const lines = stdout.trimEnd().split("\n");
   expect(lines.length).toBeGreaterThan(5_000);
   expect(lines).toEqual(

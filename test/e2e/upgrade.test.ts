@@ -111,7 +111,7 @@ describe("a new version over the files of a running daemon", { timeout: 180_000 
     await npmInstall(folder, [packed.new]);
     expect(await versionOf()).toBe(OLD);
     const reloaded = JSON.parse((await daemon.cli("reload", "--json")).stdout);
-    expect(reloaded.needs_restart).toEqual([`version ${NEW} is installed, and this daemon is ${OLD}`]);
+    expect(reloaded.needs_restart).toEqual([`version ${NEW} is installed; this daemon runs ${OLD}`]);
     const during = created;
     expect(await daemon.cli("restart")).toMatchObject({ code: 0, stderr: "" });
     expect([await versionOf(), infoOf().version]).toEqual([NEW, NEW]);
